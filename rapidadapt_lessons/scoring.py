@@ -1,0 +1,294 @@
+"""What the model says about a prompt: log-probabilities, exact match, label scores, greedy answers.
+
+A causal language model gives, at each position, a distribution over the next token. The
+log-probability of an answer a = (a_1 ... a_m) after a prompt p is therefore
+
+    log P(a | p) = sum_t log P(a_t | p, a_1 ... a_{t-1}),
+
+and everything here is read off those terms. Many queries behind one long few-shot prompt share most
+of their tokens; with `cache=True` the keys and values of the shared part are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from .errors import BadPrompt, CourseError, NonFiniteScores
+from .models import context_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .prompting import Prompt
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The model's view of one continuation of one prompt.
+
+    Attributes:
+        logprobs: natural-log probability of each of its tokens, shape [m], float32, on the CPU.
+        greedy: for each token, whether it is the model's most probable one, shape [m], bool.
+    """
+
+    logprobs: torch.Tensor
+    greedy: torch.Tensor
+
+    @property
+    def total(self) -> float:
+        """log P(continuation | prompt), in nats."""
+        return float(self.logprobs.sum())
+
+
+def score_continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    cache: bool = True,
+    batch_size: int = 64,
+) -> list[Continuation]:
+    """Score each (prompt, continuation) pair in batched forward passes, without generating.
+
+    Prompt and continuation are tokenised apart and joined, so the boundary between them is always a
+    boundary between tokens, as it is when the model generates.
+
+    Args:
+        cache: compute the tokens that all prompts begin with once, and reuse their keys and values.
+            The scores are the same up to rounding.
+        batch_size: rows in one forward pass.
+
+    Raises:
+        BadPrompt: a prompt or continuation is empty, or together they exceed the model's context.
+        NonFiniteScores: the model returned NaN or infinity.
+    """
+    _require_positive(batch_size, "batch_size")
+    if not pairs:
+        return []
+    prompt_ids = {p: _encode(tokenizer, p, "prompt") for p in dict.fromkeys(p for p, _ in pairs)}
+    ids = [(prompt_ids[p], _encode(tokenizer, c, "continuation")) for p, c in pairs]
+    for (p, _), (prompt, continuation) in zip(pairs, ids):
+        _require_fits(model, p, len(prompt) + len(continuation))
+    # The last token of a continuation is predicted, never read. Rows that then read the same tokens
+    # (several one-token labels behind one prompt) need one forward pass between them.
+    wanted: dict[tuple[int, ...], list[int]] = {}
+    for i, (prompt, continuation) in enumerate(ids):
+        wanted.setdefault(prompt + continuation[:-1], []).append(i)
+    first = {row: min(len(ids[i][0]) for i in asking) - 1 for row, asking in wanted.items()}
+    shared = _shared_length(list(first), first) if cache else 0
+    results: dict[int, Continuation] = {}
+    for row, table in _predictions(model, first, shared, batch_size):
+        for i in wanted[row]:
+            prompt, continuation = ids[i]
+            predicted = table[len(prompt) - 1 - first[row] :]  # [m, vocabulary]
+            target = torch.tensor(continuation)
+            logprobs = predicted.gather(-1, target[:, None]).squeeze(-1)
+            results[i] = Continuation(logprobs, predicted.argmax(-1) == target)
+    return [results[i] for i in range(len(ids))]
+
+
+def exact_matches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    answers: Sequence[str],
+    *,
+    cache: bool = True,
+    batch_size: int = 64,
+) -> list[bool]:
+    """Say for each prompt whether greedy decoding would give exactly the answer, then stop.
+
+    Greedy decoding produces the answer if and only if each of its tokens, and the stop after it, is
+    the most probable one given those before it: one forward pass tells.
+
+    Raises: see `score_continuations`; BadPrompt also when prompts and answers differ in number.
+    """
+    _require_same_number(prompts, answers)
+    pairs = [(p.text, p.answer_prefix + a + p.stop) for p, a in zip(prompts, answers)]
+    scored = score_continuations(model, tokenizer, pairs, cache=cache, batch_size=batch_size)
+    return [bool(s.greedy.all()) for s in scored]
+
+
+def label_logprobs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    labels: Sequence[str],
+    *,
+    cache: bool = True,
+    batch_size: int = 64,
+) -> torch.Tensor:
+    """Return log P(label | prompt) for each prompt and label, in nats, shape [prompts, labels].
+
+    Raises: see `score_continuations`; BadPrompt also when there are fewer than two labels.
+    """
+    if len(set(labels)) < 2:
+        raise BadPrompt(f"{list(labels)} are not at least two different labels.", "name the labels to choose from.")
+    pairs = [(p.text, p.answer_prefix + label) for p in prompts for label in labels]
+    scored = score_continuations(model, tokenizer, pairs, cache=cache, batch_size=batch_size)
+    return torch.tensor([s.total for s in scored]).reshape(len(prompts), len(labels))
+
+
+def label_probabilities(logprobs: torch.Tensor) -> torch.Tensor:
+    """Normalise label log-probabilities over the labels alone: each row sums to 1, shape unchanged."""
+    return logprobs.softmax(-1)
+
+
+def next_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10
+) -> list[tuple[str, float]]:
+    """Return the k most probable next tokens after `text`, each with its probability.
+
+    Raises: BadPrompt when the text is empty or too long, or k is not positive.
+    """
+    _require_positive(k, "k")
+    row = _encode(tokenizer, text, "prompt")
+    _require_fits(model, text, len(row) + 1)
+    [(_, table)] = _predictions(model, {row: len(row) - 1}, shared=0, batch_size=1)
+    top = table[0].exp().topk(k)
+    return [(tokenizer.decode([i]), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
+
+
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int = 16,
+    batch_size: int = 32,
+) -> list[str]:
+    """Return the greedy answer to each prompt, up to its stop text, with transformers' `generate`.
+
+    Slower than `exact_matches`, and needed only to read what the model would say.
+
+    Raises: BadPrompt when a prompt is empty or leaves no room for `max_new_tokens`.
+    """
+    _require_positive(max_new_tokens, "max_new_tokens")
+    _require_positive(batch_size, "batch_size")
+    for p in prompts:
+        _require_fits(model, p.text, len(_encode(tokenizer, p.text, "prompt")) + max_new_tokens)
+    answers: list[str] = []
+    for start in range(0, len(prompts), batch_size):
+        chunk = prompts[start : start + batch_size]
+        batch = tokenizer(
+            [p.text for p in chunk], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+        ).to(model.device)
+        out = model.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            stop_strings=sorted({p.stop for p in chunk}),
+            tokenizer=tokenizer,
+        )
+        for p, new in zip(chunk, out[:, batch["input_ids"].shape[1] :]):
+            text = tokenizer.decode(new, skip_special_tokens=False).split(p.stop)[0]
+            answers.append(text.split(tokenizer.eos_token)[0].strip())
+    return answers
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Return the number of tokens in a text."""
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+@torch.no_grad()
+def _predictions(
+    model: PreTrainedModel, first: dict[tuple[int, ...], int], shared: int, batch_size: int
+) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
+    """Yield each row of tokens with the log-probabilities of what follows it, [n, vocabulary].
+
+    `first[row]` is the earliest position whose prediction is wanted, so n = len(row) - first[row]. The
+    first `shared` tokens of all rows are the same and are computed once.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        rows = sorted(first, key=len)
+        prefix = _prefix_cache(model, rows[0][:shared]) if shared else None
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            yield from zip(batch, _forward(model, batch, first, shared, prefix))
+    finally:
+        model.train(was_training)
+
+
+def _prefix_cache(model: PreTrainedModel, prefix: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return each layer's keys and values for the shared tokens, [1, heads, shared, head size]."""
+    out = model(input_ids=torch.tensor([prefix], device=model.device), use_cache=True, logits_to_keep=1)
+    return [(layer.keys, layer.values) for layer in out.past_key_values.layers]
+
+
+def _forward(
+    model: PreTrainedModel,
+    batch: Sequence[tuple[int, ...]],
+    first: dict[tuple[int, ...], int],
+    shared: int,
+    prefix: list[tuple[torch.Tensor, torch.Tensor]] | None,
+) -> list[torch.Tensor]:
+    from transformers import DynamicCache
+
+    # Padding goes on the right, where causal attention keeps it out of every real token's sight.
+    width = max(len(row) for row in batch) - shared
+    suffix = torch.zeros(len(batch), width, dtype=torch.long)
+    for i, row in enumerate(batch):
+        suffix[i, : len(row) - shared] = torch.tensor(row[shared:])
+    past = None
+    if prefix is not None:
+        n = len(batch)
+        past = DynamicCache([(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1)) for k, v in prefix])
+    begin = min(first[row] for row in batch) - shared
+    out = model(
+        input_ids=suffix.to(model.device),
+        position_ids=torch.arange(shared, shared + width, device=model.device).expand(len(batch), -1),
+        past_key_values=past,
+        use_cache=past is not None,
+        logits_to_keep=torch.arange(begin, width, device=model.device),
+    )
+    tables = []
+    for row, logits in zip(batch, out.logits):
+        table = logits[first[row] - shared - begin : len(row) - shared - begin].float().log_softmax(-1).cpu()
+        if not torch.isfinite(table).all():
+            raise NonFiniteScores(
+                f"the model gave NaN or infinite scores for a prompt of {len(row)} tokens.",
+                'load it with dtype="float32", and check that training has not diverged.',
+            )
+        tables.append(table)
+    return tables
+
+
+def _shared_length(rows: Sequence[tuple[int, ...]], first: dict[tuple[int, ...], int]) -> int:
+    """Return how many leading tokens all rows share, leaving each the positions it must predict from."""
+    limit = min(first.values())
+    low, high = min(rows), max(rows)  # the two that differ earliest
+    shared = next((i for i, (a, b) in enumerate(zip(low, high)) if a != b), min(len(low), len(high)))
+    return min(shared, limit) if len(rows) > 1 else 0
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str) -> tuple[int, ...]:
+    ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if not ids:
+        raise BadPrompt(f"the {what} is empty ({text!r}).", "give the model at least one token to read.")
+    return ids
+
+
+def _require_fits(model: PreTrainedModel, text: str, tokens: int) -> None:
+    if tokens > (limit := context_length(model)):
+        raise BadPrompt(
+            f"a prompt of {tokens} tokens (it begins {text[:40]!r}) does not fit the model's context of {limit}.",
+            "use fewer or shorter examples.",
+        )
+
+
+def _require_positive(value: int, name: str) -> None:
+    if value < 1:
+        raise CourseError(f"{name} is {value}.", f"{name} must be 1 or more.")
+
+
+def _require_same_number(prompts: Sequence, answers: Sequence) -> None:
+    if len(prompts) != len(answers):
+        raise BadPrompt(f"{len(prompts)} prompts came with {len(answers)} answers.", "give one answer to each prompt.")
