@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from .prompting import Prompt
 
+PACKED_TOKENS = 640  # enough to keep the processor busy, few enough that the mask stays small
+
 
 @dataclass(frozen=True)
 class Continuation:
@@ -210,11 +212,33 @@ def _predictions(
     try:
         rows = sorted(first, key=len)
         prefix = _prefix_cache(model, rows[0][:shared]) if shared else None
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            yield from zip(batch, _forward(model, batch, first, shared, prefix))
+        for batch in _batches(rows, shared, batch_size):
+            if prefix:
+                tables = _forward_packed(model, batch, first, shared, prefix)
+            else:
+                tables = _forward_padded(model, batch, first)
+            for row, logits in zip(batch, tables):
+                table = logits.float().log_softmax(-1).cpu()
+                _require_finite(table, len(row))
+                yield row, table
     finally:
         model.train(was_training)
+
+
+def _forward_padded(
+    model: PreTrainedModel, batch: Sequence[tuple[int, ...]], first: dict[tuple[int, ...], int]
+) -> list[torch.Tensor]:
+    """The plain way: one row of the batch for each prompt. Returns each row's wanted logits."""
+    # Padding goes on the right, where causal attention keeps it out of every real token's sight.
+    width = max(len(row) for row in batch)
+    tokens = torch.tensor([row + (0,) * (width - len(row)) for row in batch])
+    begin = min(first[row] for row in batch)
+    out = model(
+        input_ids=tokens.to(model.device),
+        use_cache=False,
+        logits_to_keep=torch.arange(begin, width, device=model.device),
+    )
+    return [logits[first[row] - begin : len(row) - begin] for row, logits in zip(batch, out.logits)]
 
 
 def _prefix_cache(model: PreTrainedModel, prefix: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -223,42 +247,50 @@ def _prefix_cache(model: PreTrainedModel, prefix: tuple[int, ...]) -> list[tuple
     return [(layer.keys, layer.values) for layer in out.past_key_values.layers]
 
 
-def _forward(
+def _forward_packed(
     model: PreTrainedModel,
     batch: Sequence[tuple[int, ...]],
     first: dict[tuple[int, ...], int],
     shared: int,
-    prefix: list[tuple[torch.Tensor, torch.Tensor]] | None,
+    prefix: list[tuple[torch.Tensor, torch.Tensor]],
 ) -> list[torch.Tensor]:
+    """The fast way: what the rows do not share stands end to end behind the prefix, in a single row.
+
+    The attention mask lets each token see the prefix and the earlier tokens of its own prompt, so the
+    prompts cannot see each other, and nothing is padded or copied.
+    """
     from transformers import DynamicCache
 
-    # Padding goes on the right, where causal attention keeps it out of every real token's sight.
-    width = max(len(row) for row in batch) - shared
-    suffix = torch.zeros(len(batch), width, dtype=torch.long)
-    for i, row in enumerate(batch):
-        suffix[i, : len(row) - shared] = torch.tensor(row[shared:])
-    past = None
-    if prefix is not None:
-        n = len(batch)
-        past = DynamicCache([(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1)) for k, v in prefix])
-    begin = min(first[row] for row in batch) - shared
+    lengths = [len(row) - shared for row in batch]
+    starts = [sum(lengths[:i]) for i in range(len(batch))]
+    owner = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(lengths))
+    n = len(owner)
+    own_past = (owner[:, None] == owner[None, :]) & torch.ones(n, n, dtype=torch.bool).tril()
+    sees = torch.cat([torch.ones(n, shared, dtype=torch.bool), own_past], dim=1)  # [n, shared + n]
+    mask = torch.zeros(n, shared + n, dtype=model.dtype).masked_fill(~sees, torch.finfo(model.dtype).min)
+    keep = [range(start + first[row] - shared, start + len(row) - shared) for start, row in zip(starts, batch)]
     out = model(
-        input_ids=suffix.to(model.device),
-        position_ids=torch.arange(shared, shared + width, device=model.device).expand(len(batch), -1),
-        past_key_values=past,
-        use_cache=past is not None,
-        logits_to_keep=torch.arange(begin, width, device=model.device),
+        input_ids=torch.tensor([[t for row in batch for t in row[shared:]]], device=model.device),
+        position_ids=torch.cat([torch.arange(shared, len(row)) for row in batch])[None].to(model.device),
+        attention_mask=mask[None, None].to(model.device),
+        past_key_values=DynamicCache(prefix),
+        use_cache=True,
+        logits_to_keep=torch.tensor([i for span in keep for i in span], device=model.device),
     )
-    tables = []
-    for row, logits in zip(batch, out.logits):
-        table = logits[first[row] - shared - begin : len(row) - shared - begin].float().log_softmax(-1).cpu()
-        if not torch.isfinite(table).all():
-            raise NonFiniteScores(
-                f"the model gave NaN or infinite scores for a prompt of {len(row)} tokens.",
-                'load it with dtype="float32", and check that training has not diverged.',
-            )
-        tables.append(table)
-    return tables
+    return list(out.logits[0].split([len(span) for span in keep]))
+
+
+def _batches(rows: Sequence[tuple[int, ...]], shared: int, batch_size: int) -> Iterator[list[tuple[int, ...]]]:
+    """Cut rows into batches of at most `batch_size` rows and, where they are packed, PACKED_TOKENS tokens."""
+    batch: list[tuple[int, ...]] = []
+    for row in rows:
+        tokens = sum(len(r) - shared for r in batch) + len(row) - shared
+        if batch and (len(batch) == batch_size or (shared and tokens > PACKED_TOKENS)):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _shared_length(rows: Sequence[tuple[int, ...]], first: dict[tuple[int, ...], int]) -> int:
@@ -281,6 +313,14 @@ def _require_fits(model: PreTrainedModel, text: str, tokens: int) -> None:
         raise BadPrompt(
             f"a prompt of {tokens} tokens (it begins {text[:40]!r}) does not fit the model's context of {limit}.",
             "use fewer or shorter examples.",
+        )
+
+
+def _require_finite(table: torch.Tensor, tokens: int) -> None:
+    if not torch.isfinite(table).all():
+        raise NonFiniteScores(
+            f"the model gave NaN or infinite scores for a prompt of {tokens} tokens.",
+            'load it with dtype="float32", and check that training has not diverged.',
         )
 
 

@@ -1,0 +1,260 @@
+"""Figures for the lessons: labelled axes, colour-blind-safe colours, and a description in words.
+
+Every function returns a `Picture`: a matplotlib figure together with its alt text. A notebook shows it
+as an image whose alt text is also its plain-text form, so that the numbers behind a figure can be read
+aloud, searched, and compared when the notebook is run again.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from .errors import CourseError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart under the common kinds of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STYLE = {
+    "figure.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.labelsize": 10.5,
+    "font.size": 10.5,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and its description. Shows itself as the last value of a notebook cell."""
+
+    figure: Figure
+    alt: str
+
+    def png(self) -> bytes:
+        """Return the figure as a PNG image, at 110 dots an inch."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def html(self) -> str:
+        """Return an HTML image with the alt text in place, for widgets."""
+        data = base64.b64encode(self.png()).decode("ascii")
+        return f'<img alt="{html.escape(self.alt, quote=True)}" src="data:image/png;base64,{data}">'
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        image = base64.b64encode(self.png()).decode("ascii")
+        return {"image/png": image, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95% interval over repeats. With one repeat the interval has no width."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
+    """Return the mean of repeats and its 95% interval, by Student's t, cut at `bounds`.
+
+    Raises:
+        CourseError: there are no values.
+    """
+    if not values:
+        raise CourseError("there are no values to average.", "run at least one seed.")
+    centre = mean(values)
+    if len(values) == 1:
+        return Interval(centre, centre, centre)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return Interval(centre, max(bounds[0], centre - half), min(bounds[1], centre + half))
+
+
+def horizontal_bars(
+    values: Mapping[str, float], *, title: str, xlabel: str, highlight: Sequence[str] = (), limit: float | None = None
+) -> Picture:
+    """Draw one bar for each name, the first on top; highlighted names in the second colour."""
+    figure, axes = _canvas(7, 0.6 + 0.33 * len(values))
+    names = list(values)
+    colours = [COLOURS[1] if name in highlight else COLOURS[0] for name in names]
+    axes.barh(range(len(names)), list(values.values()), color=colours)
+    for row, value in enumerate(values.values()):
+        axes.text(value, row, f" {value:.2f}", va="center")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel=xlabel, xlim=(0, limit or max(values.values()) * 1.15 or 1))
+    axes.set_title(title)
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    return Picture(figure, f"Bar chart. {title}. {xlabel}: {listed}.")
+
+
+def curves(
+    results: Mapping[str, Mapping[float, Sequence[float]]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str = "accuracy (share of queries)",
+    chance: float | None = None,
+    limits: tuple[float, float] | None = (-0.03, 1.03),
+) -> Picture:
+    """Draw one line for each name through the means over repeats, with 95% intervals.
+
+    Args:
+        results: for each name, for each x, the values of the repeats.
+        chance: where to draw a dashed line for guessing.
+        limits: range of the y axis; None leaves it to matplotlib and does not cut intervals.
+    """
+    figure, axes = _canvas(7, 4.2)
+    positions = sorted({x for line in results.values() for x in line})
+    place = {x: i for i, x in enumerate(positions)}  # evenly spaced: 0, 1, 2, 4, 8 double each time
+    told, ends = [], []
+    cut = (0.0, 1.0) if limits else (float("-inf"), float("inf"))
+    for i, (name, line) in enumerate(results.items()):
+        spans = {x: interval(list(line[x]), cut) for x in sorted(line)}
+        xs = [place[x] + 0.04 * (i - len(results) / 2) for x in spans]  # side by side, so bars do not hide bars
+        ys = [s.mean for s in spans.values()]
+        error = [[s.mean - s.low for s in spans.values()], [s.high - s.mean for s in spans.values()]]
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        axes.errorbar(xs, ys, yerr=error, color=colour, marker=marker, capsize=3, lw=1.8, ms=5, elinewidth=0.9)
+        ends.append((ys[-1], name, colour))
+        told.append(f"{name}: " + ", ".join(f"{s.mean:.2f} at {x:g}" for x, s in spans.items()))
+    if chance is not None:
+        axes.axhline(chance, color="#7F7F7F", ls="--", lw=1)
+        axes.text(-0.1, chance, "guessing", color="#5F5F5F", va="bottom", fontsize=9)
+    _label_ends(axes, ends, len(positions) - 1)
+    axes.set_xticks(range(len(positions)), [f"{x:g}" for x in positions])
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if limits:
+        axes.set_ylim(*limits)
+    axes.set_title(title)
+    return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. " + "; ".join(told) + ".")
+
+
+def heat_map(
+    values: Sequence[Sequence[float]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    label: str = "accuracy (share of queries)",
+    limits: tuple[float, float] = (0, 1),
+) -> Picture:
+    """Draw a table of numbers as a coloured grid, each number written in its cell."""
+    figure, axes = _canvas(1.6 + 1.25 * len(columns), 1.2 + 0.5 * len(rows))
+    image = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
+    middle = (limits[0] + limits[1]) / 2
+    for i, line in enumerate(values):
+        for j, value in enumerate(line):
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < middle else "black")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), [name.replace(" ", "\n", 1) for name in columns])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_title(title)
+    figure.colorbar(image, ax=axes, label=label)
+    told = [
+        f"{name}: " + ", ".join(f"{column} {value:.2f}" for column, value in zip(columns, line))
+        for name, line in zip(rows, values)
+    ]
+    return Picture(figure, f"Heat map. {title}. {label}. " + "; ".join(told) + ".")
+
+
+def strips(
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str,
+    xlabel: str,
+    line: float | None = None,
+    line_label: str = "",
+    limits: tuple[float, float] = (-0.03, 1.03),
+) -> Picture:
+    """Draw every single value as a dot: one row for each outer name, one colour for each inner name.
+
+    A tick marks each row's mean. Use it where the spread is the message.
+    """
+    figure, axes = _canvas(7.5, 1.3 + 0.62 * len(groups))
+    kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
+    told = []
+    for row, (name, group) in enumerate(groups.items()):
+        for kind, values in group.items():
+            i = kinds.index(kind)
+            y = row + (i - (len(kinds) - 1) / 2) * 0.3
+            jitter = [y + 0.08 * ((7 * n) % 5 - 2) / 2 for n in range(len(values))]
+            axes.scatter(values, jitter, color=COLOURS[i], marker=MARKERS[i], s=26, alpha=0.65, lw=0)
+            axes.plot([mean(values)] * 2, [y - 0.17, y + 0.17], color=COLOURS[i], lw=2.5)
+            kind_told = f" ({kind})" if len(kinds) > 1 else ""
+            told.append(f"{name}{kind_told}: mean {mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
+    if line is not None:
+        axes.axvline(line, color="#7F7F7F", ls="--", lw=1)
+        axes.text(line, -0.75, f" {line_label}", color="#5F5F5F", fontsize=9)
+    if len(kinds) > 1:
+        handles = [axes.scatter([], [], color=COLOURS[i], marker=MARKERS[i], label=k) for i, k in enumerate(kinds)]
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_ylim(len(groups) - 0.4, -0.8)
+    axes.set(xlabel=xlabel, xlim=limits)
+    axes.set_title(title)
+    return Picture(figure, f"Dot plot. {title}. {xlabel}. " + "; ".join(told) + ".")
+
+
+def grouped_bars(
+    groups: Mapping[str, Mapping[str, float]],
+    *,
+    title: str,
+    ylabel: str = "accuracy (share of queries)",
+    limit: float | None = 1.0,
+) -> Picture:
+    """Draw bars side by side: one cluster for each outer name, one colour for each inner name."""
+    figure, axes = _canvas(max(5.5, 1.7 * len(groups) + 1), 3.8)
+    kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
+    width = 0.8 / len(kinds)
+    for i, kind in enumerate(kinds):
+        xs = [g + (i - (len(kinds) - 1) / 2) * width for g in range(len(groups))]
+        ys = [group.get(kind, float("nan")) for group in groups.values()]
+        axes.bar(xs, ys, width * 0.94, color=COLOURS[i], label=kind, hatch=("", "//", "..", "xx")[i % 4], ec="white")
+        for x, y in zip(xs, ys):
+            axes.text(x, y, f"{y:.2f}", ha="center", va="bottom", fontsize=9)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_ylabel(ylabel)
+    if limit:
+        axes.set_ylim(0, limit * 1.08)
+    if len(kinds) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set_title(title)
+    told = [f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in group.items()) for name, group in groups.items()]
+    return Picture(figure, f"Bar chart. {title}. {ylabel}. " + "; ".join(told) + ".")
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure that belongs to no global state, so nothing is drawn twice or left open."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.add_subplot()
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> None:
+    """Write each line's name at its right end, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap = (high - low) * 0.055
+    placed = float("-inf")
+    for y, name, colour in sorted(ends):
+        placed = max(y, placed + gap)
+        axes.annotate(name, (x, y), (x + 0.2, placed), color=colour, va="center", annotation_clip=False)

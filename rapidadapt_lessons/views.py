@@ -1,0 +1,154 @@
+"""What the widgets show: one plain function each, values in, HTML out.
+
+They hold no state and need no browser, so tests and readers call them directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from .calibration import content_free_prior, contextual_calibration
+from .errors import CourseError
+from .plots import horizontal_bars, strips
+from .prompting import Template, build_prompt, build_prompts, chat_prompt, reorder, templates_for
+from .scoring import (
+    count_tokens,
+    generate_answers,
+    label_logprobs,
+    label_probabilities,
+    next_tokens,
+    score_continuations,
+)
+from .tasks import load_task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .prompting import Prompt
+    from .tasks import Example, Task
+
+CHAT = "chat"
+CELL = 'style="text-align:left; padding:2px 10px"'
+
+
+def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10) -> str:
+    """Show the k most probable next tokens after a text as bars.
+
+    Raises: BadPrompt when the text is empty or too long.
+    """
+    found = {repr(token): p for token, p in next_tokens(model, tokenizer, text, k)}
+    title = f"What comes after {text[-40:]!r}?"
+    return horizontal_bars(found, title=title, xlabel="probability of the next token", limit=1.1).html()
+
+
+def prompt_view(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task_name: str,
+    shots: int,
+    template: str = "arrow",
+    order_seed: int = 0,
+    n_query: int = 12,
+) -> str:
+    """Show one prompt, the model's answer to each query with its probability, and the accuracy.
+
+    Args:
+        template: a name from `prompting.templates_for`, or "chat".
+        order_seed: order of the examples; 0 keeps the order in which they were drawn.
+
+    Raises: UnknownTask, NotEnoughExamples; CourseError for an unknown template.
+    """
+    task = load_task(task_name)
+    episode = task.episode(shots, seed=0, n_query=n_query)
+    prompts = task_prompts(tokenizer, task, episode.query, reorder(episode.support, order_seed), template)
+    answers, probabilities = best_answers(model, tokenizer, task, prompts)
+    rows, right = [], 0
+    for query, answer, probability in zip(episode.query, answers, probabilities):
+        right += answer == query.y
+        cells = (query.x, answer, f"{probability:.2f}", "yes" if answer == query.y else f"no: {query.y}")
+        rows.append("<tr>" + "".join(f"<td {CELL}>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th {CELL}>{h}</th>" for h in ("query", "the model's answer", "its probability", "right?"))
+    return (
+        f"<p><b>{escape(task.title)}</b>: {right} of {n_query} right; "
+        f"{count_tokens(tokenizer, prompts[0].text)} tokens in the first prompt.</p>"
+        f"<pre style='background:#F3F3F3;color:#111;padding:8px;white-space:pre-wrap'>{escape(prompts[0].text)}</pre>"
+        f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    )
+
+
+def order_view(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task_name: str,
+    shots: int,
+    seed: int,
+    order_seed: int,
+    n_query: int = 40,
+) -> str:
+    """Show, for a two-label task, where each query falls before and after contextual calibration.
+
+    Raises: CourseError when the task does not have exactly two labels; see also `Task.episode`.
+    """
+    task = load_task(task_name)
+    if len(task.labels) != 2:
+        raise CourseError(f"{task_name!r} has {len(task.labels)} labels.", "choose a task with exactly two.")
+    episode = task.episode(shots, seed=seed, n_query=n_query)
+    support = reorder(episode.support, order_seed)
+    prompts = build_prompts(episode.query, support)
+    plain = label_probabilities(label_logprobs(model, tokenizer, prompts, task.labels))
+    prior = content_free_prior(model, tokenizer, support, task.labels)
+    repaired = contextual_calibration(plain, prior)
+    target = task.labels[0]
+    groups, scores = {}, []
+    for name, table in {"as it comes": plain, "calibrated": repaired}.items():
+        by_truth: dict[str, list[float]] = {label: [] for label in task.labels}
+        for query, p in zip(episode.query, table[:, 0].tolist()):
+            by_truth[query.y].append(p)
+        groups[name] = {f"truly {label}": values for label, values in by_truth.items() if values}
+        right = sum((p > 0.5) == (q.y == target) for p, q in zip(table[:, 0].tolist(), episode.query))
+        scores.append(f"{name} {right / n_query:.2f}")
+    picture = strips(
+        groups, title="Accuracy: " + ", ".join(scores), xlabel=f"P({target})", line=0.5, line_label="decision"
+    )
+    order = ", ".join(f"{x} → {y}" for x, y in support)
+    return f"<p>Examples, in this order: {escape(order)}</p>{picture.html()}"
+
+
+def task_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    queries: Sequence[Example],
+    support: Sequence[Example],
+    template: str | Template,
+) -> list[Prompt]:
+    """Write a prompt for each query, by a template, a template's name, or "chat".
+
+    Raises: CourseError for an unknown name.
+    """
+    if template == CHAT:
+        return [chat_prompt(tokenizer, q.x, support, task.question) for q in queries]
+    if isinstance(template, str):
+        known = templates_for(task)
+        if template not in known:
+            raise CourseError(f"there is no template {template!r}.", f"choose one of {', '.join(known)}, {CHAT}.")
+        template = known[template]
+    return [build_prompt(q.x, support, template) for q in queries]
+
+
+def best_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, prompts: Sequence[Prompt]
+) -> tuple[list[str], list[float]]:
+    """Return the model's answer to each prompt and its probability.
+
+    For a task with labels that is the likeliest label, its probability taken among the labels; for the
+    others it is the greedy answer, its probability taken among all possible texts.
+    """
+    if task.labels:
+        best = label_probabilities(label_logprobs(model, tokenizer, prompts, task.labels)).max(-1)
+        return [task.labels[i] for i in best.indices.tolist()], best.values.tolist()
+    answers = generate_answers(model, tokenizer, prompts, max_new_tokens=12)
+    pairs = [(p.text, p.answer_prefix + a + p.stop) for p, a in zip(prompts, answers)]
+    scored = score_continuations(model, tokenizer, pairs)
+    return answers, [float(s.logprobs.sum().exp()) for s in scored]

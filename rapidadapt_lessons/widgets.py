@@ -1,0 +1,54 @@
+"""Controls over the functions in `views`. No logic of its own.
+
+A widget's result goes into an HTML widget instead of the cell's output, so that a stored notebook keeps
+it, and a run without a browser is the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from .errors import CourseError
+from .plots import Picture
+
+
+def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
+    """Show controls and, under them, what `view` makes of their values.
+
+    Args:
+        view: a plain function that takes the controls' values by name.
+        controls: as for `ipywidgets.interact`: a widget, or a value that stands for one. Sliders wait
+            until they are let go.
+    """
+    from IPython.display import display
+    from ipywidgets import HTML, VBox, interactive
+
+    shown = HTML()
+
+    def update(**values: Any) -> None:
+        shown.value = f"<div style='opacity:0.4'>{shown.value}</div>"
+        shown.value = render(view, **values)
+
+    chooser = interactive(update, **controls)
+    for control in chooser.children:
+        if hasattr(control, "continuous_update"):
+            control.continuous_update = False
+        control.style = {"description_width": "9em"}
+    chooser.update()
+    display(VBox([chooser, shown]))
+
+
+def render(view: Callable[..., str | Picture], **values: Any) -> str:
+    """Return what `view` shows as HTML. An error made for people becomes a message in its place.
+
+    Any other error is a bug, and is raised as it is.
+    """
+    try:
+        result = view(**values)
+    except CourseError as error:
+        return (
+            f"<div role='alert'><p><b>{escape(error.problem)}</b></p><p>What to do: {escape(error.remedy)}</p></div>"
+        )
+    return result.html() if isinstance(result, Picture) else result
