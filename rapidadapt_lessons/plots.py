@@ -28,11 +28,9 @@ STYLE = {
     "figure.facecolor": "white",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlelocation": "left",
     "axes.titlesize": 12,
     "axes.labelsize": 10.5,
     "font.size": 10.5,
-    "legend.frameon": False,
 }
 
 
@@ -98,7 +96,7 @@ def horizontal_bars(
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set(xlabel=xlabel, xlim=(0, limit or max(values.values()) * 1.15 or 1))
-    axes.set_title(title)
+    axes.set_title(title, loc="left")
     listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
     return Picture(figure, f"Bar chart. {title}. {xlabel}: {listed}.")
 
@@ -141,7 +139,7 @@ def curves(
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if limits:
         axes.set_ylim(*limits)
-    axes.set_title(title)
+    axes.set_title(title, loc="left")
     return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. " + "; ".join(told) + ".")
 
 
@@ -165,7 +163,7 @@ def heat_map(
     axes.set_xticks(range(len(columns)), [name.replace(" ", "\n", 1) for name in columns])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(title)
+    axes.set_title(title, loc="left")
     figure.colorbar(image, ax=axes, label=label)
     told = [
         f"{name}: " + ", ".join(f"{column} {value:.2f}" for column, value in zip(columns, line))
@@ -204,11 +202,11 @@ def strips(
         axes.text(line, -0.75, f" {line_label}", color="#5F5F5F", fontsize=9)
     if len(kinds) > 1:
         handles = [axes.scatter([], [], color=COLOURS[i], marker=MARKERS[i], label=k) for i, k in enumerate(kinds)]
-        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.4, -0.8)
     axes.set(xlabel=xlabel, xlim=limits)
-    axes.set_title(title)
+    axes.set_title(title, loc="left")
     return Picture(figure, f"Dot plot. {title}. {xlabel}. " + "; ".join(told) + ".")
 
 
@@ -234,8 +232,8 @@ def grouped_bars(
     if limit:
         axes.set_ylim(0, limit * 1.08)
     if len(kinds) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    axes.set_title(title)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set_title(title, loc="left")
     told = [f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in group.items()) for name, group in groups.items()]
     return Picture(figure, f"Bar chart. {title}. {ylabel}. " + "; ".join(told) + ".")
 
@@ -258,3 +256,36 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) ->
     for y, name, colour in sorted(ends):
         placed = max(y, placed + gap)
         axes.annotate(name, (x, y), (x + 0.2, placed), color=colour, va="center", annotation_clip=False)
+
+
+def course_map() -> Picture:
+    """Draw where each of the four ways of adapting acts on a model."""
+    from matplotlib.patches import FancyBboxPatch
+
+    figure, axes = _canvas(8.6, 3.9)
+    axes.set(xlim=(0, 10), ylim=(0, 5))
+    axes.axis("off")
+    boxes = (
+        ((0.1, 2.1, 2.4, 1.2), COLOURS[0], "1  Prompting", "change the text\nthat it reads"),
+        ((3.8, 4.0, 2.4, 0.95), COLOURS[1], "2  LoRA", "add a few weights"),
+        ((3.8, 0.15, 2.4, 0.95), COLOURS[2], "3  MAML", "choose where\ntraining starts"),
+        ((7.5, 2.1, 2.4, 1.2), COLOURS[3], "4  Continual", "keep learning\nas the data change"),
+    )
+    middle = FancyBboxPatch((3.5, 1.75), 3, 1.6, "round,pad=0.08", fc="#EDEDED", ec="#444444")
+    axes.add_patch(middle)
+    axes.text(5, 2.55, "pretrained model\n135 million weights", ha="center", va="center", fontsize=11)
+    for (x, y, width, height), colour, name, what in boxes:
+        axes.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0.08", fc="white", ec=colour, lw=2.5))
+        axes.text(x + width / 2, y + height * 0.72, name, color="#222222", ha="center", va="center", weight="bold")
+        axes.text(x + width / 2, y + height * 0.3, what, color="#222222", ha="center", va="center", fontsize=9)
+    arrow = {"arrowstyle": "-|>", "color": "#444444", "lw": 1.6}
+    for start, end in (((2.6, 2.7), (3.4, 2.7)), ((5, 3.95), (5, 3.45)), ((5, 1.2), (5, 1.65))):
+        axes.annotate("", end, start, arrowprops=arrow)
+    axes.annotate("", (7.6, 3.45), (6.4, 3.45), arrowprops=arrow | {"connectionstyle": "arc3,rad=-0.5"})
+    axes.annotate("", (6.4, 1.65), (7.6, 1.95), arrowprops=arrow | {"connectionstyle": "arc3,rad=-0.5"})
+    alt = (
+        "Diagram. In the middle a pretrained model with 135 million weights. Prompting changes the text that it "
+        "reads. LoRA adds a few weights. MAML chooses where training starts. Continual learning keeps changing "
+        "it as the data change."
+    )
+    return Picture(figure, alt)

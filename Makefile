@@ -1,0 +1,58 @@
+# Set the course up, open it, test it. The logic is in tools/ and in the package, and works without make too.
+#
+#   PYTHON   the Python (3.11 or later) that .venv is made with. After changing it, run `make clean` first.
+#   TORCH    which torch: auto (a CUDA build where there is an NVIDIA GPU, else a CPU build), cpu, cuda,
+#            default (whatever pip's package index has), or the URL of a package index
+#   LAB_OPTIONS   more options for JupyterLab, such as --no-browser
+
+PYTHON ?= python3
+TORCH ?= auto
+LAB_OPTIONS ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test setup doctor notebooks lint lock clean
+
+help:
+	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
+	@echo "make test        set up what is missing, and run every test and every notebook"
+	@echo "make setup       set up what is missing: .venv, packages, learn2learn, model"
+	@echo "make doctor      say what is installed, what is missing, and what to do"
+	@echo "make notebooks   run every lesson from a fresh kernel and store its outputs"
+	@echo "make lint        check the style of the code"
+	@echo "make lock        write requirements.lock and environment.yml anew from pyproject.toml"
+	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
+	@echo
+	@echo "Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH) (auto, cpu, cuda, default, or an index's URL)"
+
+lab: setup
+	$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+
+# One call for both, so that one summary line tells of both. A cell may take longer than a unit test.
+test: setup
+	$(BIN)/python -m pytest tests notebooks/*.ipynb --timeout 660 \
+	  --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg
+
+setup:
+	@$(PYTHON) tools/bootstrap.py --torch "$(TORCH)"
+
+doctor:
+	@test -e $(BIN)/python || { echo "There is no .venv yet. What to do: run make setup."; exit 1; }
+	@$(BIN)/python -m rapidadapt_lessons doctor
+
+notebooks: setup
+	$(BIN)/python tools/run_notebooks.py notebooks/*.ipynb
+
+lint: setup
+	$(BIN)/ruff check .
+
+lock:
+	$(PYTHON) tools/lock.py --torch "$(TORCH)"
+
+clean:
+	$(PYTHON) -c "import pathlib, shutil; junk = ['.venv', 'build', '.pytest_cache', '.ruff_cache', '.hypothesis', *pathlib.Path().glob('*.egg-info'), *(p for d in ('rapidadapt_lessons', 'tests', 'tools') for p in pathlib.Path(d).rglob('__pycache__'))]; [shutil.rmtree(path, ignore_errors=True) for path in junk]"
