@@ -25,11 +25,12 @@ class Template:
     Attributes:
         pattern: one example, with {x} for the input and {y} for the answer, which must come last:
             "{x} -> {y}".
-        separator: what stands between examples. It also marks where an answer ends.
+        separator: what stands between examples, beginning with a line break, which ends an answer.
         header: text before the first example, for instance an instruction.
 
     Raises:
-        BadPrompt: the pattern lacks {x} or {y}, {y} is not last, or the separator is empty.
+        BadPrompt: the pattern lacks {x} or {y}, {y} is not last, or the separator does not begin with a
+            line break.
     """
 
     pattern: str = "{x} -> {y}"
@@ -37,13 +38,17 @@ class Template:
     header: str = ""
 
     def __post_init__(self) -> None:
-        if self.pattern.count("{x}") != 1 or self.pattern.count("{y}") != 1 or not self.pattern.endswith("{y}"):
+        once = self.pattern.count("{x}") == 1 and self.pattern.count("{y}") == 1
+        if not once or not self.pattern.endswith("{y}"):
             raise BadPrompt(
                 f"the template {self.pattern!r} needs {{x}} once and {{y}} once, with {{y}} at its very end.",
                 'write it like "{x} -> {y}": the model continues the text, so the answer has to come last.',
             )
-        if not self.separator:
-            raise BadPrompt("the separator is empty.", 'use "\\n" or "\\n\\n": it tells the model where an answer ends.')
+        if not self.separator.startswith("\n"):
+            raise BadPrompt(
+                f"the separator {self.separator!r} does not begin with a line break.",
+                'use "\\n" or "\\n\\n": a line break is what tells the model, and us, where an answer ends.',
+            )
 
     def shot(self, x: str, y: str) -> str:
         """Return one worked example: "cat -> cats"."""
@@ -113,7 +118,8 @@ def build_prompt(query: str, support: Sequence[Example] = (), template: Template
     """
     shots = [template.shot(x, y) for x, y in support]
     text = template.header + template.separator.join([*shots, template.query(query)])
-    return Prompt(text, answer_prefix=template.answer(""), stop=template.separator)
+    # The first line break alone: at the end of a text "\n\n" is one token, before an example it is two.
+    return Prompt(text, answer_prefix=template.answer(""), stop="\n")
 
 
 def build_prompts(

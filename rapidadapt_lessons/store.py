@@ -22,10 +22,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Literal
+from typing import Literal
 
 from .errors import ChecksumMismatch, CourseError, DownloadFailed, NotEnoughDisk
 
