@@ -17,54 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from .errors import CourseError
+from .task_batch import (
+    RANDOMNESS_REMEDY,
+    Params,
+    Rates,
+    TaskBatch,
+    adaptable_names,
+    check_arguments,
+    check_module,
+    check_scalar,
+)
 
-Params = dict[str, Tensor]
-Rates = Mapping[str, Tensor]  # one inner rate for each parameter, of its shape or a single number
 Loss = Callable[[Any, Tensor], Tensor]  # (prediction, target) -> mean loss over examples, a scalar
-
-
-@dataclass(frozen=True)
-class TaskBatch:
-    """The examples of several tasks: each adapts on its support and is judged on its query.
-
-    Shapes: support_x, support_y [tasks, support shots, ...]; query_x, query_y [tasks, query shots, ...].
-    An x may be a tuple of such tensors when the module's forward takes several.
-
-    Raises:
-        CourseError: no tasks, no shots, or numbers of tasks or shots that do not match.
-    """
-
-    support_x: Any
-    support_y: Tensor
-    query_x: Any
-    query_y: Tensor
-
-    def __post_init__(self) -> None:
-        parts = {name: tree_leaves(getattr(self, name)) for name in ("support_x", "support_y", "query_x", "query_y")}
-        shapes = {name: [tuple(t.shape) for t in leaves] for name, leaves in parts.items()}
-        told = ", ".join(f"{name} {' and '.join(map(str, found))}" for name, found in shapes.items())
-        remedy = "give tensors of shape [tasks, shots, ...], one row of targets for each row of inputs."
-        every = [shape for found in shapes.values() for shape in found]
-        if min(len(shape) for shape in every) < 2:
-            raise CourseError(f"a part of the batch lacks the dimensions of tasks and shots: {told}.", remedy)
-        if min(shape[0] * shape[1] for shape in every) == 0:
-            raise CourseError(f"the batch has no tasks, or tasks without examples: {told}.", remedy)
-        if len({shape[0] for shape in every}) > 1:
-            raise CourseError(f"the parts of the batch hold different numbers of tasks: {told}.", remedy)
-        for x, y in (("support_x", "support_y"), ("query_x", "query_y")):
-            if {shape[1] for shape in shapes[x]} != {shapes[y][0][1]}:
-                raise CourseError(f"{x} and {y} hold different numbers of shots: {told}.", remedy)
-
-    def __len__(self) -> int:
-        return self.support_y.shape[0]
-
-    def tasks(self, start: int, stop: int) -> TaskBatch:
-        """Return tasks start to stop - 1 as a batch of their own."""
-        parts = (self.support_x, self.support_y, self.query_x, self.query_y)
-        return TaskBatch(*tree_map(lambda t: t[start:stop], parts))
 
 
 @dataclass(frozen=True)
@@ -99,7 +66,7 @@ def learned_rates(params: Params, inner_lr: float, adaptable: Iterable[str] | No
 
     All start at `inner_lr`. Hand them to `meta_step` as `inner_lr`, and to its optimiser beside `params`.
     """
-    return {n: torch.full_like(params[n], inner_lr).requires_grad_() for n in _adaptable_names(params, adaptable)}
+    return {n: torch.full_like(params[n], inner_lr).requires_grad_() for n in adaptable_names(params, adaptable)}
 
 
 def inner_update(params: Params, grads: Params, inner_lr: float | Rates) -> Params:
@@ -150,7 +117,8 @@ def adapt(
     Raises:
         CourseError: unknown names, negative steps, a module that MAML cannot run (see `check_module`).
     """
-    names = _checked(module, params, inner_lr, steps, adaptable)
+    names = check_arguments(module, params, inner_lr, steps, adaptable)
+    check_module(module, "different")
     for _ in range(steps):
         params, _ = _step(module, params, x, y, inner_lr, loss, second_order, names)
     return params
@@ -173,7 +141,7 @@ def adaptation_curve(
 
     Shape [tasks, steps + 1]; no gradient. Raises as `meta_loss` does.
     """
-    names = _checked(module, params, inner_lr, steps, adaptable)
+    names = check_arguments(module, params, inner_lr, steps, adaptable)
     check_module(module, randomness)
     judge = metric or loss
 
@@ -211,14 +179,14 @@ def meta_loss(
     Raises:
         CourseError: unknown names, negative steps, a loss that is no scalar, a module that MAML cannot run.
     """
-    names = _checked(module, params, inner_lr, steps, adaptable)
+    names = check_arguments(module, params, inner_lr, steps, adaptable)
     check_module(module, randomness)
 
     def one_task(support_x: Any, support_y: Tensor, query_x: Any, query_y: Tensor) -> Tensor:
         fast = params
         for _ in range(steps):
             fast, _ = _step(module, fast, support_x, support_y, inner_lr, loss, second_order, names)
-        return _scalar(loss(_forward(module, fast, query_x), query_y))
+        return check_scalar(loss(_forward(module, fast, query_x), query_y))
 
     return _over_tasks(one_task, batch, randomness, None).mean()
 
@@ -301,7 +269,7 @@ def reptile_gradient(
 
     The `loss` returned is the mean over tasks of the first inner step's, before adapting. Raises as `meta_loss`.
     """
-    names = _checked(module, params, inner_lr, steps, adaptable)
+    names = check_arguments(module, params, inner_lr, steps, adaptable)
     check_module(module, randomness)
     shots = batch.support_y.shape[1] + batch.query_y.shape[1]
     size = shots if batch_size is None else batch_size
@@ -348,31 +316,6 @@ def reptile_step(
     return _apply(found, params, {}, optimizer)
 
 
-def check_module(module: nn.Module, randomness: str = "error") -> None:
-    """Refuse a module whose state or randomness would pass from one task to another.
-
-    Raises:
-        CourseError: normalisation that keeps running statistics in training mode; dropout in training mode while
-            `randomness` is "error"; an unknown `randomness`.
-    """
-    if randomness not in ("error", "different", "same"):
-        raise CourseError(f"randomness is {randomness!r}.", "choose 'error', 'different' or 'same'.")
-    for name, part in module.named_modules():
-        if not part.training:
-            continue
-        told = f"{type(part).__name__} {name!r}"
-        if getattr(part, "track_running_stats", False) and getattr(part, "running_mean", None) is not None:
-            raise CourseError(
-                f"{told} would carry its running statistics from one task to the next.",
-                "build it with track_running_stats=False, use LayerNorm or GroupNorm, or call module.eval().",
-            )
-        if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 and randomness == "error":
-            raise CourseError(f"{told} draws at random, and nobody said how over tasks.", _RANDOMNESS_REMEDY)
-
-
-_RANDOMNESS_REMEDY = "pass randomness='different' (drawn for each task) or 'same', or call module.eval()."
-
-
 def _step(
     module: nn.Module,
     params: Params,
@@ -387,7 +330,7 @@ def _step(
     base = params if second_order else {name: p.detach() for name, p in params.items()}
 
     def support_loss(fast: Params) -> Tensor:
-        return _scalar(loss(_forward(module, base | fast, x), y))
+        return check_scalar(loss(_forward(module, base | fast, x), y))
 
     grads, value = grad_and_value(support_loss)({name: base[name] for name in names})
     return inner_update(params, grads, inner_lr), value
@@ -415,7 +358,7 @@ def _over_tasks(one_task: Callable, batch: TaskBatch, randomness: str, chunk_siz
     except RuntimeError as error:
         if "random" in str(error):
             raise CourseError(
-                "the module draws at random, and nobody said how over tasks.", _RANDOMNESS_REMEDY
+                "the module draws at random, and nobody said how over tasks.", RANDOMNESS_REMEDY
             ) from error
         if "in-place" in str(error) or "inplace" in str(error):
             raise CourseError(
@@ -425,9 +368,7 @@ def _over_tasks(one_task: Callable, batch: TaskBatch, randomness: str, chunk_siz
         raise
 
 
-def _apply(
-    found: MetaGradient, params: Params, inner_lr: float | Rates, optimizer: torch.optim.Optimizer
-) -> Tensor:
+def _apply(found: MetaGradient, params: Params, inner_lr: float | Rates, optimizer: torch.optim.Optimizer) -> Tensor:
     """Hand a finite gradient to the optimiser and let it step; refuse any other before anything is changed."""
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if missing := [name for name, p in params.items() if id(p) not in held]:
@@ -451,38 +392,3 @@ def _apply(
             inner_lr[name].grad = g
     optimizer.step()
     return found.loss
-
-
-def _checked(
-    module: nn.Module, params: Params, inner_lr: float | Rates, steps: int, adaptable: Iterable[str] | None
-) -> tuple[str, ...]:
-    """Return the names to adapt, after looking at every argument that can be looked at without computing."""
-    shapes = {name: p.shape for name, p in module.named_parameters()}
-    if wrong := [name for name, p in params.items() if shapes.get(name) != p.shape]:
-        raise CourseError(
-            f"{', '.join(wrong)}: no parameter of the module has that name and shape.",
-            "take them from dict(module.named_parameters()).",
-        )
-    if not isinstance(steps, int) or steps < 0:
-        raise CourseError(f"{steps!r} inner steps.", "give a whole number, 0 or more.")
-    return _adaptable_names(params, adaptable)
-
-
-def _adaptable_names(params: Params, adaptable: Iterable[str] | None) -> tuple[str, ...]:
-    if adaptable is None:
-        return tuple(params)
-    names = (adaptable,) if isinstance(adaptable, str) else tuple(adaptable)
-    if unknown := [name for name in names if name not in params]:
-        raise CourseError(
-            f"adaptable names {', '.join(map(repr, unknown))}, not among the parameters.",
-            f"choose from {', '.join(params)}.",
-        )
-    return names
-
-
-def _scalar(value: Tensor) -> Tensor:
-    if value.dim():
-        raise CourseError(
-            f"the loss returned shape {tuple(value.shape)} for one task.", "return its mean over the examples."
-        )
-    return value
