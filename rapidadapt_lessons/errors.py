@@ -54,3 +54,15 @@ class NonFiniteScores(CourseError):
 
 class MissingPackage(CourseError):
     """An installed package that the course needs is absent or broken."""
+
+
+class AdapterMismatch(CourseError):
+    """An adapter does not belong to this model, or its files are damaged."""
+
+
+class TrainingDiverged(CourseError):
+    """The loss or its gradient became NaN or infinite; the last good weights were put back."""
+
+
+class CheckpointMismatch(CourseError):
+    """A checkpoint belongs to another run, or cannot be read."""
