@@ -169,7 +169,13 @@ def reorder(support: Sequence[Example], seed: int) -> tuple[Example, ...]:
 
 
 def sort_by_label(support: Sequence[Example], labels: Sequence[str]) -> tuple[Example, ...]:
-    """Return the examples with all of the first label first, then all of the second, and so on."""
+    """Return the examples with all of the first label first, then all of the second, and so on.
+
+    Raises:
+        BadPrompt: an example's answer is not one of the labels.
+    """
+    if unknown := sorted({example.y for example in support} - set(labels)):
+        raise BadPrompt(f"{unknown} are answers, but not among the labels {list(labels)}.", "name every label once.")
     return tuple(sorted(support, key=lambda example: labels.index(example.y)))
 
 
@@ -180,9 +186,15 @@ class NearestExamples:
     Similarity is the cosine between TF-IDF vectors (scikit-learn): of words, or of character
     n-grams of 2 to 4 letters, which suits single words.
 
+    Among equally similar examples, the one that stands first in the pool counts as the nearest.
+
     Args:
         pool: the examples to choose from.
         analyzer: "word" or "char".
+
+    Raises:
+        NotEnoughExamples: the pool is empty.
+        BadPrompt: the analyzer is unknown, or no example of the pool holds anything that it looks for.
     """
 
     def __init__(self, pool: Sequence[Example], analyzer: str = "word"):
@@ -193,7 +205,15 @@ class NearestExamples:
             raise BadPrompt(f"analyzer {analyzer!r} is not one of {', '.join(kinds)}.", 'use "word" or "char".')
         self.pool = tuple(pool)
         self._vectorizer = TfidfVectorizer(**kinds[analyzer])
-        self._vectors = self._vectorizer.fit_transform([example.x for example in self.pool])
+        if not self.pool:
+            raise NotEnoughExamples("the pool is empty: 0 examples to choose from.", "give it at least one example.")
+        try:
+            self._vectors = self._vectorizer.fit_transform([example.x for example in self.pool])
+        except ValueError as error:  # scikit-learn found nothing to count
+            raise BadPrompt(
+                f"no input of the pool holds a {analyzer} (the first is {self.pool[0].x!r}).",
+                'use analyzer="char", or inputs with letters in them.',
+            ) from error
 
     def select(self, query: str, k: int) -> tuple[Example, ...]:
         """Return the k nearest examples, the nearest last, so that it stands next to the query.

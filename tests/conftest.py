@@ -1,0 +1,26 @@
+"""What several test files share: the course's own model, loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+def fingerprint(model) -> dict[str, int]:
+    """Return an exact sum over the bits of every weight, by name."""
+    import torch
+
+    return {name: int(p.detach().contiguous().view(torch.int32).sum()) for name, p in model.named_parameters()}
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Iterator[tuple]:
+    """The course's model and its tokenizer. All tests share it, so none may leave it changed."""
+    from rapidadapt_lessons.models import load_model
+
+    model, tokenizer = load_model()
+    before = fingerprint(model)
+    yield model, tokenizer
+    assert fingerprint(model) == before, "a test changed the weights of the model that all tests share"
+    assert not model.training, "a test left the model that all tests share in training mode"
