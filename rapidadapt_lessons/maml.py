@@ -357,10 +357,10 @@ def _over_tasks(one_task: Callable, batch: TaskBatch, randomness: str, chunk_siz
         return every(batch.support_x, batch.support_y, batch.query_x, batch.query_y)
     except RuntimeError as error:
         if "random" in str(error):
-            raise CourseError(
-                "the module draws at random, and nobody said how over tasks.", RANDOMNESS_REMEDY
-            ) from error
-        if "in-place" in str(error) or "inplace" in str(error):
+            problem = "the module draws at random, and nobody said how over tasks."
+            raise CourseError(problem, RANDOMNESS_REMEDY) from error
+        # The last is what PyTorch says when one tensor is to take in place what differs between tasks.
+        if any(sign in str(error) for sign in ("in-place", "inplace", "doesn't match the broadcast shape")):
             raise CourseError(
                 f"the module changes a tensor in place, which cannot be done for all tasks at once ({error}).",
                 "compute a new tensor instead, and keep no state in the module.",
