@@ -101,14 +101,17 @@ def train(
     config: TrainConfig,
     *,
     evaluate: Callable[[nn.Module], float] | None = None,
+    loss: Callable[[nn.Module, Sequence[Any]], Tensor] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> History:
     """Train the parameters that require gradients, in place.
 
     Args:
+        rows: what to train on; with a `loss` of your own they can be of any kind.
         evaluate: called with the model in evaluation mode, before the first update and after every
             `eval_every`-th. It must not change the model.
+        loss: the mean loss of some of the rows, a scalar; None for -log P of the tokens that count.
         checkpoint: a file. Where it holds a run of the same parameters, rows and config, that run goes on.
         progress: show a progress bar.
 
@@ -125,7 +128,7 @@ def train(
         raise CourseError("no parameter of this model requires a gradient.", "inject LoRA first, or unfreeze some.")
     if config.eval_every and evaluate is None:
         raise CourseError(f"eval_every is {config.eval_every} and there is no `evaluate`.", "give one, or set it to 0.")
-    run = _Run(model, trained, rows, config, evaluate)
+    run = _Run(model, trained, rows, config, evaluate, loss)
     if checkpoint and (state := load_checkpoint(checkpoint, run.identity())):
         run.load(state)
     was_training = model.training
@@ -154,8 +157,9 @@ def rows_of_step(rows: Sequence[Row], config: TrainConfig, step: int) -> list[Ro
 class _Run:
     """A run in progress: all that a checkpoint has to hold."""
 
-    def __init__(self, model, trained, rows, config: TrainConfig, evaluate):
+    def __init__(self, model, trained, rows, config: TrainConfig, evaluate, loss=None):
         self.model, self.trained, self.rows, self.config, self._evaluate = model, trained, rows, config, evaluate
+        self._loss = loss
         self.device = next(iter(trained.values())).device
         self.optimizer = torch.optim.AdamW(trained.values(), lr=config.lr, weight_decay=config.weight_decay)
         self.history = History()
@@ -192,14 +196,11 @@ class _Run:
     def update(self) -> float:
         """Do one update and return the loss before it."""
         chosen = rows_of_step(self.rows, self.config, self.done)
-        pieces = [collate(piece, self.device) for piece in batches(chosen, self.config.batch_size)]
-        counted = sum(piece.counted for piece in pieces)
         self.optimizer.zero_grad(set_to_none=True)
         self.model.train()
         total = 0.0
         with _dropout_seed(self.config.seed * 1_000_003 + self.done, self.device):
-            for piece in pieces:
-                loss = token_loss(self.model, piece, "sum") / counted
+            for loss in self.losses(chosen):
                 self.require_finite(loss, "loss")
                 loss.backward()
                 total += loss.item()
@@ -210,6 +211,16 @@ class _Run:
             group["lr"] = self.config.rate(self.done)
         self.optimizer.step()
         return total
+
+    def losses(self, chosen: Sequence[Any]) -> Iterator[Tensor]:
+        """Yield the loss of each forward pass, weighted so that they add up to the mean of all."""
+        pieces = list(batches(chosen, self.config.batch_size))
+        if self._loss is not None:
+            yield from (self._loss(self.model, piece) * (len(piece) / len(chosen)) for piece in pieces)
+            return
+        collated = [collate(piece, self.device) for piece in pieces]
+        counted = sum(batch.counted for batch in collated)
+        yield from (token_loss(self.model, batch, "sum") / counted for batch in collated)
 
     def require_finite(self, value: Tensor, what: str) -> None:
         if torch.isfinite(value):
