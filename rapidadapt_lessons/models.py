@@ -32,23 +32,18 @@ def load_model(
             "bfloat16", "float16", or a `torch.dtype`.
 
     Returns:
-        The model, in evaluation mode on the device, and its tokenizer, which always has a pad token.
+        The model, in evaluation mode on the device, and its tokenizer. A tokenizer without a pad token
+        pads with its end token (or, without one, with its start or unknown token).
 
     Raises:
-        ModelNotFound: the name is not the course's model, not a folder, not in the local hub cache,
-            and the hub is not reachable or does not know it.
+        ModelNotFound: the name is not the course's model, not a folder with a model in it, not in the
+            local hub cache, and the hub is not reachable or has no such model.
         CourseError: the device or dtype is unknown or absent; see also `store.ensure_model`.
     """
     target, weights = pick_device(device), pick_dtype(dtype)
-    local = name == DEFAULT_MODEL
-    path = str(ensure_model()) if local else _locate(name)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, local_files_only=local)
+    model, tokenizer = _load(str(ensure_model()), weights) if name == DEFAULT_MODEL else _load_other(name, weights)
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token
     return model.to(target).eval(), tokenizer
 
 
@@ -64,7 +59,7 @@ def pick_device(device: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise CourseError(f"{device!r} is not the name of a device.", 'use "auto", "cpu", "cuda" or "mps".') from error
     there = {
         "cpu": True,
@@ -87,7 +82,7 @@ def pick_dtype(dtype: str | torch.dtype) -> torch.dtype:
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype in known.values():
         return dtype
-    if dtype not in known:
+    if not isinstance(dtype, str) or dtype not in known:
         raise CourseError(f"dtype {dtype!r} is not one of {', '.join(known)}.", 'leave it out for "float32".')
     return known[dtype]
 
@@ -133,30 +128,63 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _locate(name: str) -> str:
-    """Return a path or hub name that `from_pretrained` will be able to load, or say why there is none."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if os.path.isdir(name):
-        return name
-    remedy = f'leave the name out to use {DEFAULT_MODEL}, which works offline; or check the spelling of the name.'
+    with quiet_transformers():
+        # The tokenizer first: a download that was cut then lacks weights, and cannot load with a wrong tokenizer.
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=offline)
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=offline), tokenizer
+
+
+def _load_other(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that is not the course's: from a folder, the local hub cache or the hub, in that order."""
+    from safetensors import SafetensorError
+
+    unusable = (OSError, ValueError, ImportError, SafetensorError)
+    remedy = f"leave the name out to use {DEFAULT_MODEL}, which works offline; or check the spelling of the name."
+    if not isinstance(name, (str, os.PathLike)):
+        raise ModelNotFound(f"{name!r} is not the name of a model.", remedy)
+    folder = os.path.expanduser(name)
+    if os.path.isdir(folder):
+        try:
+            return _load(folder, dtype)
+        except unusable as error:
+            raise ModelNotFound(f"the folder {name!r} holds no usable model{_why(error)}", remedy) from error
+    if folder := _in_hub_cache(name, remedy):
+        try:
+            return _load(folder, dtype)
+        except unusable:  # its download was cut: the hub has the rest
+            pass
+    if not hub_reachable():
+        raise ModelNotFound(
+            f"{name!r} is not {'complete ' if folder else ''}on this machine and the model hub cannot be reached "
+            "from here.",
+            f"connect and try again (once loaded, it is kept), or leave the name out to use {DEFAULT_MODEL}, "
+            "which works offline.",
+        )
+    try:
+        return _load(name, dtype, offline=False)
+    except unusable as error:
+        raise ModelNotFound(f"the model hub did not give a usable model {name!r}{_why(error)}", remedy) from error
+
+
+def _in_hub_cache(name: str, remedy: str) -> str | None:
+    """Return the folder of the local hub cache that holds the model, perhaps incomplete, or None."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
+
     try:
         return snapshot_download(name, local_files_only=True)
     except HFValidationError as error:
         raise ModelNotFound(f"{name!r} is neither a folder nor a possible hub name.", remedy) from error
+    except IncompleteSnapshotError as error:
+        return error.snapshot_path
     except LocalEntryNotFoundError:
-        pass
-    if not hub_reachable():
-        raise ModelNotFound(
-            f"{name!r} is not on this machine and the model hub cannot be reached from here.",
-            f"connect and try again (once loaded, it is kept), or leave the name out to use {DEFAULT_MODEL}, "
-            "which works offline.",
-        )
-    from transformers import AutoConfig
+        return None
 
-    try:
-        AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ModelNotFound(f"the hub has no usable model {name!r}.", remedy) from error
-    return name
+
+def _why(error: Exception) -> str:
+    """Return the first line of an error, to follow a sentence."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f" ({first.rstrip(' .:')})."
