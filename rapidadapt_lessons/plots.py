@@ -12,6 +12,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart under the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SHARES = (-0.03, 1.03)  # the y axis for shares: from 0 to 1, with room for the markers
 STYLE = {
     "figure.facecolor": "white",
     "axes.spines.top": False,
@@ -86,17 +88,25 @@ def interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) 
 def horizontal_bars(
     values: Mapping[str, float], *, title: str, xlabel: str, highlight: Sequence[str] = (), limit: float | None = None
 ) -> Picture:
-    """Draw one bar for each name, the first on top; highlighted names in the second colour."""
+    """Draw one bar for each name, the first on top; highlighted names in the second colour.
+
+    Names and title are shown letter by letter: a "$" in a learner's text is no mathematics.
+
+    Raises:
+        CourseError: there are no values.
+    """
+    _require_values(values)
     figure, axes = _canvas(7, 0.6 + 0.33 * len(values))
     names = list(values)
     colours = [COLOURS[1] if name in highlight else COLOURS[0] for name in names]
     axes.barh(range(len(names)), list(values.values()), color=colours)
     for row, value in enumerate(values.values()):
-        axes.text(value, row, f" {value:.2f}", va="center")
-    axes.set_yticks(range(len(names)), names)
+        axes.text(value, row, f" {value:.2f} ", va="center", ha="left" if value >= 0 else "right")
+    axes.set_yticks(range(len(names)), [_literal(name) for name in names])
     axes.invert_yaxis()
-    axes.set(xlabel=xlabel, xlim=(0, limit or max(values.values()) * 1.15 or 1))
-    axes.set_title(title, loc="left")
+    low, high = min(0, *values.values()) * 1.15, limit or max(0, *values.values()) * 1.15
+    axes.set(xlabel=xlabel, xlim=(low, high if high > low else 1))
+    axes.set_title(_literal(title), loc="left")
     listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
     return Picture(figure, f"Bar chart. {title}. {xlabel}: {listed}.")
 
@@ -108,20 +118,25 @@ def curves(
     xlabel: str,
     ylabel: str = "accuracy (share of queries)",
     chance: float | None = None,
-    limits: tuple[float, float] | None = (-0.03, 1.03),
+    limits: tuple[float, float] | None = SHARES,
 ) -> Picture:
     """Draw one line for each name through the means over repeats, with 95% intervals.
 
     Args:
         results: for each name, for each x, the values of the repeats.
         chance: where to draw a dashed line for guessing.
-        limits: range of the y axis; None leaves it to matplotlib and does not cut intervals.
+        limits: range of the y axis; None leaves it to matplotlib. The default is for shares, and cuts
+            intervals at 0 and 1; with any other range they are drawn whole.
+
+    Raises:
+        CourseError: there are no values.
     """
+    _require_values(results)
     figure, axes = _canvas(7, 4.2)
     positions = sorted({x for line in results.values() for x in line})
     place = {x: i for i, x in enumerate(positions)}  # evenly spaced: 0, 1, 2, 4, 8 double each time
     told, ends = [], []
-    cut = (0.0, 1.0) if limits else (float("-inf"), float("inf"))
+    cut = (0.0, 1.0) if limits == SHARES else (float("-inf"), float("inf"))
     for i, (name, line) in enumerate(results.items()):
         spans = {x: interval(list(line[x]), cut) for x in sorted(line)}
         xs = [place[x] + 0.04 * (i - len(results) / 2) for x in spans]  # side by side, so bars do not hide bars
@@ -134,11 +149,11 @@ def curves(
     if chance is not None:
         axes.axhline(chance, color="#7F7F7F", ls="--", lw=1)
         axes.text(-0.1, chance, "guessing", color="#5F5F5F", va="bottom", fontsize=9)
-    _label_ends(axes, ends, len(positions) - 1)
     axes.set_xticks(range(len(positions)), [f"{x:g}" for x in positions])
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if limits:
         axes.set_ylim(*limits)
+    _label_ends(axes, ends, len(positions) - 1)  # after the limits, which say how far apart two lines are
     axes.set_title(title, loc="left")
     return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. " + "; ".join(told) + ".")
 
@@ -152,7 +167,12 @@ def heat_map(
     label: str = "accuracy (share of queries)",
     limits: tuple[float, float] = (0, 1),
 ) -> Picture:
-    """Draw a table of numbers as a coloured grid, each number written in its cell."""
+    """Draw a table of numbers as a coloured grid, each number written in its cell.
+
+    Raises:
+        CourseError: there are no values.
+    """
+    _require_values(values)
     figure, axes = _canvas(1.6 + 1.25 * len(columns), 1.2 + 0.5 * len(rows))
     image = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
     middle = (limits[0] + limits[1]) / 2
@@ -179,29 +199,35 @@ def strips(
     xlabel: str,
     line: float | None = None,
     line_label: str = "",
-    limits: tuple[float, float] = (-0.03, 1.03),
+    limits: tuple[float, float] = SHARES,
 ) -> Picture:
     """Draw every single value as a dot: one row for each outer name, one colour for each inner name.
 
     A tick marks each row's mean. Use it where the spread is the message.
+
+    Raises:
+        CourseError: there are no values.
     """
+    _require_values(groups)
     figure, axes = _canvas(7.5, 1.3 + 0.62 * len(groups))
     kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
     told = []
     for row, (name, group) in enumerate(groups.items()):
         for kind, values in group.items():
             i = kinds.index(kind)
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             y = row + (i - (len(kinds) - 1) / 2) * 0.3
             jitter = [y + 0.08 * ((7 * n) % 5 - 2) / 2 for n in range(len(values))]
-            axes.scatter(values, jitter, color=COLOURS[i], marker=MARKERS[i], s=26, alpha=0.65, lw=0)
-            axes.plot([mean(values)] * 2, [y - 0.17, y + 0.17], color=COLOURS[i], lw=2.5)
+            axes.scatter(values, jitter, color=colour, marker=marker, s=26, alpha=0.65, lw=0)
+            axes.plot([mean(values)] * 2, [y - 0.17, y + 0.17], color=colour, lw=2.5)
             kind_told = f" ({kind})" if len(kinds) > 1 else ""
             told.append(f"{name}{kind_told}: mean {mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
     if line is not None:
         axes.axvline(line, color="#7F7F7F", ls="--", lw=1)
         axes.text(line, -0.75, f" {line_label}", color="#5F5F5F", fontsize=9)
     if len(kinds) > 1:
-        handles = [axes.scatter([], [], color=COLOURS[i], marker=MARKERS[i], label=k) for i, k in enumerate(kinds)]
+        looks = zip(kinds, cycle(COLOURS), cycle(MARKERS))
+        handles = [axes.scatter([], [], color=colour, marker=marker, label=kind) for kind, colour, marker in looks]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.4, -0.8)
@@ -217,16 +243,23 @@ def grouped_bars(
     ylabel: str = "accuracy (share of queries)",
     limit: float | None = 1.0,
 ) -> Picture:
-    """Draw bars side by side: one cluster for each outer name, one colour for each inner name."""
+    """Draw bars side by side: one cluster for each outer name, one colour for each inner name.
+
+    Raises:
+        CourseError: there are no values.
+    """
+    _require_values(groups)
     figure, axes = _canvas(max(5.5, 1.7 * len(groups) + 1), 3.8)
     kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
     width = 0.8 / len(kinds)
     for i, kind in enumerate(kinds):
         xs = [g + (i - (len(kinds) - 1) / 2) * width for g in range(len(groups))]
         ys = [group.get(kind, float("nan")) for group in groups.values()]
-        axes.bar(xs, ys, width * 0.94, color=COLOURS[i], label=kind, hatch=("", "//", "..", "xx")[i % 4], ec="white")
+        colour, hatch = COLOURS[i % len(COLOURS)], ("", "//", "..", "xx")[i % 4]
+        axes.bar(xs, ys, width * 0.94, color=colour, label=kind, hatch=hatch, ec="white")
         for x, y in zip(xs, ys):
-            axes.text(x, y, f"{y:.2f}", ha="center", va="bottom", fontsize=9)
+            if y == y:  # a cluster without this kind holds NaN there
+                axes.text(x, y, f"{y:.2f}", ha="center", va="bottom", fontsize=9)
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel(ylabel)
     if limit:
@@ -236,6 +269,16 @@ def grouped_bars(
     axes.set_title(title, loc="left")
     told = [f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in group.items()) for name, group in groups.items()]
     return Picture(figure, f"Bar chart. {title}. {ylabel}. " + "; ".join(told) + ".")
+
+
+def _require_values(values: Sequence | Mapping) -> None:
+    if len(values) == 0:
+        raise CourseError("there is nothing to draw: no values were given.", "give at least one.")
+
+
+def _literal(text: str) -> str:
+    """Return text that matplotlib shows as it is: between two plain "$" it would set mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
