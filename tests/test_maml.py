@@ -434,6 +434,18 @@ def test_meta_step_updates_the_rates_that_the_optimiser_holds():
             assert torch.allclose(params[name], before[name] - 0.1 * found.params[name], rtol=1e-12)
             moved = 0.05 - 0.1 * found.inner_lr[name] if held else torch.full_like(rates[name], 0.05)
             assert torch.allclose(rates[name], moved, rtol=1e-12)
+            assert held or rates[name].grad is None
+
+
+def test_what_the_optimiser_holds_besides_stays_where_it_is():
+    """An old gradient on a parameter outside `params` must not move it."""
+    net, batch = network(), sinusoids()
+    params = {name: p for name, p in net.named_parameters() if name != "0.bias"}
+    other = net[0].bias
+    other.grad = torch.ones_like(other)
+    before = other.detach().clone()
+    maml.meta_step(net, params, batch, torch.optim.SGD(net.parameters(), lr=0.1), inner_lr=0.05)
+    assert torch.equal(other, before)
 
 
 def test_meta_steps_lower_the_loss_after_adapting_on_new_tasks():
