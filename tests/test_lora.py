@@ -47,6 +47,7 @@ def test_a_layer_computes_the_equation():
     expected = x @ (base.weight + 6 / 2 * layer.lora_B @ layer.lora_A).T + base.bias
     torch.testing.assert_close(layer(x), expected)
     torch.testing.assert_close(layer.delta(), 3 * layer.lora_B @ layer.lora_A)
+    assert {name for name, p in layer.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}
 
 
 def test_an_untrained_adapter_is_the_base_model_exactly(tiny):
