@@ -104,11 +104,10 @@ def batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
         yield rows[start : start + batch_size]
 
 
-def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tensor:
-    """Return -log P of the tokens that count, in nats: their mean, or with reduction="sum" their sum.
+def counted_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the outputs before the softmax, float32 [rows, columns, vocabulary], and the labels, [rows, columns].
 
-    The same as transformers' own loss, up to rounding (tested), but the output layer is computed only
-    for columns in which some row has a label.
+    Columns in which no row has a label are left out, and not computed; IGNORED marks the others' gaps.
     """
     targets = batch.labels[:, 1:]
     columns = (targets != IGNORED).any(0).nonzero().squeeze(1)
@@ -117,8 +116,17 @@ def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tenso
     out = model(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, logits_to_keep=from_the_end, use_cache=False
     )
-    logits = out.logits.float().flatten(0, 1)
-    return F.cross_entropy(logits, targets[:, columns].flatten(), ignore_index=IGNORED, reduction=reduction)
+    return out.logits.float(), targets[:, columns]
+
+
+def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tensor:
+    """Return -log P of the tokens that count, in nats: their mean, or with reduction="sum" their sum.
+
+    The same as transformers' own loss, up to rounding (tested), but the output layer is computed only
+    for columns in which some row has a label.
+    """
+    logits, targets = counted_logits(model, batch)
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
 
 
 @torch.no_grad()
