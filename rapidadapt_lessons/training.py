@@ -278,5 +278,8 @@ def _loop(run: _Run, checkpoint: str | Path | None, progress: bool) -> None:
 def _dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
     """Seed dropout inside the block, and leave the reader's own random numbers alone."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed: that formats a stack trace for each absent kind of device, at every step.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         yield
