@@ -12,6 +12,7 @@ of their tokens; with `cache=True` the keys and values of the shared part are co
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,12 @@ class Continuation:
 
     Attributes:
         logprobs: natural-log probability of each of its tokens, shape [m], float32, on the CPU.
-        greedy: for each token, whether it is the model's most probable one, shape [m], bool.
+        best: the token that the model finds most probable in the place of each, shape [m], int64.
+        greedy: for each token, whether it is that one, shape [m], bool.
     """
 
     logprobs: torch.Tensor
+    best: torch.Tensor
     greedy: torch.Tensor
 
     @property
@@ -89,7 +92,8 @@ def score_continuations(
             predicted = table[len(prompt) - 1 - first[row] :]  # [m, vocabulary]
             target = torch.tensor(continuation)
             logprobs = predicted.gather(-1, target[:, None]).squeeze(-1)
-            results[i] = Continuation(logprobs, predicted.argmax(-1) == target)
+            best = predicted.argmax(-1)
+            results[i] = Continuation(logprobs, best, best == target)
     return [results[i] for i in range(len(ids))]
 
 
@@ -104,15 +108,27 @@ def exact_matches(
 ) -> list[bool]:
     """Say for each prompt whether greedy decoding would give exactly the answer, then stop.
 
-    Greedy decoding produces the answer if and only if each of its tokens, and the stop after it, is
-    the most probable one given those before it: one forward pass tells.
+    Greedy decoding produces the answer if and only if each of its tokens is the most probable one given
+    those before it, and so is something after it that ends an answer: one forward pass tells. As for
+    `generate_answers`, the prompt's stop ends it, a longer token that begins with the stop ("\n\n"), or
+    the model's end of text.
+
+    The tokens asked for are those that the tokenizer cuts the answer into. A model that writes the same
+    letters in other tokens ("t" and "oys" for "to" and "ys") is not recognised. That is rare where a
+    space comes before the answer, less so where none does, as in a chat.
 
     Raises: see `score_continuations`; BadPrompt also when prompts and answers differ in number.
     """
     _require_same_number(prompts, answers)
     pairs = [(p.text, p.answer_prefix + a + p.stop) for p, a in zip(prompts, answers)]
     scored = score_continuations(model, tokenizer, pairs, cache=cache, batch_size=batch_size)
-    return [bool(s.greedy.all()) for s in scored]
+    stops = {stop: len(_encode(tokenizer, stop, "stop")) for stop in {p.stop for p in prompts}}
+    verdicts = []
+    for p, s in zip(prompts, scored):
+        answer, stop = s.greedy[: -stops[p.stop]], s.greedy[-stops[p.stop] :]
+        after = tokenizer.decode(s.best[-stops[p.stop]])
+        verdicts.append(bool(answer.all()) and (bool(stop.all()) or _ends_answer(tokenizer, after, p.stop)))
+    return verdicts
 
 
 def label_logprobs(
@@ -145,12 +161,15 @@ def next_tokens(
 ) -> list[tuple[str, float]]:
     """Return the k most probable next tokens after `text`, each with its probability.
 
-    Raises: BadPrompt when the text is empty or too long, or k is not positive.
+    Raises: BadPrompt when the text is empty or too long; CourseError when k is not positive, or more
+        than the model has tokens; NonFiniteScores.
     """
     _require_positive(k, "k")
     row = _encode(tokenizer, text, "prompt")
     _require_fits(model, text, len(row) + 1)
     [(_, table)] = _predictions(model, {row: len(row) - 1}, shared=0, batch_size=1)
+    if k > table.shape[-1]:
+        raise CourseError(f"k is {k}; the model knows {table.shape[-1]} tokens.", "ask for fewer.")
     top = table[0].exp().topk(k)
     return [(tokenizer.decode([i]), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
 
@@ -167,30 +186,41 @@ def generate_answers(
 
     Slower than `exact_matches`, and needed only to read what the model would say.
 
-    Raises: BadPrompt when a prompt is empty or leaves no room for `max_new_tokens`.
+    Raises: BadPrompt when a prompt is empty or leaves no room for `max_new_tokens`; NonFiniteScores.
     """
     _require_positive(max_new_tokens, "max_new_tokens")
     _require_positive(batch_size, "batch_size")
     for p in prompts:
         _require_fits(model, p.text, len(_encode(tokenizer, p.text, "prompt")) + max_new_tokens)
-    answers: list[str] = []
-    for start in range(0, len(prompts), batch_size):
-        chunk = prompts[start : start + batch_size]
+    # A batch holds prompts with the same stop only: another prompt's stop must not cut an answer short.
+    by_stop: dict[str, list[int]] = {}
+    for i, p in enumerate(prompts):
+        by_stop.setdefault(p.stop, []).append(i)
+    chunks = [
+        (stop, group[start : start + batch_size])
+        for stop, group in by_stop.items()
+        for start in range(0, len(group), batch_size)
+    ]
+    answers: dict[int, str] = {}
+    for stop, chunk in chunks:
+        texts = [prompts[i].text for i in chunk]
         batch = tokenizer(
-            [p.text for p in chunk], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+            texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
         ).to(model.device)
-        out = model.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-            stop_strings=sorted({p.stop for p in chunk}),
-            tokenizer=tokenizer,
-        )
-        for p, new in zip(chunk, out[:, batch["input_ids"].shape[1] :]):
-            text = tokenizer.decode(new, skip_special_tokens=False).split(p.stop)[0]
-            answers.append(text.split(tokenizer.eos_token)[0].strip())
-    return answers
+        with _evaluating(model):
+            out = model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                stop_strings=[stop],
+                tokenizer=tokenizer,
+                logits_processor=[_finite_logits],
+            )
+        for i, new in zip(chunk, out[:, batch["input_ids"].shape[1] :]):
+            text = tokenizer.decode(new, skip_special_tokens=False).split(stop)[0]
+            answers[i] = text.split(tokenizer.eos_token)[0].strip()
+    return [answers[i] for i in range(len(prompts))]
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
@@ -207,9 +237,7 @@ def _predictions(
     `first[row]` is the earliest position whose prediction is wanted, so n = len(row) - first[row]. The
     first `shared` tokens of all rows are the same and are computed once.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with _evaluating(model):
         rows = sorted(first, key=len)
         prefix = _prefix_cache(model, rows[0][:shared]) if shared else None
         for batch in _batches(rows, shared, batch_size):
@@ -221,6 +249,15 @@ def _predictions(
                 table = logits.float().log_softmax(-1).cpu()
                 _require_finite(table, len(row))
                 yield row, table
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Switch dropout off inside the block, and the model back to what it was after it."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
 
@@ -301,6 +338,12 @@ def _shared_length(rows: Sequence[tuple[int, ...]], first: dict[tuple[int, ...],
     return min(shared, limit) if len(rows) > 1 else 0
 
 
+def _ends_answer(tokenizer: PreTrainedTokenizerBase, text: str, stop: str) -> bool:
+    """Return whether a text that follows an answer adds nothing to it and ends it."""
+    ends = [end for end in (stop, tokenizer.eos_token) if end in text]
+    return any(not text.partition(end)[0].strip() for end in ends)
+
+
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str) -> tuple[int, ...]:
     ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
     if not ids:
@@ -322,6 +365,12 @@ def _require_finite(table: torch.Tensor, tokens: int) -> None:
             f"the model gave NaN or infinite scores for a prompt of {tokens} tokens.",
             'load it with dtype="float32", and check that training has not diverged.',
         )
+
+
+def _finite_logits(tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Pass logits on to `generate` as they are, or raise NonFiniteScores. Forbidden tokens may have -inf."""
+    _require_finite(logits.logsumexp(-1), tokens.shape[1])
+    return logits
 
 
 def _require_positive(value: int, name: str) -> None:

@@ -5,6 +5,7 @@ They hold no state and need no browser, so tests and readers call them directly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -38,7 +39,11 @@ def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
     Raises: BadPrompt when the text is empty or too long.
     """
-    found = {repr(token): p for token, p in next_tokens(model, tokenizer, text, k)}
+    found: dict[str, float] = {}
+    for token, p in next_tokens(model, tokenizer, text, k):
+        # Different tokens can read alike: those that are part of a character all print as the same mark.
+        alike = sum(name.startswith(repr(token)) for name in found)
+        found[f"{token!r} ({alike + 1})" if alike else repr(token)] = p
     title = f"What comes after {text[-40:]!r}?"
     return horizontal_bars(found, title=title, xlabel="probability of the next token", limit=1.1).html()
 
@@ -149,6 +154,8 @@ def best_answers(
         best = label_probabilities(label_logprobs(model, tokenizer, prompts, task.labels)).max(-1)
         return [task.labels[i] for i in best.indices.tolist()], best.values.tolist()
     answers = generate_answers(model, tokenizer, prompts, max_new_tokens=12)
-    pairs = [(p.text, p.answer_prefix + a + p.stop) for p, a in zip(prompts, answers)]
-    scored = score_continuations(model, tokenizer, pairs)
-    return answers, [float(s.logprobs.sum().exp()) for s in scored]
+    # An answer ends in its stop or in the end of the text: two ways to say the same, so their probabilities add.
+    ends = {p.stop: tuple(dict.fromkeys((p.stop, tokenizer.eos_token))) for p in prompts}
+    pairs = [(p.text, p.answer_prefix + a + end) for p, a in zip(prompts, answers) for end in ends[p.stop]]
+    scored = iter(score_continuations(model, tokenizer, pairs))
+    return answers, [sum(math.exp(next(scored).total) for _ in ends[p.stop]) for p in prompts]

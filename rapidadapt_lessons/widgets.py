@@ -21,22 +21,34 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
         view: a plain function that takes the controls' values by name.
         controls: as for `ipywidgets.interact`: a widget, or a value that stands for one. Sliders wait
             until they are let go.
+
+    Raises: whatever `view` raises that is not a `CourseError`, at once and at every later change; the
+        reader sees it in place of the result too.
     """
     from IPython.display import display
     from ipywidgets import HTML, VBox, interactive
 
     shown = HTML()
 
-    def update(**values: Any) -> None:
-        shown.value = f"<div style='opacity:0.4'>{shown.value}</div>"
-        shown.value = render(view, **values)
+    # `interactive` only makes the controls here: a function that it called itself could raise unnoticed.
+    chooser = interactive(lambda **values: None, **controls)
+    fields = dict(zip(controls, chooser.kwargs_widgets))
 
-    chooser = interactive(update, **controls)
+    def update(change: Any = None) -> None:
+        shown.value = f"<div style='opacity:0.4'>{shown.value}</div>"
+        try:
+            shown.value = render(view, **{name: field.get_interact_value() for name, field in fields.items()})
+        except Exception as error:
+            shown.value = _message(f"{type(error).__name__}: {error}", "report this: it is a mistake in the course.")
+            raise
+
     for control in chooser.children:
         if hasattr(control, "continuous_update"):
             control.continuous_update = False
         control.style = {"description_width": "9em"}
-    chooser.update()
+    for field in fields.values():
+        field.observe(update, "value")
+    update()
     display(VBox([chooser, shown]))
 
 
@@ -48,7 +60,9 @@ def render(view: Callable[..., str | Picture], **values: Any) -> str:
     try:
         result = view(**values)
     except CourseError as error:
-        return (
-            f"<div role='alert'><p><b>{escape(error.problem)}</b></p><p>What to do: {escape(error.remedy)}</p></div>"
-        )
+        return _message(error.problem, error.remedy)
     return result.html() if isinstance(result, Picture) else result
+
+
+def _message(problem: str, remedy: str) -> str:
+    return f"<div role='alert'><p><b>{escape(problem)}</b></p><p>What to do: {escape(remedy)}</p></div>"

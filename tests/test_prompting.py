@@ -216,7 +216,8 @@ def test_an_answer_that_is_no_label_is_told():
 
 # Nearest examples
 
-POOL = tuple(Example(x, x.upper()) for x in ("what is a star", "who wrote this book", "what is a planet", "how are you"))
+QUESTIONS = ("what is a star", "who wrote this book", "what is a planet", "how are you")
+POOL = tuple(Example(x, x.upper()) for x in QUESTIONS)
 
 
 def test_the_nearest_stands_last():
