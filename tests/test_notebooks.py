@@ -342,7 +342,7 @@ BAD = {
 }
 
 
-pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("case", BAD)
 def test_what_is_wrong_is_found(case):
     name, change = BAD[case]
     notebook = good()
