@@ -150,3 +150,28 @@ def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> fl
     finally:
         model.train(was_training)
     return float(torch.tensor(total / counted, dtype=torch.float64).exp())  # infinite rather than an overflow
+
+
+@torch.no_grad()
+def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> list[bool]:
+    """Say for each row whether the model's most probable token is the true one wherever the row counts.
+
+    For rows of `answer_rows` that is exact match by greedy decoding, as in `scoring.exact_matches`. It also
+    holds for models that `peft` has wrapped, whose virtual tokens a shared-prefix cache cannot hold.
+
+    Raises:
+        CourseError: there are no rows.
+    """
+    if not rows:
+        raise CourseError("there are no rows to measure.", "give at least one.")
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    right: list[bool] = []
+    try:
+        for piece in batches(rows, batch_size):
+            logits, targets = counted_logits(model, collate(piece, device))
+            right += ((logits.argmax(-1) == targets) | (targets == IGNORED)).all(-1).tolist()
+    finally:
+        model.train(was_training)
+    return right

@@ -1,0 +1,106 @@
+"""What a piece of work costs: seconds and memory, measured, and the bytes of training counted tensor by tensor."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What `measure` found.
+
+    Attributes:
+        seconds: wall-clock time.
+        peak_bytes: the most memory that the process held during the work, above what it held before; on a
+            CUDA device, of that device's memory.
+    """
+
+    seconds: float
+    peak_bytes: int
+
+
+def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[T, Cost]:
+    """Do the work once and return its result with what it cost.
+
+    On the CPU memory is sampled about every 2 ms, so a peak shorter than that can be missed, and memory that
+    an earlier piece of work has freed may be used again without showing: measure the larger thing first.
+    """
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before, start = torch.cuda.memory_allocated(device), time.perf_counter()
+        result = work()
+        torch.cuda.synchronize(device)
+        return result, Cost(time.perf_counter() - start, torch.cuda.max_memory_allocated(device) - before)
+    with _Sampler() as sampler:
+        start = time.perf_counter()
+        result = work()
+        seconds = time.perf_counter() - start
+    return result, Cost(seconds, sampler.peak - sampler.before)
+
+
+def training_bytes(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]
+) -> dict[str, int]:
+    """Do one training step and count the bytes it needs, tensor by tensor. The model is changed by the step.
+
+    Returns:
+        "weights"; "activations", which the forward pass keeps for the backward pass, weights and shared
+        memory not counted twice; "gradients"; and "optimiser", its running averages.
+    """
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    optimizer.zero_grad(set_to_none=True)
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        value = loss()
+    value.backward()
+    optimizer.step()
+    states = (t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor))
+    return {
+        "weights": sum(p.nbytes for p in model.parameters()),
+        "activations": sum(kept.values()),
+        "gradients": sum(p.grad.nbytes for p in model.parameters() if p.grad is not None),
+        "optimiser": sum(t.nbytes for t in states),
+    }
+
+
+class _Sampler:
+    """Watches the memory of this process in a thread."""
+
+    def __enter__(self) -> _Sampler:
+        import psutil
+
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self.before = self.peak = self._process.memory_info().rss
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.002):
+            self.peak = max(self.peak, self._process.memory_info().rss)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.peak = max(self.peak, self._process.memory_info().rss)

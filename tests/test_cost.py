@@ -1,0 +1,52 @@
+"""What training costs: bytes counted where the answer is known, and a peak that is seen."""
+
+from __future__ import annotations
+
+import torch
+from tiny_models import tiny_llama
+from torch import nn
+
+from rapidadapt_lessons import lora
+from rapidadapt_lessons.cost import measure, training_bytes
+from rapidadapt_lessons.lora import LoRAConfig
+
+
+def test_the_bytes_of_one_layers_training_are_those_worked_out_by_hand():
+    layer, x = nn.Linear(10, 4), torch.randn(8, 10)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    found = training_bytes(layer, optimizer, lambda: layer(x).tanh().sum())
+    parameters = (10 * 4 + 4) * 4
+    assert found["weights"] == found["gradients"] == parameters
+    assert found["optimiser"] == 2 * parameters + 2 * 4  # two averages of each number, and two step counters
+    assert found["activations"] == (8 * 10 + 8 * 4) * 4  # the layer's input, and tanh's output
+
+
+def test_lora_needs_gradients_and_averages_of_the_adapter_alone():
+    ids = torch.arange(24).reshape(2, 12)
+    full, part = tiny_llama(), lora.inject(tiny_llama(), LoRAConfig(4))
+    cost = [
+        training_bytes(
+            model,
+            torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]),
+            lambda m=model: m(ids, labels=ids).loss,
+        )
+        for model in (full, part)
+    ]
+    adapter = sum(p.nbytes for p in part.parameters() if p.requires_grad)
+    assert cost[0]["gradients"] == cost[0]["weights"]
+    assert cost[1]["gradients"] == adapter
+    assert cost[1]["weights"] == cost[0]["weights"] + adapter
+    assert cost[1]["optimiser"] < cost[0]["optimiser"] / 5
+
+
+def test_a_peak_is_seen_and_the_result_handed_on():
+    def work():
+        large = torch.ones(50_000_000)  # 200 MB, touched
+        return float(large.sum())
+
+    result, cost = measure(work)
+    assert result == 50_000_000
+    assert 150e6 < cost.peak_bytes < 800e6
+    assert cost.seconds > 0
+    _, small = measure(lambda: 1)
+    assert small.peak_bytes < 50e6
