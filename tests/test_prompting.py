@@ -63,6 +63,7 @@ def test_a_separator_without_a_line_break_in_front_is_told(separator):
         (Template("{x}={y}"), "cat=", "cat=cats", "cats"),
         (Template("{x}:\n{y}"), "cat:\n", "cat:\ncats", "cats"),
         (Template("{x} is  {y}"), "cat is", "cat is  cats", "  cats"),
+        (Template("{one} {} {x} {y}"), "{one} {} cat", "{one} {} cat cats", " cats"),
     ],
 )
 def test_how_templates_write(template, query, shot, answer):
