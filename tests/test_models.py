@@ -231,6 +231,13 @@ def test_a_folder_is_loaded(tiny, as_what):
         assert model(**tokenizer("a b c", return_tensors="pt")).logits.shape == (1, 3, len(WORDS))
 
 
+def test_the_model_goes_to_the_device_that_was_picked(tiny, monkeypatch):
+    """Shown with torch's device without memory, which every machine has and nobody may pick."""
+    monkeypatch.setattr(models, "pick_device", lambda device: torch.device("meta"))
+    model, _ = models.load_model(str(tiny), device="cuda:7")
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
 def test_a_folder_is_found_from_here_and_from_home(tiny, monkeypatch):
     monkeypatch.chdir(tiny.parent)
     assert models.load_model(tiny.name)[0].config.model_type == "gpt2"
@@ -472,12 +479,15 @@ def test_a_hub_where_nothing_listens_is_not_reachable(endpoint):
 
 
 def test_offline_mode_is_not_reachable_and_nobody_is_asked(hub, endpoint, monkeypatch):
+    import huggingface_hub
     from huggingface_hub import constants
 
     endpoint(f"http://127.0.0.1:{hub.server_port}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    sessions = []
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: sessions.append("asked for"))
     assert models.hub_reachable(20.0) is False
-    assert hub.asked == []
+    assert hub.asked == sessions == []
 
 
 class Hang:

