@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -101,13 +102,13 @@ def horizontal_bars(
     colours = [COLOURS[1] if name in highlight else COLOURS[0] for name in names]
     axes.barh(range(len(names)), list(values.values()), color=colours)
     for row, value in enumerate(values.values()):
-        axes.text(value, row, f" {value:.2f} ", va="center", ha="left" if value >= 0 else "right")
+        axes.text(value, row, f" {_short(value)} ", va="center", ha="left" if value >= 0 else "right")
     axes.set_yticks(range(len(names)), [_literal(name) for name in names])
     axes.invert_yaxis()
     low, high = min(0, *values.values()) * 1.15, limit or max(0, *values.values()) * 1.15
     axes.set(xlabel=xlabel, xlim=(low, high if high > low else 1))
     axes.set_title(_literal(title), loc="left")
-    listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    listed = ", ".join(f"{name} {_short(value)}" for name, value in values.items())
     return Picture(figure, f"Bar chart. {title}. {xlabel}: {listed}.")
 
 
@@ -119,6 +120,7 @@ def curves(
     ylabel: str = "accuracy (share of queries)",
     chance: float | None = None,
     limits: tuple[float, float] | None = SHARES,
+    even: bool = True,
 ) -> Picture:
     """Draw one line for each name through the means over repeats, with 95% intervals.
 
@@ -127,6 +129,8 @@ def curves(
         chance: where to draw a dashed line for guessing.
         limits: range of the y axis; None leaves it to matplotlib. The default is for shares, and cuts
             intervals at 0 and 1; with any other range they are drawn whole.
+        even: space the x values evenly, whatever lies between them: 0, 1, 2, 4, 8 double each time. False
+            puts each at its true place, for instance where a straight line is the message.
 
     Raises:
         CourseError: there are no values.
@@ -134,7 +138,10 @@ def curves(
     _require_values(results)
     figure, axes = _canvas(7, 4.2)
     positions = sorted({x for line in results.values() for x in line})
-    place = {x: i for i, x in enumerate(positions)}  # evenly spaced: 0, 1, 2, 4, 8 double each time
+    place = {x: float(i) for i, x in enumerate(positions)}
+    if not even and len(positions) > 1:
+        scale = (len(positions) - 1) / (positions[-1] - positions[0])
+        place = {x: (x - positions[0]) * scale for x in positions}
     told, ends = [], []
     cut = (0.0, 1.0) if limits == SHARES else (float("-inf"), float("inf"))
     for i, (name, line) in enumerate(results.items()):
@@ -149,7 +156,7 @@ def curves(
     if chance is not None:
         axes.axhline(chance, color="#7F7F7F", ls="--", lw=1)
         axes.text(-0.1, chance, "guessing", color="#5F5F5F", va="bottom", fontsize=9)
-    axes.set_xticks(range(len(positions)), [f"{x:g}" for x in positions])
+    axes.set_xticks(list(place.values()), [f"{x:g}" for x in positions])
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if limits:
         axes.set_ylim(*limits)
@@ -200,37 +207,53 @@ def strips(
     line: float | None = None,
     line_label: str = "",
     limits: tuple[float, float] = SHARES,
+    means: bool = True,
 ) -> Picture:
     """Draw every single value as a dot: one row for each outer name, one colour for each inner name.
 
-    A tick marks each row's mean. Use it where the spread is the message.
+    Dots that would hide one another are stacked, so that they can be counted. A tick marks each row's
+    mean. Use it where the spread is the message.
+
+    Args:
+        means: False leaves the ticks out, where values fall into clumps and a mean lies in none of
+            them; the description then lists the values instead.
 
     Raises:
         CourseError: there are no values.
     """
     _require_values(groups)
-    figure, axes = _canvas(7.5, 1.3 + 0.62 * len(groups))
     kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
+    same = (limits[1] - limits[0]) * 0.013  # the width of a dot
+    stacks = {
+        (name, kind): _stacked(list(values), same) for name, group in groups.items() for kind, values in group.items()
+    }
+    highest = max((abs(level) for levels in stacks.values() for level in levels), default=0)
+    step = 0.26 / max(highest * len(kinds), 3)  # in rows, between one dot of a stack and the next
+    figure, axes = _canvas(7.5, 1.5 + max(0.62, 0.075 / step) * len(groups))
     told = []
     for row, (name, group) in enumerate(groups.items()):
         for kind, values in group.items():
             i = kinds.index(kind)
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             y = row + (i - (len(kinds) - 1) / 2) * 0.3
-            jitter = [y + 0.08 * ((7 * n) % 5 - 2) / 2 for n in range(len(values))]
-            axes.scatter(values, jitter, color=colour, marker=marker, s=26, alpha=0.65, lw=0)
-            axes.plot([mean(values)] * 2, [y - 0.17, y + 0.17], color=colour, lw=2.5)
+            heights = [y - step * level for level in stacks[name, kind]]
+            axes.scatter(values, heights, color=colour, marker=marker, s=26, alpha=0.75, lw=0)
             kind_told = f" ({kind})" if len(kinds) > 1 else ""
-            told.append(f"{name}{kind_told}: mean {mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
+            if means:
+                axes.plot([mean(values)] * 2, [y - 0.17, y + 0.17], color=colour, lw=2.5)
+                spread = f"mean {mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
+            else:
+                spread = _counted(values)
+            told.append(f"{name}{kind_told}: {spread}")
     if line is not None:
         axes.axvline(line, color="#7F7F7F", ls="--", lw=1)
-        axes.text(line, -0.75, f" {line_label}", color="#5F5F5F", fontsize=9)
+        axes.text(line, -0.97, f" {line_label}", color="#5F5F5F", fontsize=9, va="top")
     if len(kinds) > 1:
         looks = zip(kinds, cycle(COLOURS), cycle(MARKERS))
         handles = [axes.scatter([], [], color=colour, marker=marker, label=kind) for kind, colour, marker in looks]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_yticks(range(len(groups)), list(groups))
-    axes.set_ylim(len(groups) - 0.4, -0.8)
+    axes.set_ylim(len(groups) - 0.4, -1)
     axes.set(xlabel=xlabel, xlim=limits)
     axes.set_title(title, loc="left")
     return Picture(figure, f"Dot plot. {title}. {xlabel}. " + "; ".join(told) + ".")
@@ -259,7 +282,7 @@ def grouped_bars(
         axes.bar(xs, ys, width * 0.94, color=colour, label=kind, hatch=hatch, ec="white")
         for x, y in zip(xs, ys):
             if y == y:  # a cluster without this kind holds NaN there
-                axes.text(x, y, f"{y:.2f}", ha="center", va="bottom", fontsize=9)
+                axes.text(x, y, _short(y), ha="center", va="bottom", fontsize=9)
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel(ylabel)
     if limit:
@@ -267,8 +290,31 @@ def grouped_bars(
     if len(kinds) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_title(title, loc="left")
-    told = [f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in group.items()) for name, group in groups.items()]
+    told = [f"{name}: " + ", ".join(f"{k} {_short(v)}" for k, v in group.items()) for name, group in groups.items()]
     return Picture(figure, f"Bar chart. {title}. {ylabel}. " + "; ".join(told) + ".")
+
+
+def _stacked(values: Sequence[float], width: float) -> list[int]:
+    """Return a level for each value, 0, 1, -1, 2, -2, ...: no two closer than `width` are on the same level."""
+    levels = [0] * len(values)
+    last: dict[int, float] = {}  # the rightmost value of each level so far
+    for i in sorted(range(len(values)), key=values.__getitem__):
+        level = 0
+        while values[i] - last.get(level, float("-inf")) < width:
+            level = 1 - level if level <= 0 else -level
+        levels[i], last[level] = level, values[i]
+    return levels
+
+
+def _counted(values: Sequence[float]) -> str:
+    """Return the values in order as text, each with how often it occurs: "0.50 (11 times), 0.57"."""
+    found = Counter(f"{value:.2f}" for value in sorted(values))
+    return ", ".join(text if times == 1 else f"{text} ({times} times)" for text, times in found.items())
+
+
+def _short(value: float) -> str:
+    """Return a bar's value with two digits, and what is not zero never as 0.00."""
+    return "<0.005" if 0 < value < 0.005 else f"{value:.2f}"
 
 
 def _require_values(values: Sequence | Mapping) -> None:
@@ -292,13 +338,18 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> None:
-    """Write each line's name at its right end, moved apart where they would overlap."""
+    """Write each line's name at its right end, moved apart where they would overlap, none above the axes."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.055
-    placed = float("-inf")
-    for y, name, colour in sorted(ends):
-        placed = max(y, placed + gap)
-        axes.annotate(name, (x, y), (x + 0.2, placed), color=colour, va="center", annotation_clip=False)
+    heights: list[float] = []
+    for y, _, _ in sorted(ends):
+        heights.append(max(y, heights[-1] + gap) if heights else y)
+    ceiling = high
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], ceiling)
+        ceiling = heights[i] - gap
+    for (y, name, colour), height in zip(sorted(ends), heights):
+        axes.annotate(name, (x, y), (x + 0.2, height), color=colour, va="center", annotation_clip=False)
 
 
 def course_map() -> Picture:
@@ -306,7 +357,7 @@ def course_map() -> Picture:
     from matplotlib.patches import FancyBboxPatch
 
     figure, axes = _canvas(8.6, 3.9)
-    axes.set(xlim=(0, 10), ylim=(0, 5))
+    axes.set(xlim=(0, 10), ylim=(0, 5.2))
     axes.axis("off")
     boxes = (
         ((0.1, 2.1, 2.4, 1.2), COLOURS[0], "1  Prompting", "change the text\nthat it reads"),

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from .calibration import content_free_prior, contextual_calibration
+from .calibration import batch_calibration, content_free_prior, contextual_calibration
 from .errors import CourseError
 from .plots import horizontal_bars, strips
-from .prompting import Template, build_prompt, build_prompts, chat_prompt, reorder, templates_for
+from .prompting import ARROW, Template, build_prompt, build_prompts, chat_prompt, reorder, templates_for
 from .scoring import (
     count_tokens,
     generate_answers,
@@ -91,31 +91,47 @@ def order_view(
     seed: int,
     order_seed: int,
     n_query: int = 40,
+    template: Template = ARROW,
 ) -> str:
-    """Show, for a two-label task, where each query falls before and after contextual calibration.
+    """Show, for a two-label task, where each query falls before and after contextual and batch calibration.
+
+    The examples are a balanced draw; the queries are as balanced as their number allows.
+
+    Args:
+        seed: which examples are drawn.
+        order_seed: order of the examples; 0 keeps the order in which they were drawn.
+        template: how examples and queries are written.
 
     Raises: CourseError when the task does not have exactly two labels; see also `Task.episode`.
     """
     task = load_task(task_name)
     if len(task.labels) != 2:
         raise CourseError(f"{task_name!r} has {len(task.labels)} labels.", "choose a task with exactly two.")
-    episode = task.episode(shots, seed=seed, n_query=n_query)
+    episode = task.episode(shots, seed=seed, n_query=n_query, balanced=True)
     support = reorder(episode.support, order_seed)
-    prompts = build_prompts(episode.query, support)
-    plain = label_probabilities(label_logprobs(model, tokenizer, prompts, task.labels))
-    prior = content_free_prior(model, tokenizer, support, task.labels)
-    repaired = contextual_calibration(plain, prior)
-    target = task.labels[0]
-    groups, scores = {}, []
-    for name, table in {"as it comes": plain, "calibrated": repaired}.items():
+    scores = label_logprobs(model, tokenizer, build_prompts(episode.query, support, template), task.labels)
+    plain = label_probabilities(scores)
+    prior = content_free_prior(model, tokenizer, support, task.labels, template)
+    tables = {
+        "as it comes": plain,
+        "contextual": contextual_calibration(plain, prior),
+        "batch": batch_calibration(scores),
+    }
+    target = task.labels[1]
+    groups, accuracies = {}, []
+    for name, table in tables.items():
         by_truth: dict[str, list[float]] = {label: [] for label in task.labels}
-        for query, p in zip(episode.query, table[:, 0].tolist()):
+        for query, p in zip(episode.query, table[:, 1].tolist()):
             by_truth[query.y].append(p)
         groups[name] = {f"truly {label}": values for label, values in by_truth.items() if values}
-        right = sum((p > 0.5) == (q.y == target) for p, q in zip(table[:, 0].tolist(), episode.query))
-        scores.append(f"{name} {right / n_query:.2f}")
+        right = sum((p > 0.5) == (q.y == target) for p, q in zip(table[:, 1].tolist(), episode.query))
+        accuracies.append(f"{name} {right / n_query:.2f}")
     picture = strips(
-        groups, title="Accuracy: " + ", ".join(scores), xlabel=f"P({target})", line=0.5, line_label="decision"
+        groups,
+        title="Accuracy: " + ", ".join(accuracies),
+        xlabel=f"probability of {target} (between the two labels)",
+        line=0.5,
+        line_label="decision",
     )
     order = ", ".join(f"{x} → {y}" for x, y in support)
     return f"<p>Examples, in this order: {escape(order)}</p>{picture.html()}"

@@ -304,6 +304,24 @@ def test_curves_of_other_things_than_shares_are_not_cut_at_1(limits):
     assert "21.00 at 1" in picture.alt
 
 
+def test_curves_stand_evenly_or_at_their_true_places():
+    lines = {"a": {1: [0.1], 4: [0.4], 16: [0.9]}}
+    for even, places in ((True, [0, 1, 2]), (False, [0, 0.4, 2])):
+        ticks = plots.curves(lines, title="T", xlabel="x", even=even).figure.axes[0].get_xticks()
+        assert ticks == pytest.approx(places)
+    drawn = plots.curves(lines, title="T", xlabel="x", even=False).figure.axes[0].containers[0][0].get_xdata()
+    assert np.diff(drawn) == pytest.approx([0.4, 1.6])
+    assert "0.50 at 3" in plots.curves({"a": {3: [0.5]}}, title="T", xlabel="x", even=False).alt
+
+
+def test_names_at_the_ends_of_lines_stay_beside_the_axes():
+    lines = {f"line {i}": {1: [0.5], 2: [1.0]} for i in range(4)} | {"low": {1: [0.1], 2: [0.1]}}
+    axes = plots.curves(lines, title="T", xlabel="x").figure.axes[0]
+    heights = sorted(text.get_position()[1] for text in axes.texts)
+    assert heights[0] == 0.1 and heights[-1] <= axes.get_ylim()[1]
+    assert np.diff(heights).min() > 0.05
+
+
 def test_names_at_the_ends_of_close_lines_do_not_overlap():
     lines = {f"line {i}": {1: [0.5], 2: [0.5 + i / 1000]} for i in range(5)}
     picture = plots.curves(lines, title="T", xlabel="x")
@@ -342,12 +360,33 @@ def test_strips_draw_every_value_and_each_mean():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["yes", "no"]
 
 
+def test_equal_dots_are_stacked_and_can_be_counted():
+    values = [0.5] * 9 + [0.505, 0.9]
+    picture = plots.strips({"a": {"": values}, "b": {"": [0.1]}}, title="T", xlabel="x", means=False)
+    dots, alone = (found.get_offsets() for found in picture.figure.axes[0].collections)
+    assert sorted(dots[:, 0]) == values and len({tuple(place) for place in dots.tolist()}) == 11
+    heights = sorted(dots[:10, 1])
+    picture.png()
+    places = picture.figure.axes[0].transData.transform(dots[:10])[:, 1]
+    dot = 26**0.5 / 72 * picture.figure.dpi  # its width, in the picture's own pixels
+    assert np.diff(sorted(places)).min() > 0.8 * dot
+    assert -0.5 < heights[0] and heights[-1] < 0.5 and alone[0, 1] == 1
+    assert picture.alt.endswith("a: 0.50 (9 times), 0.51, 0.90; b: 0.10.") and not picture.figure.axes[0].lines
+
+
 def test_grouped_bars_stand_side_by_side():
     axes = plots.grouped_bars(GROUPS, title="T").figure.axes[0]
     assert [[bar.get_height() for bar in kind] for kind in axes.containers] == [[0.41, 0.13], [0.62, 0.87]]
     left, right = axes.containers
     assert all(a.get_x() + a.get_width() <= b.get_x() for a, b in zip(left, right))
     assert left[0].get_hatch() != right[0].get_hatch()
+
+
+def test_a_small_bar_is_not_told_as_zero():
+    cluster = {"p": 1e-5, "q": 0.0, "r": 0.005001}
+    assert "a: p <0.005, q 0.00, r 0.01" in plots.grouped_bars({"a": cluster}, title="T").alt
+    picture = plots.horizontal_bars({"a": 1e-5, "b": 0.0}, title="T", xlabel="x")
+    assert "a <0.005, b 0.00" in picture.alt and "<0.005" in every_word(picture.figure)
 
 
 def test_a_cluster_may_lack_a_kind():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rapidadapt_lessons import views
-from rapidadapt_lessons.calibration import content_free_prior, contextual_calibration
+from rapidadapt_lessons.calibration import batch_calibration, content_free_prior, contextual_calibration
 from rapidadapt_lessons.errors import BadPrompt, CourseError, NotEnoughExamples, UnknownTask
 from rapidadapt_lessons.prompting import ARROW, QA, Prompt, build_prompts, reorder, templates_for
 from rapidadapt_lessons.scoring import count_tokens, label_logprobs, next_tokens
@@ -134,21 +134,27 @@ def test_prompt_view_at_bad_values(real_model, arguments, error, problem):
 # Order and calibration
 
 
-@pytest.mark.parametrize(("shots", "seed", "order_seed"), [(1, 0, 0), (4, 2, 3)])
-def test_order_view_shows_every_query_before_and_after(real_model, shots, seed, order_seed):
+@pytest.mark.parametrize(("shots", "seed", "order_seed", "template"), [(1, 0, 0, ARROW), (4, 2, 3, QA)])
+def test_order_view_shows_every_query_before_and_after(real_model, shots, seed, order_seed, template):
     task = load_task("sentiment")
-    html = order_view(*real_model, "sentiment", shots, seed, order_seed, n_query=6)
-    episode = task.episode(shots, seed=seed, n_query=6)
+    html = order_view(*real_model, "sentiment", shots, seed, order_seed, n_query=6, template=template)
+    episode = task.episode(shots, seed=seed, n_query=6, balanced=True)
     support = reorder(episode.support, order_seed)
-    plain = label_logprobs(*real_model, build_prompts(episode.query, support), task.labels).softmax(-1)
-    repaired = contextual_calibration(plain, content_free_prior(*real_model, support, task.labels))
+    scores = label_logprobs(*real_model, build_prompts(episode.query, support, template), task.labels)
+    prior = content_free_prior(*real_model, support, task.labels, template)
+    tables = {
+        "as it comes": scores.softmax(-1),
+        "contextual": contextual_calibration(scores.softmax(-1), prior),
+        "batch": batch_calibration(scores),
+    }
     truth = torch.tensor([task.labels.index(query.y) for query in episode.query])
     told = alt(html)
-    for name, probabilities in (("as it comes", plain), ("calibrated", repaired)):
+    assert "probability of positive" in told
+    for name, probabilities in tables.items():
         accuracy = float((probabilities.argmax(-1) == truth).float().mean())
         assert f"{name} {accuracy:.2f}" in told
         for i, label in enumerate(task.labels):
-            mean = float(probabilities[truth == i, 0].mean())
+            mean = float(probabilities[truth == i, 1].mean())
             found = re.search(rf"{name} \(truly {label}\): mean (\d\.\d\d)", told)
             assert float(found[1]) == pytest.approx(mean, abs=0.011)
     order = unescape(html.partition("</p>")[0])
