@@ -111,7 +111,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
                 "call lora.remove(model) first, and load it then.",
             )
         # A hundredth apart is what rounding to bfloat16 may do; another model's weights are far further.
-        if corner and not torch.allclose(torch.tensor(corner), torch.tensor(_base_corner(model)), rtol=0.01, atol=1e-4):
+        here = _base_corner(model)
+        if corner and here and not torch.allclose(torch.tensor(corner), torch.tensor(here), rtol=0.01, atol=1e-4):
             raise AdapterMismatch(
                 "the adapter was trained on another model: its shapes are the same, its weights are not.",
                 "load it into the model that it was trained on.",
@@ -160,6 +161,12 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], list[float]]:
 
 
 def _base_corner(model: nn.Module) -> list[float]:
-    """Return a few weights of the first layer that LoRA sits on, to tell one base model from another."""
-    weight = next(iter(lora_layers(model).values())).base.weight.detach()
+    """Return a few weights of the first layer that LoRA sits on, to tell one base model from another.
+
+    Empty where they are kept in 4 bits: an adapter trained beside those may well be used on the full ones.
+    """
+    weight = next(iter(lora_layers(model).values())).base.weight
+    if not isinstance(weight, nn.Parameter):
+        return []
+    weight = weight.detach()
     return weight[:4, :4].float().flatten().tolist()

@@ -95,7 +95,15 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the update to the base's weight, so that inference costs nothing extra (section 4.1)."""
+        """Add the update to the base's weight, so that inference costs nothing extra (section 4.1).
+
+        Raises:
+            CourseError: the base keeps its weight in 4 bits.
+        """
+        if not isinstance(self.base.weight, nn.Parameter):
+            raise CourseError(
+                f"a {type(self.base).__name__} holds no weight to merge into.", "keep the adapter beside it."
+            )
         if self.unmerged is None:
             delta = self.delta().T if isinstance(self.base, Conv1D) else self.delta()
             self.unmerged = self.base.weight.detach().clone()
@@ -111,8 +119,9 @@ class LoRALinear(nn.Module):
 
 def weight_shape(layer: nn.Linear | Conv1D) -> tuple[int, int]:
     """Return (outputs, inputs) of a layer's weight."""
-    rows, columns = layer.weight.shape
-    return (columns, rows) if isinstance(layer, Conv1D) else (rows, columns)
+    if isinstance(layer, Conv1D):
+        return layer.weight.shape[1], layer.weight.shape[0]
+    return layer.out_features, layer.in_features
 
 
 def require_rank(rank: int, layer: nn.Linear | Conv1D) -> None:

@@ -77,18 +77,39 @@ def dequantise(packed: Quantised) -> Tensor:
     return (levels[numbers].reshape(len(packed.scales), -1) * packed.scales[:, None]).reshape(packed.shape)
 
 
-class Linear4bit(nn.Module):
-    """A frozen linear layer whose weight is kept in 4 bits and made anew for each product."""
+class Linear4bit(nn.Linear):
+    """A frozen linear layer whose weight is kept in 4 bits, and made anew for each product."""
 
     def __init__(self, base: nn.Linear, block: int = 64):
-        super().__init__()
-        self.packed = quantise(base.weight, block)
+        nn.Module.__init__(self)  # not nn.Linear's, which would make a weight in full
+        packed = quantise(base.weight, block)
+        self.register_buffer("codes", packed.codes)
+        self.register_buffer("scales", packed.scales)
         self.bias = base.bias
         self.out_features, self.in_features = base.weight.shape
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the codes stand for, float32 [out, in]. Not a parameter: it cannot be trained."""
+        return dequantise(Quantised(self.codes, self.scales, torch.Size((self.out_features, self.in_features))))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return y, [..., out], for x, [..., in]. Gradients go through to x."""
-        return F.linear(x, dequantise(self.packed).to(x.dtype), self.bias)
+        y = _Product.apply(x, self)
+        return y if self.bias is None else y + self.bias
+
+
+class _Product(torch.autograd.Function):
+    """x W^T, where W is made anew for the backward pass too: autograd would keep it in full otherwise."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, layer: Linear4bit) -> Tensor:
+        ctx.layer = layer
+        return F.linear(x, layer.weight.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient @ ctx.layer.weight.to(gradient.dtype), None
 
 
 def quantise_model(

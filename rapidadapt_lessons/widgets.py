@@ -26,30 +26,46 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
         reader sees it in place of the result too.
     """
     from IPython.display import display
-    from ipywidgets import HTML, VBox, interactive
+    from ipywidgets import HTML, VBox
 
     shown = HTML()
-
-    # `interactive` only makes the controls here: a function that it called itself could raise unnoticed.
-    chooser = interactive(lambda **values: None, **controls)
-    fields = dict(zip(controls, chooser.kwargs_widgets))
+    chooser, fields = _controls(controls)
 
     def update(change: Any = None) -> None:
-        shown.value = f"<div style='opacity:0.4'>{shown.value}</div>"
-        try:
-            shown.value = render(view, **{name: field.get_interact_value() for name, field in fields.items()})
-        except Exception as error:
-            shown.value = _message(f"{type(error).__name__}: {error}", "report this: it is a mistake in the course.")
-            raise
+        _show(shown, f"<div style='opacity:0.4'>{shown.value}</div>", view, fields)
 
-    for control in chooser.children:
-        if hasattr(control, "continuous_update"):
-            control.continuous_update = False
-        control.style = {"description_width": "9em"}
     for field in fields.values():
         field.observe(update, "value")
     update()
     display(VBox([chooser, shown]))
+
+
+def on_demand(view: Callable[..., str | Picture], *, label: str = "Run", **controls: Any) -> None:
+    """Show controls and a button, and what `view` makes of the controls' values when the button is pressed.
+
+    For what takes seconds. Nothing runs before the first press, so a stored notebook holds the controls alone.
+
+    Args:
+        controls: as for `explore`.
+
+    An error that is not a `CourseError` is told in place of the result, and logged with its traceback.
+    """
+    from IPython.display import display
+    from ipywidgets import HTML, Button, VBox
+
+    shown = HTML(f"<i>Choose, then press {escape(label)}.</i>")
+    button = Button(description=label, button_style="primary")
+    chooser, fields = _controls(controls)
+
+    def run(_: Any) -> None:
+        button.disabled = True
+        try:
+            _show(shown, "<i>Running ...</i>", view, fields)
+        finally:
+            button.disabled = False
+
+    button.on_click(run)
+    display(VBox([chooser, button, shown]))
 
 
 def render(view: Callable[..., str | Picture], **values: Any) -> str:
@@ -66,3 +82,26 @@ def render(view: Callable[..., str | Picture], **values: Any) -> str:
 
 def _message(problem: str, remedy: str) -> str:
     return f"<div role='alert'><p><b>{escape(problem)}</b></p><p>What to do: {escape(remedy)}</p></div>"
+
+
+def _controls(controls: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the box of controls, and each control by name. Sliders wait until they are let go."""
+    from ipywidgets import interactive
+
+    # `interactive` only makes the controls here: a function that it called itself could raise unnoticed.
+    chooser = interactive(lambda **values: None, **controls)
+    for control in chooser.children:
+        if hasattr(control, "continuous_update"):
+            control.continuous_update = False
+        control.style = {"description_width": "9em"}
+    return chooser, dict(zip(controls, chooser.kwargs_widgets))
+
+
+def _show(shown: Any, meanwhile: str, view: Callable[..., str | Picture], fields: dict[str, Any]) -> None:
+    """Put what `view` makes of the fields' values into the HTML widget `shown`."""
+    shown.value = meanwhile
+    try:
+        shown.value = render(view, **{name: field.get_interact_value() for name, field in fields.items()})
+    except Exception as error:
+        shown.value = _message(f"{type(error).__name__}: {error}", "report this: it is a mistake in the course.")
+        raise

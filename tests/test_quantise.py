@@ -76,6 +76,26 @@ def test_a_quantised_model_keeps_no_copy_of_the_weights_and_lora_trains_on_it():
     assert first.lora_A.grad.abs().sum() > 0, "no gradient came through the 4-bit layers above"
 
 
+def test_lora_sits_on_a_4_bit_layer_and_is_not_merged_into_it():
+    model = lora.inject(quantise_model(tiny_llama(), ("q_proj", "v_proj"), block=16), LoRAConfig(4))
+    layers = lora.lora_layers(model)
+    assert len(layers) == 4 and all(isinstance(layer.base, Linear4bit) for layer in layers.values())
+    with pytest.raises(CourseError, match="Linear4bit holds no weight to merge into"):
+        lora.merge(model)
+
+
+def test_gradients_are_those_of_the_made_weight_which_is_not_kept_for_the_backward_pass():
+    base = nn.Linear(64, 32, bias=False)
+    layer, x = Linear4bit(base), weights(3, 64, seed=1).requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        y = layer(x)
+    assert sum(kept) == 0
+    y.square().sum().backward()
+    expected = torch.autograd.grad((x @ layer.weight.T).square().sum(), x)[0]
+    torch.testing.assert_close(x.grad, expected)
+
+
 def test_a_layer_with_a_bias_gives_the_product_with_the_made_weight():
     base = nn.Linear(64, 3)
     x = weights(2, 64, seed=1)

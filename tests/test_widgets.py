@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rapidadapt_lessons.errors import BadPrompt, CourseError
 from rapidadapt_lessons.plots import Picture
-from rapidadapt_lessons.widgets import explore, render
+from rapidadapt_lessons.widgets import explore, on_demand, render
 
 
 @pytest.fixture
@@ -187,3 +187,37 @@ def test_widgets_are_not_kept_between_cells(shown):
     first.value = 9
     assert [box.children[1].value for box in shown] == ["9", "2"]
     assert isinstance(second, ipywidgets.IntSlider)
+
+
+def test_a_button_computes_when_it_is_pressed_and_not_before(shown):
+    calls = []
+
+    def view(n):
+        calls.append(n)
+        assert button.disabled, "a second press in the middle must do nothing"
+        return f"<b>{n}</b>"
+
+    on_demand(view, label="Train", n=IntSlider(3, 0, 5))
+    [box] = shown
+    chooser, button, result = box.children
+    assert calls == [] and "press Train" in result.value
+    chooser.children[0].value = 4
+    assert calls == []
+    button.click()
+    assert (calls, result.value, button.disabled) == ([4], "<b>4</b>", False)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(CourseError("rank is 0.", "choose 1."), "What to do: choose 1."), (ZeroDivisionError("x"), "report this")],
+)
+def test_a_button_survives_an_error_and_tells_it(shown, error, told, caplog):
+    def view(n):
+        raise error
+
+    on_demand(view, n=IntSlider(3, 0, 5))
+    _, button, result = shown[0].children
+    button.click()
+    assert told in result.value and not button.disabled
+    # What is no message for people is a bug, and its traceback goes to the log as well.
+    assert ("ZeroDivisionError" in caplog.text) == isinstance(error, ZeroDivisionError)

@@ -1,0 +1,136 @@
+"""What LoRA costs: ours beside peft's, beside full fine-tuning, in bfloat16, and as rank, length and batch grow.
+
+Run: python benchmarks/lora.py [rounds]
+All ways of one table take turns within each round, on the same batch; medians, and ratios of medians. Memory is
+what one step holds above the model, counted tensor by tensor (see rapidadapt_lessons/cost.py), and the peak of
+the process during the step, measured in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import nn
+
+from rapidadapt_lessons import lora
+from rapidadapt_lessons.cost import measure, training_bytes
+from rapidadapt_lessons.lora import LoRAConfig
+from rapidadapt_lessons.models import load_model
+from rapidadapt_lessons.quantise import without_kernel_notice
+from rapidadapt_lessons.rows import Batch, Row, collate, token_loss
+
+TARGETS = ("q_proj", "v_proj")
+
+
+class Way:
+    """A model and its optimiser, ready to be stepped."""
+
+    def __init__(self, make: Callable[[nn.Module], nn.Module], dtype: str = "float32"):
+        self.model = make(load_model(dtype=dtype)[0]).train()
+        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-5)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        return token_loss(self.model, batch)
+
+    def step(self, batch: Batch) -> float:
+        """Do one update and return its seconds."""
+        start = time.perf_counter()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss(batch).backward()
+        self.optimizer.step()
+        if batch.input_ids.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def ours(rank: int = 8) -> Callable[[nn.Module], nn.Module]:
+    return lambda model: lora.inject(model, LoRAConfig(rank, 2 * rank, target_modules=TARGETS))
+
+
+def theirs(rank: int = 8) -> Callable[[nn.Module], nn.Module]:
+    def make(model: nn.Module) -> nn.Module:
+        with without_kernel_notice():
+            import peft
+        config = peft.LoraConfig(
+            task_type=peft.TaskType.CAUSAL_LM, r=rank, lora_alpha=2 * rank, target_modules=list(TARGETS)
+        )
+        return peft.get_peft_model(model, config)
+
+    return make
+
+
+def full(model: nn.Module) -> nn.Module:
+    return model.requires_grad_(True)
+
+
+WAYS = {
+    "our LoRA": (ours(), "float32"),
+    "peft's LoRA": (theirs(), "float32"),
+    "all weights": (full, "float32"),
+    "our LoRA, bfloat16 base": (ours(), "bfloat16"),
+}
+
+
+def batch_of(size: int, length: int, device: torch.device) -> Batch:
+    """Return rows of random tokens: what they say does not matter to the time."""
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 40_000, (size, length), generator=draw).tolist()
+    return collate([Row(tuple(row)) for row in ids], device)
+
+
+def alternate(ways: dict[str, Way], batches: dict[str, Batch], rounds: int) -> dict[str, float]:
+    """Return each way's median seconds a step. A first round warms up and is dropped."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            times[name].append(way.step(batches[name]))
+    return {name: median(values[1:]) for name, values in times.items()}
+
+
+def peak_of(name: str) -> int:
+    """Return the peak bytes of one step above the loaded model, in a fresh process."""
+    done = subprocess.run([sys.executable, __file__, "--peak", name], check=True, capture_output=True, text=True)
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--peak"]:
+        way = Way(*WAYS[sys.argv[2]])
+        device = next(way.model.parameters()).device
+        batch = batch_of(4, 128, device)
+        print(json.dumps(measure(lambda: way.step(batch), device)[1].peak_bytes))
+        return
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    ways = {name: Way(*how) for name, how in WAYS.items()}
+    device = next(ways["our LoRA"].model.parameters()).device
+    batch = batch_of(4, 128, device)
+    seconds = alternate(ways, dict.fromkeys(ways, batch), rounds)
+    print(f"one update, batch 4 x 128 tokens, rank 8 on {', '.join(TARGETS)}, {rounds} rounds, {device}")
+    print(f"{'way':<26}{'seconds':>9}{'ratio':>7}{'counted MB':>12}{'peak MB':>9}")
+    for name, way in ways.items():
+        parts = training_bytes(way.model, way.optimizer, lambda way=way: way.loss(batch))
+        counted = (sum(parts.values()) - parts["weights"]) / 1e6
+        ratio = seconds[name] / seconds["our LoRA"]
+        print(f"{name:<26}{seconds[name]:>9.2f}{ratio:>7.2f}{counted:>12,.0f}{peak_of(name) / 1e6:>9,.0f}", flush=True)
+    del ways
+
+    growth = {f"rank {rank}": (rank, 4, 128) for rank in (1, 8, 64)}
+    growth |= {f"batch {size}": (8, size, 128) for size in (1, 2, 8)}
+    growth |= {f"{length} tokens a row": (8, 4, length) for length in (32, 64, 256)}
+    ranks = {rank: Way(ours(rank)) for rank in {rank for rank, _, _ in growth.values()}}
+    named = {name: ranks[rank] for name, (rank, _, _) in growth.items()}
+    shapes = {name: batch_of(size, length, device) for name, (_, size, length) in growth.items()}
+    seconds = alternate(named, shapes, max(1, rounds // 2))
+    print("\nour LoRA, one thing changed from rank 8, batch 4, 128 tokens a row")
+    for name, value in seconds.items():
+        print(f"{name:<26}{value:>9.2f}{value / seconds['rank 8']:>7.2f}")
+
+
+if __name__ == "__main__":
+    main()

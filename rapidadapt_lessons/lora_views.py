@@ -1,0 +1,264 @@
+"""Figures of the lesson on LoRA, and what its widgets show. No state, no browser: tests call these directly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from . import lora
+from .errors import CourseError
+from .lora import LoRAConfig
+from .plots import COLOURS, MARKERS, STYLE, Picture, _canvas, horizontal_bars
+from .quantise import nf4_levels
+from .rows import Row, exact_rows
+from .training import TrainConfig, train
+
+PARTS = ("weights", "activations", "gradients", "optimiser")
+LOOKS = ("-", "--", "-.", ":")
+
+
+def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
+    """Draw what `cost.training_bytes` counted, as one stacked bar for each way of training."""
+    figure, axes = _canvas(7.5, 1.2 + 0.6 * len(costs))
+    told = []
+    for row, (name, parts) in enumerate(costs.items()):
+        left = 0.0
+        for i, part in enumerate(PARTS):
+            size = parts[part] / 1e6
+            axes.barh(row, size, left=left, color=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white")
+            left += size
+        axes.text(left, row, f" {left:,.0f} MB", va="center")
+        each = ", ".join(f"{part} {parts[part] / 1e6:,.0f}" for part in PARTS)
+        told.append(f"{name}: {each}, {left:,.0f} in all")
+    handles = [Rectangle((0, 0), 1, 1, fc=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white") for i in range(4)]
+    axes.legend(handles, PARTS, loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
+    axes.set_yticks(range(len(costs)), list(costs))
+    axes.invert_yaxis()
+    axes.set(xlabel="megabytes", xlim=(0, 1.15 * max(sum(parts.values()) for parts in costs.values()) / 1e6))
+    axes.set_title(title, loc="left")
+    return Picture(figure, f"Stacked bars. {title}. Megabytes. " + "; ".join(told) + ".")
+
+
+def lines(
+    series: Mapping[str, Mapping[float, float]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    points: bool = True,
+    alt: str | None = None,
+) -> Picture:
+    """Draw one line for each name over true distances in x.
+
+    Args:
+        points: mark each value.
+        alt: the description; None lists every value, to two digits after the point.
+    """
+    figure, axes = _canvas(7, 4)
+    for i, (name, values) in enumerate(series.items()):
+        marker = MARKERS[i % len(MARKERS)] if points else None
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": marker, "ls": LOOKS[i % len(LOOKS)], "lw": 1.8, "ms": 5}
+        axes.plot(list(values), list(values.values()), label=name, **style)
+    if log_x:
+        axes.set_xscale("log")
+        ticks = sorted({x for values in series.values() for x in values if x > 0})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.minorticks_off()
+    if log_y:
+        axes.set_yscale("log")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, loc="left")
+    if len(series) > 1:
+        axes.legend(frameon=False)
+    if alt is None:
+        each = (
+            f"{name}: " + ", ".join(f"{y:.2f} at {x:g}" for x, y in values.items()) for name, values in series.items()
+        )
+        alt = f"Line chart. {title}. {ylabel} by {xlabel}. " + "; ".join(each) + "."
+    return Picture(figure, alt)
+
+
+def spectrum(deltas: Mapping[str, Tensor], title: str) -> Picture:
+    """Draw the singular values of updates of weights, [out, in], each relative to its largest.
+
+    The description says how many of them hold 90% of the sum of squares (of the update's squared length).
+    """
+    series, told = {}, []
+    for name, delta in deltas.items():
+        values = torch.linalg.svdvals(delta.float())
+        share = values.square().cumsum(0) / values.square().sum()
+        enough = int((share < 0.9).sum()) + 1
+        series[name] = {i + 1: float(v / values[0]) for i, v in enumerate(values) if v > 1e-4 * values[0]}
+        told.append(f"{name}: {enough} of {len(values)} hold 90% of the squared length")
+    picture = lines(
+        series, title=title, xlabel="number of the singular value", ylabel="size, relative to the largest",
+        log_y=True, points=False,
+    )  # fmt: skip
+    return Picture(picture.figure, f"Line chart. {title}. " + "; ".join(told) + ".")
+
+
+def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Picture:
+    """Draw one block's linear layers to scale, and which of all blocks' layers have LoRA beside them.
+
+    Raises:
+        CourseError: the model has no LoRA layers.
+    """
+    adapted = lora.lora_layers(model)
+    if not adapted:
+        raise CourseError("this model has no LoRA layers to draw.", "call lora.inject(model, LoRAConfig(...)) first.")
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
+    shapes: dict[str, tuple[int, int]] = {}
+    blocks: dict[int, set[str]] = {}
+    for name, layer in layers.items():
+        number = next((int(part) for part in name.split(".") if part.isdigit()), None)
+        if number is None:
+            continue  # the output layer
+        kind = name.removesuffix(".base").rpartition(".")[2]
+        shapes.setdefault(kind, lora.weight_shape(layer))
+        blocks.setdefault(number, set())
+        if name.removesuffix(".base") in adapted:
+            blocks[number].add(kind)
+    figure, axes = _canvas(9, 4.6)
+    axes.axis("off")
+    scale, x, rank = 1 / 700, 0.0, next(iter(adapted.values())).lora_A.shape[0]
+    for kind, (n_out, n_in) in shapes.items():
+        width, height = n_in * scale, n_out * scale
+        has = any(kind in kinds for kinds in blocks.values())
+        axes.add_patch(Rectangle((x, -height), width, height, fc="#E3E3E3", ec="#666666"))
+        axes.text(x + width / 2, 0.12, kind, ha="center", va="bottom", fontsize=9)
+        axes.text(x + width / 2, -height / 2, f"{n_out}\n× {n_in}", ha="center", va="center", fontsize=8)
+        if has:  # B to the right of W, A below it; drawn three times as thick as to scale, or they would vanish
+            thick = 3 * rank * scale
+            axes.add_patch(Rectangle((x + width + 0.04, -height), thick, height, fc=COLOURS[1]))
+            axes.add_patch(Rectangle((x, -height - 0.04 - thick), width, thick, fc=COLOURS[0]))
+            axes.text(x + width + 0.06 + thick, -height / 2, "B", color=COLOURS[1], va="center", weight="bold")
+            axes.text(x + width / 2, -height - 0.1 - thick, "A", color=COLOURS[0], ha="center", va="top", weight="bold")
+        x += width + 0.55
+    for column, number in enumerate(sorted(blocks)):
+        for row, kind in enumerate(shapes):
+            colour = COLOURS[1] if kind in blocks[number] else "#E3E3E3"
+            axes.add_patch(Rectangle((column * 0.2 + 1.3, -3.4 - row * 0.2), 0.17, 0.17, fc=colour))
+    for row, kind in enumerate(shapes):
+        axes.text(1.2, -3.32 - row * 0.2, kind, ha="right", va="center", fontsize=8)
+    axes.text(1.3, -3.1, f"blocks 0 to {max(blocks)}: orange where LoRA is attached", fontsize=9, va="bottom")
+    axes.set(xlim=(-0.1, x), ylim=(-3.5 - 0.2 * len(shapes), 0.5), aspect="equal")
+    axes.set_title(title, loc="left")
+    kinds = sorted({kind for found in blocks.values() for kind in found})
+    alt = (
+        f"Diagram. {title}. A block has {len(shapes)} linear layers: "
+        + ", ".join(f"{kind} {a} by {b}" for kind, (a, b) in shapes.items())
+        + f". LoRA of rank {rank} sits beside {' and '.join(kinds)} in {sum(bool(v) for v in blocks.values())} of "
+        f"{len(blocks)} blocks."
+    )
+    return Picture(figure, alt)
+
+
+def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Picture:
+    """Draw methods as rows and what was measured as panels: accuracy, parameters, seconds, memory.
+
+    Args:
+        results: for each method "accuracy", "trainable" (numbers), "seconds" (a step), "megabytes" (peak).
+
+    The description leaves seconds and memory out, since they differ from machine to machine.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    panels = {
+        "accuracy": ("accuracy\n(share of queries)", "{:.2f}", False),
+        "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}", True),
+        "seconds": ("seconds a step", "{:.2f}", False),
+        "megabytes": ("peak memory above\nthe model's (MB)", "{:,.0f}", False),
+    }
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 1 + 0.4 * len(results)), layout="constrained")
+        grid = figure.subplots(1, len(panels), sharey=True)
+    for i, (axes, (key, (label, form, log))) in enumerate(zip(grid, panels.items())):
+        values = [r[key] / (1000 if key == "trainable" else 1) for r in results.values()]
+        axes.barh(range(len(values)), values, color=COLOURS[i], log=log)
+        for row, value in enumerate(values):
+            axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
+        axes.set_xlabel(label)
+        axes.set_xlim(right=max(values) * (12 if log else 1.35))
+    grid[0].set_yticks(range(len(results)), list(results))
+    grid[0].invert_yaxis()
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    told = "; ".join(f"{n}: accuracy {r['accuracy']:.2f}, {r['trainable']:,.0f} numbers" for n, r in results.items())
+    return Picture(figure, f"Bar charts, one panel a measurement. {title}. {told}.")
+
+
+def levels_picture(weight: Tensor, block: int = 64) -> Picture:
+    """Draw how a layer's weights are spread within their blocks, and the 16 levels that 4 bits can hold."""
+    levels = nf4_levels()
+    blocks = weight.detach().float().cpu().reshape(-1, block)
+    values = (blocks / blocks.abs().amax(1, keepdim=True)).flatten()
+    figure, axes = _canvas(7, 3.4)
+    axes.hist(values.numpy(), bins=120, range=(-1, 1), density=True, color="#9CC3DE")
+    axes.vlines(levels.numpy(), 0, axes.get_ylim()[1], color=COLOURS[1], lw=1)
+    axes.set(xlabel="weight, relative to the largest of its block", ylabel="density", xlim=(-1.02, 1.02))
+    axes.set_title("A layer's weights, and the 16 levels of NF4", loc="left")
+    spaces = levels[1:] - levels[:-1]
+    alt = (
+        f"Histogram. A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical "
+        f"lines at the levels of NF4: {spaces.min():.2f} apart near zero, {spaces.max():.2f} apart at the ends."
+    )
+    return Picture(figure, alt)
+
+
+def sweep_view(records: Mapping[str, Mapping[object, Mapping[str, float]]], knob: str, measure: str) -> Picture:
+    """Show one recorded sweep: what turning one knob did, the others standing still.
+
+    Args:
+        records: knob -> value -> measure -> result, as the lesson computed it.
+
+    Raises:
+        CourseError: there is no such knob or measure.
+    """
+    if knob not in records:
+        raise CourseError(f"no sweep of {knob!r} was recorded.", f"choose one of {', '.join(records)}.")
+    found = records[knob]
+    known = list(next(iter(found.values())))
+    if measure not in known:
+        raise CourseError(f"{measure!r} was not recorded.", f"choose one of {', '.join(known)}.")
+    values = {
+        f"{knob} = {value:g}" if isinstance(value, int | float) else str(value): result[measure]
+        for value, result in found.items()
+    }
+    return horizontal_bars(values, title=f"What {knob} does", xlabel=measure, limit=1.2 * max(values.values()))
+
+
+def live_run(
+    model: nn.Module,
+    rows: Sequence[Row],
+    queries: Sequence[Row],
+    rank: int,
+    lora_alpha: float,
+    lr: float,
+    target_modules: str,
+    steps: int = 10,
+) -> Picture:
+    """Train a fresh adapter, show its losses and its accuracy on the queries, and take it out again.
+
+    Args:
+        target_modules: names with commas between them.
+
+    Raises: as `lora.inject` and `training.train`; the model is the base model again in any case.
+    """
+    targets = tuple(name.strip() for name in target_modules.split(",") if name.strip())
+    config = LoRAConfig(rank, lora_alpha, target_modules=targets)
+    lora.inject(model, config)
+    try:
+        history = train(model, rows, TrainConfig(steps, lr=lr), progress=False)
+        right = exact_rows(model, queries)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    finally:
+        lora.remove(model)
+    title = f"{trained:,} trained numbers: {sum(right)} of {len(right)} queries right"
+    losses = {step: loss for step, loss in enumerate(history.losses)}
+    return lines({"loss": losses}, title=title, xlabel="update", ylabel="loss (nats a token)")
