@@ -71,7 +71,7 @@ def check_module(module: nn.Module, randomness: str = "error") -> None:
         if not part.training:
             continue
         told = f"{type(part).__name__} {name!r}"
-        if getattr(part, "track_running_stats", False) and getattr(part, "running_mean", None) is not None:
+        if getattr(part, "track_running_stats", False):
             raise CourseError(
                 f"{told} would carry its running statistics from one task to the next.",
                 "build it with track_running_stats=False, use LayerNorm or GroupNorm, or call module.eval().",

@@ -347,8 +347,14 @@ def test_running_statistics_would_leak_and_are_refused():
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.BatchNorm1d(6, track_running_stats=False), nn.BatchNorm1d(6).eval(), nn.LayerNorm(6), nn.Dropout(0.5).eval()],
-    ids=["batch statistics", "frozen statistics", "layer norm", "dropout off"],
+    [
+        nn.BatchNorm1d(6, track_running_stats=False),
+        nn.BatchNorm1d(6).eval(),
+        nn.LayerNorm(6),
+        nn.Dropout(0.5).eval(),
+        nn.Dropout(0.0),
+    ],
+    ids=["batch statistics", "frozen statistics", "layer norm", "dropout off", "dropout of nothing"],
 )
 def test_allowed_layers_keep_tasks_apart(layer):
     net, batch = with_layer(layer), sinusoids()
@@ -396,6 +402,25 @@ def test_anil_adapts_the_head_alone_and_meta_learns_the_body():
     assert {name for name in params if not torch.equal(fast[name], params[name])} == set(head)
     found = maml.meta_gradient(net, params, batch, inner_lr=0.05, adaptable=head)
     assert all(g.norm() > 0 for g in found.params.values())
+
+
+def test_params_count_and_not_what_the_module_holds():
+    """The module is only a recipe: other parameters than its own give what a module that holds them gives."""
+    net, other, batch, head = network(), network(5), sinusoids(), ["4.weight", "4.bias"]
+    params = {name: p.detach().clone() for name, p in other.named_parameters()}
+    for options in ({"adaptable": head}, {"adaptable": None}, {"adaptable": head, "second_order": False}):
+        found = maml.meta_gradient(net, params, batch, inner_lr=0.05, steps=2, **options)
+        true = maml.meta_gradient(other, params, batch, inner_lr=0.05, steps=2, **options)
+        assert torch.equal(found.loss, true.loss)
+        assert torch.equal(flat(found.params), flat(true.params))
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_parameter_that_nothing_uses_has_gradient_zero(steps):
+    net = network()
+    net.register_parameter("idle", nn.Parameter(torch.ones(3, dtype=torch.float64)))
+    found = maml.meta_gradient(net, dict(net.named_parameters()), sinusoids(), inner_lr=0.05, steps=steps)
+    assert torch.equal(found.params["idle"], torch.zeros(3, dtype=torch.float64))
 
 
 def test_part_of_the_parameters_leaves_the_others_alone():
@@ -608,6 +633,7 @@ def test_batches_that_do_not_fit_are_refused(shapes, told):
         ({"steps": 1.5}, "1.5 inner steps"),
         ({"inner_lr": math.nan}, "inner_lr is nan"),
         ({"inner_lr": -0.1}, "inner_lr is -0.1"),
+        ({"inner_lr": math.inf}, "inner_lr is inf"),
         ({"inner_lr": {"0.weight": torch.tensor(0.1)}}, "no inner rate for 0.bias"),
         ({"loss": lambda p, y: (p - y).square()}, "loss returned shape"),
         ({"randomness": "perhaps"}, "'perhaps'"),
