@@ -72,26 +72,32 @@ def mean_picture(params: Params, waves: Waves) -> Picture:
 
 
 def starts_picture(trained: Mapping[str, Params]) -> Picture:
-    """Draw each method's initialisation as a function, one line for each seed, beside the mean of the tasks."""
-    figure, panels = _panels(len(trained), 2.5 * len(trained), 2.9)
-    x = grid()
+    """Draw each method's initialisation as a function, one line for each seed, beside the mean of the tasks.
+
+    The description says which methods keep close to that mean: within 1 of it everywhere, for every seed.
+    """
+    figure, panels = _panels(len(trained), 2.3 * len(trained), 2.9, share=True)
+    x, close = grid(), []
     for axes, (name, params) in zip(panels, trained.items()):
-        for seed in range(len(next(iter(params.values())))):
-            axes.plot(x[:, 0], predict(select(params, seed), x)[:, 0], color=COLOURS[seed % len(COLOURS)], lw=1.3)
-        axes.plot(x[:, 0], mean_wave(x)[:, 0], color="black", ls="--", lw=1.2)
+        lines = [predict(select(params, seed), x) for seed in range(len(next(iter(params.values()))))]
+        for i, line in enumerate(lines):
+            axes.plot(x[:, 0], line[:, 0], color=COLOURS[i % len(COLOURS)], lw=1.3)
+        axes.plot(x[:, 0], mean_wave(x)[:, 0], color="black", ls="--", lw=1.4)
         _label(axes, name, ylabel="output before adapting" if axes is panels[0] else "")
+        close += [name] if all((line - mean_wave(x)).abs().max() < 1 for line in lines) else []
     alt = f"Before adapting: one panel each for {', '.join(trained)}, one line a seed, the tasks' mean dashed."
-    return Picture(figure, f"Line charts. {alt}")
+    return Picture(figure, f"Line charts. {alt} Close to the mean with every seed: {', '.join(close) or 'none'}.")
 
 
 def fits_picture(starts: Mapping[str, Start], waves: Waves, steps: Sequence[int] = (1, 10), shots: int = 10) -> Picture:
     """Draw one row for each start and one column for each task: before, and after some numbers of steps."""
-    figure, panels = _panels(len(waves.amplitude), 3.1 * len(waves.amplitude), 2.6 * len(starts), rows=len(starts))
+    columns = len(waves.amplitude)
+    figure, panels = _panels(columns, 3 * columns, 2.6 * len(starts), rows=len(starts), share=True)
     batch = waves.batch(shots, 1, torch.Generator().manual_seed(0))
     x, truth = grid(), waves(grid())
     for row, (name, (method, params)) in enumerate(starts.items()):
-        for i in range(len(waves.amplitude)):
-            axes = panels[row * len(waves.amplitude) + i]
+        for i in range(columns):
+            axes = panels[row * columns + i]
             axes.plot(x[:, 0], truth[i, :, 0], color="black", lw=1.2, label="truth")
             axes.plot(x[:, 0], predict(params, x)[:, 0], color=GREY, ls=":", lw=1.6, label="before")
             for n, look in zip(steps, ("--", "-")):
@@ -99,14 +105,16 @@ def fits_picture(starts: Mapping[str, Start], waves: Waves, steps: Sequence[int]
                 colour, told = COLOURS[1 if look == "--" else 0], f"after {n} step{'s' * (n > 1)}"
                 axes.plot(x[:, 0], predict(fast, x)[:, 0], color=colour, ls=look, lw=1.8, label=told)
             axes.scatter(batch.support_x[i], batch.support_y[i], color=COLOURS[3], marker="D", s=22, zorder=4)
-            _label(axes, name if i == 0 else "", ylabel="y" if i == 0 else "")
-            axes.set_ylim(-6.5, 6.5)
-    panels[len(waves.amplitude) - 1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+            _label(axes, f"{name}, task {i + 1}", ylabel="y" if i == 0 else "")
+            axes.set_ylim(-6, 6)
+    panels[columns - 1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     alt = f"Rows: {', '.join(starts)}. In each panel a task's curve, its {shots} support points, and the network before"
     return Picture(figure, f"Line charts. {alt} and after {' and '.join(map(str, steps))} steps.")
 
 
-def curves_picture(errors: Mapping[str, Tensor], title: str) -> Picture:
+def curves_picture(
+    errors: Mapping[str, Tensor], title: str, ylabel: str = "mean squared error on the query"
+) -> Picture:
     """Draw error against steps for each method, with the 95% interval over seeds, on a logarithmic axis.
 
     errors: for each method, [seeds, tasks, steps + 1]. Values are cut at 100. The description names only the lowest
@@ -117,16 +125,21 @@ def curves_picture(errors: Mapping[str, Tensor], title: str) -> Picture:
     for i, (name, values) in enumerate(means.items()):
         spans = [interval(column.tolist(), (0.0, math.inf)) for column in values.T]
         steps, colour = range(len(spans)), COLOURS[i % len(COLOURS)]
-        low, high = [max(s.low, 0.01) for s in spans], [s.high for s in spans]
+        low, high = [max(s.low, 1e-3) for s in spans], [s.high for s in spans]
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
         marker = MARKERS[i % len(MARKERS)]
-        axes.plot(steps, [s.mean for s in spans], color=colour, marker=marker, ms=5, lw=1.8, label=name)
+        told = f"{name}: {spans[1].mean:.2f}, {spans[-1].mean:.2f}"
+        axes.plot(steps, [s.mean for s in spans], color=colour, marker=marker, ms=5, lw=1.8, label=told)
     axes.set_yscale("log")
-    ticks = [0.1, 0.2, 0.5, 1, 2, 5]
+    heights = torch.stack([values.mean(0) for values in means.values()])
+    bottom, top = heights.min().item() * 0.7, heights.max().item() * 1.3  # room for the means: a band may be cut
+    axes.set_ylim(bottom, top)
+    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if bottom < tick < top]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.minorticks_off()
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    axes.set(xlabel="gradient steps on the support", ylabel="mean squared error on the query")
+    legend_title = f"error after 1 and {len(spans) - 1} steps"
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title=legend_title, alignment="left")
+    axes.set(xlabel="gradient steps on the support", ylabel=ylabel)
     axes.set_title(title, loc="left")
     after = {name: values[:, 1].mean().item() for name, values in means.items()}
     extremes = f"After 1 step {min(after, key=after.get)} is lowest and {max(after, key=after.get)} is highest."
@@ -253,7 +266,12 @@ def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave
 
 
 def _panels(
-    columns: int, width: float, height: float, rows: int = 1, widths: Sequence[float] | None = None
+    columns: int,
+    width: float,
+    height: float,
+    rows: int = 1,
+    widths: Sequence[float] | None = None,
+    share: bool = False,
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure that belongs to no global state, and its panels row by row."""
     import matplotlib
@@ -261,10 +279,11 @@ def _panels(
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"width_ratios": widths} if widths else None)
+        grid_options = {"width_ratios": widths} if widths else None
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share, gridspec_kw=grid_options)
     return figure, list(axes.flat)
 
 
 def _label(axes: Axes, title: str, ylabel: str = "y") -> None:
-    axes.set(xlabel="x", ylabel=ylabel, xlim=INPUTS)
+    axes.set(xlabel="x", ylabel=ylabel, xlim=INPUTS, xticks=[-5, -2.5, 0, 2.5, 5], xticklabels=["-5", "", "0", "", "5"])
     axes.set_title(title, loc="left")

@@ -120,7 +120,7 @@ def train(
     tasks: int = 25,
     shots: int = 10,
     query_shots: int = 10,
-    outer_lr: float = 5e-3,
+    outer_lr: float = 1e-2,
     task_seed: int = 0,
 ) -> tuple[Params, Tensor]:
     """Train one initialisation for each seed, all at once, with Adam and a rate that falls to 0 along a cosine.

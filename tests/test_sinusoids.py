@@ -75,7 +75,7 @@ def one_seed_by_hand(method, seed, seeds, iterations, tasks):
     """The same training for one seed alone, by the package's functions for a single initialisation."""
     net, draws = sinusoids.network(), generator(0)
     params = {name: p.detach().requires_grad_() for name, p in sinusoids.network(seed).named_parameters()}
-    optimizer = torch.optim.Adam(params.values(), lr=5e-3)
+    optimizer = torch.optim.Adam(params.values(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     place, losses = list(seeds).index(seed), []
     for _ in range(iterations):
@@ -319,7 +319,7 @@ def test_curves_draw_the_means_and_the_words_name_the_extremes():
     picture = views.curves_picture(errors, "Title")
     assert "After 1 step low is lowest and high is highest." in picture.alt
     lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
-    assert list(lines["low"]) == [0.5] * 3 and list(lines["high"]) == [2.0] * 3
+    assert list(lines["low: 0.50, 0.50"]) == [0.5] * 3 and list(lines["high: 2.00, 2.00"]) == [2.0] * 3
     assert not any(character.isdigit() and character != "1" for character in picture.alt)
 
 
@@ -334,6 +334,12 @@ def test_the_mean_picture_checks_what_it_says():
     assert "do not all follow" in views.mean_picture(trained(0, 1), waves).alt  # untrained
     learned, _ = sinusoids.train(PRETRAINED, (0, 1), 400)
     assert "networks follow" in views.mean_picture(learned, waves).alt
+
+
+def test_the_starts_picture_names_those_that_are_close_to_the_mean():
+    learned, _ = sinusoids.train(PRETRAINED, (0,), 400)
+    alt = views.starts_picture({"learned": learned, "untrained": trained(0)}).alt
+    assert alt.endswith("Close to the mean with every seed: learned.")
 
 
 def test_batches_of_seeds_keep_every_task_with_its_seed():
