@@ -211,6 +211,34 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
     return Picture(figure, f"Line chart. {title}. Relative weight by curvature: " + "; ".join(told) + ".")
 
 
+def angles_picture(results: Mapping[str, Mapping[float, Sequence[float]]], *, title: str, xlabel: str) -> Picture:
+    """Draw, for each method and each x, every network's angle to MAML's gradient as a dot, and lines through means.
+
+    Args:
+        results: for each method in `METHODS`, for each x, the angles in degrees.
+    """
+    figure, (axes,) = _panels(1, 7, 4.0)
+    told = []
+    for i, (name, line) in enumerate(results.items()):
+        colour, marker = LOOK[name]
+        places = [at + 0.08 * (i - (len(results) - 1) / 2) for at in range(len(line))]
+        means = [sum(values) / len(values) for values in line.values()]
+        for place, values in zip(places, line.values()):
+            axes.scatter([place] * len(values), values, color=colour, marker=marker, s=24, alpha=0.5, lw=0)
+        axes.plot(places, means, color=colour, lw=2)
+        axes.annotate(name, (places[-1], means[-1]), (10, 0), textcoords="offset points", color=colour, va="center")
+        told.append(f"{name}: " + ", ".join(f"{mean:.0f} at {x:g}" for x, mean in zip(line, means)))
+    axes.axhline(90, color="#7F7F7F", ls="--", lw=1)
+    axes.text(-0.12, 91, "no longer downhill", color="#5F5F5F", fontsize=9)
+    xs = list(next(iter(results.values())))
+    axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
+    axes.set(xlabel=xlabel, ylabel="angle to MAML's gradient (degrees)", ylim=(0, 98))
+    axes.set_title(title, loc="left")
+    return Picture(
+        figure, f"Line chart. {title}. Mean angle to MAML's gradient in degrees by {xlabel}: " + "; ".join(told) + "."
+    )
+
+
 def line_landscape_view(inner_lr: float, steps: int, spread: float) -> Picture:
     """Show the lines' landscape before and after adapting, with where each method comes to rest.
 

@@ -184,6 +184,17 @@ def test_figures_of_the_lesson_tell_their_numbers(lines):
     assert f"{left:.2f} of the distance" in told
 
 
+def test_angles_are_told_as_means_and_drawn_one_by_one():
+    found = {
+        "first-order MAML": {0.01: [10.0, 30.0], 0.1: [40.0, 61.0]},
+        "Reptile": {0.01: [1.0, 2.0], 0.1: [80.0, 80.0]},
+    }
+    picture = views.angles_picture(found, title="T", xlabel="rate")
+    assert "first-order MAML: 20 at 0.01, 50 at 0.1; Reptile: 2 at 0.01, 80 at 0.1" in picture.alt
+    drawn = [height for dots in picture.figure.axes[0].collections for height in dots.get_offsets()[:, 1].tolist()]
+    assert sorted(drawn) == sorted(v for line in found.values() for values in line.values() for v in values)
+
+
 def test_a_wrong_factor_would_be_told(lines, monkeypatch):
     """The dots are measured: first-order gradients in MAML's place leave the line, and the text says so."""
     real = maml.meta_gradient
