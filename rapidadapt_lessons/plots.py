@@ -227,33 +227,35 @@ def strips(
     stacks = {
         (name, kind): _stacked(list(values), same) for name, group in groups.items() for kind, values in group.items()
     }
-    highest = max((abs(level) for levels in stacks.values() for level in levels), default=0)
-    step = 0.26 / max(highest * len(kinds), 3)  # in rows, between one dot of a stack and the next
-    figure, axes = _canvas(7.5, 1.5 + max(0.62, 0.075 / step) * len(groups))
+    reach = max((abs(level) for levels in stacks.values() for level in levels), default=0) * 0.08  # inches from middle
+    lane = max(0.2, 2 * reach + 0.1)  # inches for each kind
+    height = max(0.62, lane * len(kinds) + 0.14)  # inches for each row, which is 1 on the axis
+    figure, axes = _canvas(7.5, 1.1 + height * len(groups))
     told = []
     for row, (name, group) in enumerate(groups.items()):
         for kind, values in group.items():
             i = kinds.index(kind)
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-            y = row + (i - (len(kinds) - 1) / 2) * 0.3
-            heights = [y - step * level for level in stacks[name, kind]]
-            axes.scatter(values, heights, color=colour, marker=marker, s=26, alpha=0.75, lw=0)
+            y = row + (i - (len(kinds) - 1) / 2) * lane / height
+            places = [y - 0.08 / height * level for level in stacks[name, kind]]
+            axes.scatter(values, places, color=colour, marker=marker, s=28, alpha=0.8, lw=0.5, ec="white")
             kind_told = f" ({kind})" if len(kinds) > 1 else ""
             if means:
-                axes.plot([mean(values)] * 2, [y - 0.17, y + 0.17], color=colour, lw=2.5)
+                tick = max(0.1, reach + 0.06) / height
+                axes.plot([mean(values)] * 2, [y - tick, y + tick], color=colour, lw=2.5)
                 spread = f"mean {mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
             else:
                 spread = _counted(values)
             told.append(f"{name}{kind_told}: {spread}")
     if line is not None:
         axes.axvline(line, color="#7F7F7F", ls="--", lw=1)
-        axes.text(line, -0.97, f" {line_label}", color="#5F5F5F", fontsize=9, va="top")
+        axes.text(line, -0.5 - 0.22 / height, f" {line_label}", color="#5F5F5F", fontsize=9, va="top")
     if len(kinds) > 1:
         looks = zip(kinds, cycle(COLOURS), cycle(MARKERS))
         handles = [axes.scatter([], [], color=colour, marker=marker, label=kind) for kind, colour, marker in looks]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_yticks(range(len(groups)), list(groups))
-    axes.set_ylim(len(groups) - 0.4, -1)
+    axes.set_ylim(len(groups) - 0.5, -0.5 - 0.24 / height)
     axes.set(xlabel=xlabel, xlim=limits)
     axes.set_title(title, loc="left")
     return Picture(figure, f"Dot plot. {title}. {xlabel}. " + "; ".join(told) + ".")

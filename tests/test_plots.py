@@ -368,8 +368,8 @@ def test_equal_dots_are_stacked_and_can_be_counted():
     heights = sorted(dots[:10, 1])
     picture.png()
     places = picture.figure.axes[0].transData.transform(dots[:10])[:, 1]
-    dot = 26**0.5 / 72 * picture.figure.dpi  # its width, in the picture's own pixels
-    assert np.diff(sorted(places)).min() > 0.8 * dot
+    dot = 28**0.5 / 72 * picture.figure.dpi  # its width, in the picture's own pixels
+    assert np.diff(sorted(places)).min() > 0.9 * dot
     assert -0.5 < heights[0] and heights[-1] < 0.5 and alone[0, 1] == 1
     assert picture.alt.endswith("a: 0.50 (9 times), 0.51, 0.90; b: 0.10.") and not picture.figure.axes[0].lines
 
