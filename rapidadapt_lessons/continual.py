@@ -251,7 +251,7 @@ class StreamResult:
         parts: the parts' names.
         matrix: R, [parts, parts]; NaN in rows not reached yet.
         before: the scores before anything was learned, [parts].
-        seconds: spent on learning each part so far.
+        seconds: of processor time (all cores together) spent on learning each part so far.
         stored_examples: kept at the end.
         stored_numbers: kept at the end, besides model and examples.
     """
@@ -330,9 +330,9 @@ def run_stream(
     if on_part:
         on_part(so_far())
     for index in range(len(seconds), count):
-        begun = time.perf_counter()
+        begun = time.process_time()
         method.learn(model, stream, index, replace(config, seed=1000 * config.seed + index))
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.process_time() - begun)
         matrix[index] = _scores(method, model, stream)
         if checkpoint:
             state = {"weights": trainable_state(model), "method": method.state(), "matrix": matrix.clone()}

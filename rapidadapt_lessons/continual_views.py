@@ -1,0 +1,225 @@
+"""What the lesson on continual learning shows: one plain function each, results in, figure out.
+
+Descriptions give numbers where they repeat from one machine to the next, to two digits, and orderings in
+words where they do not; times are never written out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .continual import StreamResult
+from .errors import CourseError
+from .online import Report
+from .plots import COLOURS, MARKERS, SHARES, Picture, _canvas, heat_map
+
+Results = Mapping[str, Sequence[StreamResult]]  # method -> one result for each seed
+GREY = "#7F7F7F"
+
+
+def matrix_picture(result: StreamResult, title: str = "") -> Picture:
+    """Draw the accuracy matrix: a row after each part, a column for each part measured. What is not yet is blank."""
+    rows = [f"after {name}" for name in result.parts]
+    title = title or f"R: {result.method}"
+    picture = heat_map(result.matrix.tolist(), rows, result.parts, title=title, label="score (share right)")
+    axes = picture.figure.axes[0]
+    axes.set(xlabel="measured on", ylabel="")
+    for text in axes.texts:
+        if text.get_text() == "nan":
+            text.set_text("")
+    return Picture(picture.figure, picture.alt.replace(" nan", " not measured yet"))
+
+
+class LiveMatrix:
+    """Shows the matrix while it fills in: `run_stream(..., on_part=LiveMatrix())`. It goes when the last row is in.
+
+    It draws into a widget and not into the cell's output, so that a stored notebook and a run without a
+    browser are the same.
+    """
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+
+    def __call__(self, result: StreamResult) -> None:
+        if self._shown is None:
+            from IPython.display import display
+            from ipywidgets import HTML
+
+            self._shown = HTML()
+            display(self._shown)
+        done = bool(torch.isfinite(result.matrix).all())
+        self._shown.value = "" if done else matrix_picture(result).html()
+
+
+def plane(results: Results, title: str = "Stability against plasticity") -> Picture:
+    """Draw every method as a point: how well it learned each part, against how much of that it kept.
+
+    Across: plasticity, the mean of R's diagonal. Up: stability, 1 - forgetting. Small marks are the seeds.
+
+    Raises:
+        CourseError: there are no results.
+    """
+    if not results:
+        raise CourseError("there is nothing to draw: no results were given.", "give at least one.")
+    figure, axes = _canvas(7.2, 4.6)
+    told = []
+    for i, (name, runs) in enumerate(results.items()):
+        xs, ys = [run.plasticity for run in runs], [1 - run.forgetting for run in runs]
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        hollow = {"facecolors": "none", "edgecolors": colour} if i >= len(COLOURS) else {"color": colour}
+        axes.scatter(xs, ys, s=14, marker=marker, alpha=0.5, **hollow)
+        label = f"{name}: ACC {mean(run.acc for run in runs):.2f}"
+        axes.scatter([mean(xs)], [mean(ys)], s=90, marker=marker, label=label, **hollow)
+        told.append(f"{name}: plasticity {mean(xs):.2f}, stability {mean(ys):.2f}")
+    axes.set(xlabel="plasticity: score just after learning (share right)", ylabel="stability: 1 - forgetting")
+    axes.set_xlim(right=1.02)
+    axes.set_ylim(top=1.04)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set_title(title, loc="left")
+    return Picture(figure, f"Scatter plot. {title}; the upper right corner is best. " + "; ".join(told) + ".")
+
+
+def trace(curve: Mapping[float, Sequence[StreamResult]], value: float, label: str, reference: Results) -> Picture:
+    """Draw how a method moves in the plane as one of its settings grows, with one value picked out.
+
+    Args:
+        curve: setting -> its runs, one for each seed.
+        value: the setting to pick out.
+        label: what the setting is called.
+        reference: methods to compare with, as in `plane`.
+
+    Raises:
+        CourseError: the value was not run.
+    """
+    if value not in curve:
+        raise CourseError(f"{label} {value} was not run.", f"choose one of {', '.join(f'{v:g}' for v in curve)}.")
+    figure, axes = _canvas(7.2, 4.4)
+    settings = sorted(curve)
+    points = {s: (mean(r.plasticity for r in curve[s]), mean(1 - r.forgetting for r in curve[s])) for s in settings}
+    axes.plot(*zip(*points.values()), color=COLOURS[0], marker="o", ms=4, lw=1.4, label=f"{label}: all that were run")
+    for i, (name, runs) in enumerate(reference.items(), start=2):
+        at = mean(r.plasticity for r in runs), mean(1 - r.forgetting for r in runs)
+        axes.scatter(*at, s=70, color=COLOURS[i], marker=MARKERS[i], label=name)
+    x, y = points[value]
+    acc = mean(run.acc for run in curve[value])
+    axes.scatter([x], [y], s=190, facecolors="none", edgecolors=COLOURS[1], lw=2.5, label=f"{label} {value:g}")
+    axes.set(xlabel="plasticity: score just after learning (share right)", ylabel="stability: 1 - forgetting")
+    axes.set_xlim(right=1.02)
+    axes.set_ylim(top=1.04)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set_title(f"{label} {value:g}: ACC {acc:.2f}", loc="left")
+    every = "; ".join(f"{s:g}: plasticity {px:.2f}, stability {py:.2f}" for s, (px, py) in points.items())
+    return Picture(figure, f"Line in the plane of stability and plasticity, by {label}. {every}. Picked: {value:g}.")
+
+
+def fisher_picture(fisher: Mapping[str, Tensor], title: str = "Where the Fisher information is") -> Picture:
+    """Draw the summed Fisher of LoRA's matrices by layer, a line for each kind of matrix.
+
+    Args:
+        fisher: as `ewc.fisher_diagonal` returns it, with names like "...layers.3.self_attn.q_proj.lora_B".
+
+    Raises:
+        CourseError: no name has the number of a layer and a LoRA matrix in it.
+    """
+    lines: dict[str, dict[int, float]] = {}
+    for name, value in fisher.items():
+        if found := re.search(r"\.(\d+)\..*?(\w+)\.lora_([AB])$", name):
+            lines.setdefault(f"{found[2]} {found[3]}", {})[int(found[1])] = value.sum().item()
+    if not lines:
+        raise CourseError("none of these names is that of a LoRA matrix in a layer.", "give fisher_diagonal's result.")
+    figure, axes = _canvas(7.2, 3.8)
+    for i, (kind, line) in enumerate(lines.items()):
+        axes.plot(list(line), list(line.values()), color=COLOURS[i], marker=MARKERS[i], ms=4, lw=1.3, label=kind)
+    axes.set_yscale("log")
+    axes.set(xlabel="layer", ylabel="sum of F over the matrix (nats²)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="matrix")
+    axes.set_title(title, loc="left")
+    sums = {kind: sum(line.values()) for kind, line in lines.items()}
+    order = ", ".join(sorted(sums, key=sums.__getitem__, reverse=True))
+    return Picture(figure, f"Line chart, logarithmic axis. {title}, by layer. From most to least: {order}.")
+
+
+def cost_picture(results: Results, baseline: str = "fine-tuning", title: str = "What each method costs") -> Picture:
+    """Draw three panels of bars: time against the baseline's, numbers stored, examples stored.
+
+    The description gives what is stored, which is the same everywhere, and of the time only what the panel shows.
+
+    Raises:
+        CourseError: there is no baseline among the results.
+    """
+    if baseline not in results:
+        raise CourseError(f"there is no {baseline!r} among the results.", f"choose one of {', '.join(results)}.")
+    from matplotlib.figure import Figure
+
+    names = list(results)
+    seconds = {name: mean(sum(run.seconds) for run in runs) for name, runs in results.items()}
+    ratios = [seconds[name] / seconds[baseline] for name in names]
+    panels = (
+        (f"time to learn, as a multiple\nof {baseline}'s", ratios, "{:.1f}"),
+        ("numbers stored\n(thousands)", [results[n][0].stored_numbers / 1000 for n in names], "{:,.0f}"),
+        ("examples stored", [results[n][0].stored_examples for n in names], "{:,.0f}"),
+    )
+    figure = Figure(figsize=(9.5, 1 + 0.36 * len(names)), layout="constrained")
+    for i, (axes, (label, values, form)) in enumerate(zip(figure.subplots(1, 3, sharey=True), panels)):
+        axes.barh(range(len(names)), values, color=COLOURS[i])
+        for row, value in enumerate(values):
+            axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
+        axes.set(xlabel=label, xlim=(0, max(max(values), 1e-9) * 1.35))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_yticks(range(len(names)), names)
+    figure.axes[0].invert_yaxis()
+    figure.suptitle(title, x=0.01, ha="left")
+    stored = (f"{n} {results[n][0].stored_numbers} numbers and {results[n][0].stored_examples} examples" for n in names)
+    return Picture(figure, f"Bar charts in three panels. {title}. Time, measured here. Stored: {'; '.join(stored)}.")
+
+
+def prequential_picture(
+    policies: Mapping[str, Sequence[Report]], drift_at: Sequence[int] = (), title: str = "Tested, then trained"
+) -> Picture:
+    """Draw the recent score of each way of learning along a stream; a tick under the line marks a detection.
+
+    Args:
+        drift_at: where the stream really changed.
+
+    Raises:
+        CourseError: there are no reports.
+    """
+    if not any(policies.values()):
+        raise CourseError("there is nothing to draw: no reports were given.", "take some from `prequential`.")
+    figure, axes = _canvas(7.6, 4.2)
+    told = []
+    for i, (name, reports) in enumerate(policies.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot([r.seen for r in reports], [r.recent for r in reports], color=colour, lw=1.7, label=name)
+        found = [r.seen for r in reports if r.drift]
+        axes.scatter(found, [-0.01 - 0.035 * i] * len(found), color=colour, marker="|", s=70)
+        told.append(f"{name}: overall {reports[-1].overall:.2f}")
+    for place in drift_at:
+        axes.axvline(place, color=GREY, ls="--", lw=1)
+    axes.set(xlabel="examples seen", ylabel="score over the last examples\n(share right)")
+    axes.set_ylim(SHARES[0] - 0.1, SHARES[1])
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set_title(title, loc="left")
+    changes = f" Dashed: the stream changes at {', '.join(map(str, drift_at))}." if drift_at else ""
+    return Picture(figure, f"Line chart. {title}.{changes} Ticks mark detections. " + "; ".join(told) + ".")
+
+
+def routing_picture(routes: Mapping[str, Sequence[int]], title: str) -> Picture:
+    """Draw to which adapter each part's inputs were sent: a row for each part, shares that add up to 1.
+
+    Args:
+        routes: part -> the adapter's number for each of its inputs, in the order of the parts.
+
+    Raises:
+        CourseError: there are no routes.
+    """
+    names = list(routes)
+    shares = [[list(chosen).count(k) / len(chosen) for k in range(len(names))] for chosen in routes.values()]
+    rows = [f"inputs of {name}" for name in names]
+    return heat_map(shares, rows, names, title=title, label="share of the inputs sent there")
