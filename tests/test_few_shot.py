@@ -151,3 +151,14 @@ def test_head_only_leaves_the_features_alone(hebrew, monkeypatch):
 def test_a_head_that_does_not_fit(hebrew):
     with pytest.raises(CourseError, match=f"5 outputs, and there are {len(hebrew)} letters"):
         few_shot.train_classifier(PatchNet(5, width=16), hebrew, steps=1)
+
+
+def test_the_picture_of_a_task_says_what_is_in_it(hebrew):
+    from rapidadapt_lessons.few_shot_views import episode_picture
+
+    picture = episode_picture(draw(hebrew, tasks=2, shots=2), task=1, title="Two shots")
+    axes = picture.figure.axes[0]
+    assert "5 rows" in picture.alt and "the support, 2 of each" in picture.alt and "query, 3 of each" in picture.alt
+    assert axes.images[0].get_array().shape == (5 * SIZE, 5 * SIZE)
+    expected = 1 - draw(hebrew, tasks=2, shots=2).query_x[1, 0, 0]  # class 0's first query, right of two supports
+    assert torch.allclose(torch.as_tensor(axes.images[0].get_array())[:SIZE, 2 * SIZE : 3 * SIZE], expected)
