@@ -2,9 +2,10 @@
 
 Run: python benchmarks/maml.py [rounds] [--no-compile]
 Both do the same work, a meta-gradient and an Adam step on the same network and tasks, and take turns in every
-round, so that a busy machine slows both. Their gradients are compared first. `higher` joins where it is installed.
+round. Their gradients are compared first. `higher` joins where it is installed. Times are the processor's, with one
+thread, and the lowest of all rounds: other work on the machine can only add. On an idle machine they are the clock's.
 Memory is the most that the step's tensors hold at one time, counted by PyTorch's profiler at every allocation, beyond
-what was held before the step. One thread unless OMP_NUM_THREADS says otherwise.
+what was held before the step.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def sinusoids(tasks: int, shots: int) -> TaskBatch:
 
 def our_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = True) -> Step:
     params = dict(net.named_parameters())
-    optimizer = torch.optim.Adam(params.values(), 1e-3)
+    optimizer = torch.optim.Adam(params.values(), 1e-3, fused=True)
     options = {"inner_lr": INNER_LR, "steps": steps, "second_order": second_order}
     return lambda: maml.meta_step(net, params, batch, optimizer, **options)
 
@@ -53,7 +53,7 @@ def our_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = 
 def learn2learn_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = True) -> Step:
     """As learn2learn's own examples do it: clone, adapt, add up the query losses, one backward pass, one step."""
     learner = l2l.import_maml()(net, lr=INNER_LR, first_order=not second_order)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
 
     def step() -> torch.Tensor:
         optimizer.zero_grad()
@@ -74,7 +74,7 @@ def learn2learn_step(net: nn.Module, batch: TaskBatch, steps: int, second_order:
 def higher_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = True) -> Step:
     import higher
 
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
     inner = torch.optim.SGD(net.parameters(), lr=INNER_LR)
 
     def step() -> torch.Tensor:
@@ -108,14 +108,14 @@ def implementations() -> dict[str, Callable[..., Step]]:
 
 
 def times(steps: dict[str, Step], rounds: int) -> dict[str, float]:
-    """Return each step's median seconds; in every round each runs once, in turn. Two rounds warm up."""
+    """Return each step's lowest seconds; in every round each runs once, in turn. Two rounds warm up."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 2):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             step()
-            taken[name].append(time.perf_counter() - start)
-    return {name: median(values[2:]) for name, values in taken.items()}
+            taken[name].append(time.process_time() - start)
+    return {name: min(values[2:]) for name, values in taken.items()}
 
 
 def peak_bytes(step: Step) -> int:
@@ -191,7 +191,8 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_num_threads(1)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes a line at each start and stop
     makers = implementations()
     check_same_work(makers)
     table(

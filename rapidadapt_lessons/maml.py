@@ -58,7 +58,8 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
             f"the prediction has shape {tuple(prediction.shape)} and the target {tuple(target.shape)}.",
             "reshape the targets to the shape of the predictions.",
         )
-    return (prediction - target).square().mean()
+    error = prediction - target
+    return (error * error).mean()
 
 
 def learned_rates(params: Params, inner_lr: float, adaptable: Iterable[str] | None = None) -> Params:
@@ -91,7 +92,8 @@ def inner_update(params: Params, grads: Params, inner_lr: float | Rates) -> Para
                 f"there is no inner rate for {', '.join(missing)}.", "build the rates with `learned_rates`."
             )
         return params | {name: params[name] - inner_lr[name] * g for name, g in grads.items()}
-    return params | {name: params[name] - inner_lr * g for name, g in grads.items()}
+    # One operation in place of two: at this size, what counts is their number.
+    return params | {name: torch.sub(params[name], g, alpha=inner_lr) for name, g in grads.items()}
 
 
 def adapt(
@@ -217,7 +219,8 @@ def meta_gradient(
     for start in range(0, len(batch), chunk_size or len(batch)):
         part = batch.tasks(start, start + chunk_size) if chunk_size else batch
         with torch.enable_grad():
-            value = meta_loss(module, leaves, part, inner_lr=rates or inner_lr, **options) * (len(part) / len(batch))
+            value = meta_loss(module, leaves, part, inner_lr=rates or inner_lr, **options)
+            value = value * (len(part) / len(batch)) if len(part) < len(batch) else value
             found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
         total = total.to(value) + value.detach()
         sums = found if sums is None else [a + b for a, b in zip(sums, found)]
@@ -376,15 +379,18 @@ def _apply(found: MetaGradient, params: Params, inner_lr: float | Rates, optimiz
             f"the optimiser does not hold {', '.join(missing)}, which would never be updated.",
             "build it from these very tensors: torch.optim.Adam(params.values()).",
         )
-    for what, grads in (("", found.params), ("the inner rate of ", found.inner_lr)):
-        for name, g in grads.items():
+    named = {repr(name): g for name, g in found.params.items()}
+    named |= {f"the inner rate of {name!r}": g for name, g in found.inner_lr.items()}
+    if not torch.cat([g.flatten() for g in named.values()]).isfinite().all():
+        for what, g in named.items():
             if not torch.isfinite(g).all():
                 raise CourseError(
-                    f"the meta-gradient for {what}{name!r} is not finite (meta-loss {found.loss:.3g}); "
-                    "nothing was updated.",
+                    f"the meta-gradient for {what} is not finite (meta-loss {found.loss:.3g}); nothing was updated.",
                     "lower inner_lr or the outer rate, take fewer inner steps, or look for NaN in the data.",
                 )
-    optimizer.zero_grad(set_to_none=True)
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = None
     for name, p in params.items():
         p.grad = found.params[name]
     for name, g in found.inner_lr.items():
