@@ -132,7 +132,8 @@ def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Pictu
         has = any(kind in kinds for kinds in blocks.values())
         axes.add_patch(Rectangle((x, -height), width, height, fc="#E3E3E3", ec="#666666"))
         axes.text(x + width / 2, 0.12, kind, ha="center", va="bottom", fontsize=9)
-        axes.text(x + width / 2, -height / 2, f"{n_out}\n× {n_in}", ha="center", va="center", fontsize=8)
+        size = f"{n_out}\n× {n_in}" if height > 0.5 else f"{n_out} × {n_in}"
+        axes.text(x + width / 2, -height / 2, size, ha="center", va="center", fontsize=8)
         if has:  # B to the right of W, A below it; drawn three times as thick as to scale, or they would vanish
             thick = 3 * rank * scale
             axes.add_patch(Rectangle((x + width + 0.04, -height), thick, height, fc=COLOURS[1]))
@@ -140,10 +141,11 @@ def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Pictu
             axes.text(x + width + 0.06 + thick, -height / 2, "B", color=COLOURS[1], va="center", weight="bold")
             axes.text(x + width / 2, -height - 0.1 - thick, "A", color=COLOURS[0], ha="center", va="top", weight="bold")
         x += width + 0.55
+    pitch = (x - 1.85) / len(blocks)
     for column, number in enumerate(sorted(blocks)):
         for row, kind in enumerate(shapes):
             colour = COLOURS[1] if kind in blocks[number] else "#E3E3E3"
-            axes.add_patch(Rectangle((column * 0.2 + 1.3, -3.4 - row * 0.2), 0.17, 0.17, fc=colour))
+            axes.add_patch(Rectangle((column * pitch + 1.3, -3.4 - row * 0.2), 0.85 * pitch, 0.17, fc=colour))
     for row, kind in enumerate(shapes):
         axes.text(1.2, -3.32 - row * 0.2, kind, ha="right", va="center", fontsize=8)
     axes.text(1.3, -3.1, f"blocks 0 to {max(blocks)}: orange where LoRA is attached", fontsize=9, va="bottom")
@@ -163,7 +165,7 @@ def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Pic
     """Draw methods as rows and what was measured as panels: accuracy, parameters, seconds, memory.
 
     Args:
-        results: for each method "accuracy", "trainable" (numbers), "seconds" (a step), "megabytes" (peak).
+        results: for each method "accuracy", "trainable" (numbers), "seconds" (a step), "megabytes" (a step).
 
     The description leaves seconds and memory out, since they differ from machine to machine.
     """
@@ -174,7 +176,7 @@ def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Pic
         "accuracy": ("accuracy\n(share of queries)", "{:.2f}", False),
         "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}", True),
         "seconds": ("seconds a step", "{:.2f}", False),
-        "megabytes": ("peak memory above\nthe model's (MB)", "{:,.0f}", False),
+        "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}", False),
     }
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 1 + 0.4 * len(results)), layout="constrained")
@@ -231,6 +233,51 @@ def sweep_view(records: Mapping[str, Mapping[object, Mapping[str, float]]], knob
         for value, result in found.items()
     }
     return horizontal_bars(values, title=f"What {knob} does", xlabel=measure, limit=1.2 * max(values.values()))
+
+
+def trade_off(
+    records: Mapping[str, Mapping[object, Mapping[str, float]]], gain: str, harm: str, base: float, title: str
+) -> Picture:
+    """Draw every recorded setting as a point: what it gained upwards, what it harmed to the right (log scale).
+
+    Args:
+        records: as for `sweep_view`.
+        base: the harm's value before any training, drawn as a line.
+
+    The description gives a harm of more than twice the base as that: far out, it differs between machines.
+    """
+    figure, axes = _canvas(8, 5)
+    told, labels = [], {}
+    for i, (knob, found) in enumerate(records.items()):
+        xs, ys = [r[harm] for r in found.values()], [r[gain] for r in found.values()]
+        axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ls=LOOKS[i], lw=1, ms=7, label=knob)
+        for value, x, y in zip(found, xs, ys):
+            text = f"{knob} {value:g}" if isinstance(value, int | float) else str(value)
+            near = next((key for key in labels if abs(key[0] / x - 1) < 0.06 and abs(key[1] - y) < 0.04), (x, y))
+            labels.setdefault(near, []).append((text, COLOURS[i]))
+        each = (
+            f"{value}: {r[gain]:.2f} and {f'{r[harm]:.0f}' if r[harm] <= 2 * base else 'more than twice the base'}"
+            for value, r in found.items()
+        )
+        told.append(f"{knob} " + ", ".join(each))
+    for (x, y), texts in labels.items():  # settings that came out alike are listed beside their common place
+        for row, (text, colour) in enumerate(texts):
+            below = len(texts) > 1 and y > 0.15 * axes.get_ylim()[1]  # under the lines, which rise to the right
+            place = (9, -12 - 11 * row if below else 4 + 11 * (len(texts) - 1 - row))
+            axes.annotate(text, (x, y), place, textcoords="offset points", color=colour, fontsize=9)
+    axes.axvline(base, color="#7F7F7F", ls="--", lw=1)
+    across = axes.get_xaxis_transform()
+    axes.text(base, 1, " base model", color="#5F5F5F", fontsize=9, va="top", transform=across)
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [t for t in (1, 2, 5, 10, 15, 20, 30, 50, 100, 200, 500, 1000, 2000, 5000) if low < t < high]
+    axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel=f"{harm} (log scale; lower is better)", ylabel=f"{gain} (share of queries)")
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False, loc="lower right")
+    measures = f"{gain} and {harm} (base model {base:.0f})"
+    return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
 
 
 def live_run(
