@@ -18,6 +18,7 @@ from rapidadapt_lessons.continual import (
     Method,
     Part,
     Stream,
+    fit,
     run_stream,
     set_trainable_state,
     swapped,
@@ -122,6 +123,30 @@ def test_a_method_starts_afresh_with_every_run(method):
 def test_a_loss_that_explodes_is_told():
     with pytest.raises(TrainingDiverged):
         run_stream(Method(), digit_network(), short(permuted_digits(2)), replace(CONFIG, lr=1e25))
+
+
+def test_a_loss_of_ones_own_is_the_mean_over_all_rows_of_an_update():
+    """Also where they do not fit into one forward pass, and the last piece is smaller."""
+    stream = permuted_digits(1)
+    ends = []
+    for batch_size, accumulate in ((12, 1), (4, 3), (5, 2)):
+        model = digit_network()
+        config = TrainConfig(steps=1, batch_size=batch_size, accumulate=accumulate, max_grad_norm=1e9, lr=1e-3)
+        examples = list(stream.parts[0].train[: batch_size * accumulate])
+        losses = fit(model, stream.setting, examples, config)
+        assert losses[0] == pytest.approx(stream.setting.loss(digit_network(), examples).item(), rel=1e-5)
+        ends.append(model[2].bias.detach())
+    assert torch.allclose(ends[0], ends[1], atol=1e-6)
+
+
+def test_a_penalty_in_the_loss_reaches_the_gradient():
+    stream, model = permuted_digits(1), digit_network()
+    loss = lambda model, examples: 0 * stream.setting.loss(model, examples) + model[0].bias.sum()  # noqa: E731
+    before = trainable_state(model)
+    fit(model, stream.setting, stream.parts[0].train, TrainConfig(steps=1, lr=0.5), loss)
+    after = trainable_state(model)
+    assert torch.allclose(after["0.bias"], before["0.bias"] - 0.5)
+    assert torch.equal(after["2.bias"], before["2.bias"])
 
 
 # The methods, on a whole model.
