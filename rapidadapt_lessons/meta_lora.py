@@ -201,45 +201,53 @@ def choose_lr(
     return max(means, key=means.get), means
 
 
-def second_order_cosine(
+def meta_gradients(
     model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
     inner_lr: float,
-) -> float:  # fmt: skip
-    """Return the cosine between MAML's meta-gradient with and without its Hessian term, through the whole model.
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return MAML's meta-gradient without and with its Hessian term, through the whole model, for one inner step.
 
-    Both are taken at what the LoRA layers hold, with one inner step. The model needs `attn_implementation="eager"`: the
-    fused attention has no second derivative. All of LoRA's parameters count as one long vector.
+    Both are taken at what the LoRA layers hold, and each is a vector of all of LoRA's parameters end to end. The model
+    needs `attn_implementation="eager"`: the fused attention has no second derivative.
 
     Raises:
         CourseError: no LoRA layers, or another attention.
     """
+    adapter_state(model)  # raises where there are no LoRA layers
     if (used := model.config._attn_implementation) != "eager":
         raise CourseError(
             f"the model uses {used!r} attention, which has no second derivative.",
             'call model.set_attn_implementation("eager") first.',
         )
-    adapter_state(model)  # raises where there are no LoRA layers
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
-    values = [p for p in model.parameters() if p.requires_grad]
+    values = {name: p for name, p in model.named_parameters() if p.requires_grad}
     inner, outer = (
         collate(answer_rows(tokenizer, build_prompts(part, (), template), [e.y for e in part]), model.device)
         for part in (support, query)
     )
 
-    def loss(params: Sequence[Tensor], batch: Batch) -> Tensor:
-        call = _Call(model, dict(zip(names, params)))
-        return token_loss(call, batch)
+    def gradient(params: dict[str, Tensor], batch: Batch, of: dict[str, Tensor], keep: bool) -> tuple[Tensor, ...]:
+        loss = token_loss(_WithParams(model, params), batch)
+        return torch.autograd.grad(loss, list(of.values()), create_graph=keep)
 
-    gradients = []
-    for second_order in (True, False):
-        grads = torch.autograd.grad(loss(values, inner), values, create_graph=second_order)
-        adapted = [p - inner_lr * g for p, g in zip(values, grads)]
-        meta = torch.autograd.grad(loss(adapted, outer), values)
-        gradients.append(torch.cat([g.flatten() for g in meta]))
-    return float(torch.cosine_similarity(*gradients, dim=0))
+    found = []
+    for second_order in (False, True):
+        grads = gradient(values, inner, values, second_order)
+        adapted = {name: p - inner_lr * g for (name, p), g in zip(values.items(), grads)}
+        found.append(torch.cat([g.flatten() for g in gradient(adapted, outer, values, False)]))
+    return found[0], found[1]
 
 
-class _Call:
+def second_order_cosine(
+    model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
+    inner_lr: float,
+) -> float:  # fmt: skip
+    """Return the cosine between the two `meta_gradients`, and raise as they do."""
+    return float(torch.cosine_similarity(*meta_gradients(
+        model, tokenizer, support, query, template, inner_lr=inner_lr
+    ), dim=0))  # fmt: skip
+
+
+class _WithParams:
     """A model that runs with other values for some of its parameters."""
 
     def __init__(self, model: nn.Module, params: dict[str, Tensor]):
