@@ -204,6 +204,8 @@ def meta_gradient(
 ) -> MetaGradient:
     """Return the meta-loss and its gradient at `params`; for learned inner rates, theirs too. Changes nothing.
 
+    The same as differentiating `meta_loss`, and faster.
+
     Args:
         chunk_size: how many tasks to hold in memory at once; None takes all. The result is the same.
         options: those of `meta_loss`.
@@ -219,7 +221,7 @@ def meta_gradient(
     for start in range(0, len(batch), chunk_size or len(batch)):
         part = batch.tasks(start, start + chunk_size) if chunk_size else batch
         with torch.enable_grad():
-            value = meta_loss(module, leaves, part, inner_lr=rates or inner_lr, **options)
+            value = _leaf_meta_loss(module, leaves, part, inner_lr=rates or inner_lr, **options)
             value = value * (len(part) / len(batch)) if len(part) < len(batch) else value
             found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
         total = total.to(value) + value.detach()
@@ -319,6 +321,44 @@ def reptile_step(
     return _apply(found, params, {}, optimizer)
 
 
+def _leaf_meta_loss(
+    module: nn.Module,
+    params: Params,
+    batch: TaskBatch,
+    *,
+    inner_lr: float | Rates,
+    steps: int = 1,
+    loss: Loss = mse,
+    second_order: bool = True,
+    adaptable: Iterable[str] | None = None,
+    randomness: str = "error",
+) -> Tensor:
+    """Return `meta_loss` of parameters that require gradients, with fewer layers of `torch.func` under way.
+
+    Every task gets its own copy of what it adapts. None is shared, so the gradient of the sum of the tasks' losses
+    in these copies holds each task's own gradient, and plain autograd finds all at once.
+    """
+    names = check_arguments(module, params, inner_lr, steps, adaptable)
+    check_module(module, randomness)
+
+    def losses(base: Params, fast: Params, x: Any, y: Tensor) -> Tensor:
+        def one_task(own: Params, x: Any, y: Tensor) -> Tensor:
+            return check_scalar(loss(_forward(module, base | own, x), y))
+
+        return _vmap(one_task, (fast, x, y), randomness, None)
+
+    fast = {name: params[name].expand(len(batch), *params[name].shape) for name in names}
+    constant = params if second_order else {name: p.detach() for name, p in params.items()}
+    for _ in range(steps):
+        at = fast if second_order else {name: p.detach().requires_grad_() for name, p in fast.items()}
+        total = losses(constant, at, batch.support_x, batch.support_y).sum()
+        grads = torch.autograd.grad(
+            total, list(at.values()), create_graph=second_order, allow_unused=True, materialize_grads=True
+        )
+        fast = inner_update(fast, dict(zip(names, grads)), inner_lr)
+    return losses(params, fast, batch.query_x, batch.query_y).mean()
+
+
 def _step(
     module: nn.Module,
     params: Params,
@@ -355,9 +395,14 @@ def _forward(module: nn.Module, params: Params, x: Any) -> Any:
 
 def _over_tasks(one_task: Callable, batch: TaskBatch, randomness: str, chunk_size: int | None) -> Any:
     """Run a function of one task's four tensors over all tasks at once."""
-    every = vmap(one_task, randomness=randomness, chunk_size=chunk_size)
+    parts = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+    return _vmap(one_task, parts, randomness, chunk_size)
+
+
+def _vmap(one_task: Callable, arguments: tuple, randomness: str, chunk_size: int | None) -> Any:
+    """Run a function of one task over the tasks in the arguments' first dimension, with errors made for people."""
     try:
-        return every(batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+        return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(*arguments)
     except RuntimeError as error:
         if "random" in str(error):
             problem = "the module draws at random, and nobody said how over tasks."

@@ -103,10 +103,12 @@ def check_arguments(
 
 
 def adaptable_names(params: Params, adaptable: Iterable[str] | None) -> tuple[str, ...]:
-    """Return the names to adapt: all when `adaptable` is None. Raises CourseError for names not in `params`."""
+    """Return the names to adapt: all when `adaptable` is None. Raises CourseError for none, or any not in `params`."""
     if adaptable is None:
         return tuple(params)
     names = (adaptable,) if isinstance(adaptable, str) else tuple(adaptable)
+    if not names:
+        raise CourseError("adaptable names no parameter at all.", "name some, or take 0 inner steps.")
     if unknown := [name for name in names if name not in params]:
         raise CourseError(
             f"adaptable names {', '.join(map(repr, unknown))}, not among the parameters.",

@@ -70,7 +70,27 @@ def test_meta_gradient_against_central_finite_differences(steps, head_only):
     assert relative(flat(found.params), true) < 1e-6
     first_order = maml.meta_gradient(net, params, batch, second_order=False, **options)
     assert relative(flat(first_order.params), true) > 1e-3  # so the test would see a missing Hessian term
-    assert torch.equal(found.loss, maml.meta_loss(net, params, batch, **options))
+    assert torch.allclose(found.loss, maml.meta_loss(net, params, batch, **options), rtol=1e-14)
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("adaptable", [None, ["4.weight", "4.bias"]])
+@pytest.mark.parametrize("learned", [False, True])
+def test_meta_gradient_is_the_gradient_of_meta_loss(second_order, steps, adaptable, learned):
+    """Two ways through the inner steps, torch.func inside vmap and plain autograd around it, one result."""
+    net, batch = network(), sinusoids()
+    params = dict(net.named_parameters())
+    rates = maml.learned_rates(params, 0.05, adaptable) if learned else 0.05
+    options = {"inner_lr": rates, "steps": steps, "second_order": second_order, "adaptable": adaptable}
+    wanted = [*params.values(), *(rates.values() if learned else ())]
+    value = maml.meta_loss(net, params, batch, **options)
+    true = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
+    found = maml.meta_gradient(net, params, batch, **options)
+    assert torch.allclose(found.loss, value, rtol=1e-14)
+    assert set(found.inner_lr) == (set(rates) if learned else set())
+    together = torch.cat([flat(found.params), *(g.flatten() for g in found.inner_lr.values())])
+    assert relative(together, torch.cat([g.flatten() for g in true])) < 1e-13
 
 
 def learn2learn_gradient(net, batch, inner_lr, steps, first_order):
@@ -629,6 +649,7 @@ def test_batches_that_do_not_fit_are_refused(shapes, told):
     [
         ({"adaptable": ["4.weight", "head"]}, "'head'"),
         ({"adaptable": "nothing"}, "'nothing'"),
+        ({"adaptable": []}, "no parameter at all"),
         ({"steps": -1}, "-1 inner steps"),
         ({"steps": 1.5}, "1.5 inner steps"),
         ({"inner_lr": math.nan}, "inner_lr is nan"),
