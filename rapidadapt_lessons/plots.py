@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import mean, stdev
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from .errors import CourseError
@@ -119,7 +120,7 @@ def curves(
     xlabel: str,
     ylabel: str = "accuracy (share of queries)",
     chance: float | None = None,
-    limits: tuple[float, float] | None = SHARES,
+    limits: tuple[float, float | None] | None = SHARES,
     even: bool = True,
 ) -> Picture:
     """Draw one line for each name through the means over repeats, with 95% intervals.
@@ -127,8 +128,8 @@ def curves(
     Args:
         results: for each name, for each x, the values of the repeats.
         chance: where to draw a dashed line for guessing.
-        limits: range of the y axis; None leaves it to matplotlib. The default is for shares, and cuts
-            intervals at 0 and 1; with any other range they are drawn whole.
+        limits: range of the y axis; None leaves it, or its upper end, to matplotlib. The default is for
+            shares, and cuts intervals at 0 and 1; with any other range they are drawn whole.
         even: space the x values evenly, whatever lies between them: 0, 1, 2, 4, 8 double each time. False
             puts each at its true place, for instance where a straight line is the message.
 
@@ -285,7 +286,7 @@ def grouped_bars(
         for x, y in zip(xs, ys):
             if y == y:  # a cluster without this kind holds NaN there
                 axes.text(x, y, _short(y), ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xticks(range(len(groups)), [name if len(name) <= 18 else fill(name, 18) for name in groups])
     axes.set_ylabel(ylabel)
     if limit:
         axes.set_ylim(0, limit * 1.08)

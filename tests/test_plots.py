@@ -295,7 +295,7 @@ def test_guessing_is_drawn_only_where_asked():
     assert "guessing" not in every_word(plots.curves(LINES, title="T", xlabel="x").figure)
 
 
-@pytest.mark.parametrize("limits", [(0, 30), None])
+@pytest.mark.parametrize("limits", [(0, 30), (0, None), None])
 def test_curves_of_other_things_than_shares_are_not_cut_at_1(limits):
     picture = plots.curves({"a": {1: [20.0, 22.0]}}, title="T", xlabel="x", ylabel="perplexity", limits=limits)
     _, _, (bars,) = picture.figure.axes[0].containers[0]
@@ -387,6 +387,14 @@ def test_a_small_bar_is_not_told_as_zero():
     assert "a: p <0.005, q 0.00, r 0.01" in plots.grouped_bars({"a": cluster}, title="T").alt
     picture = plots.horizontal_bars({"a": 1e-5, "b": 0.0}, title="T", xlabel="x")
     assert "a <0.005, b 0.00" in picture.alt and "<0.005" in every_word(picture.figure)
+
+
+def test_long_names_of_neighbouring_clusters_do_not_overlap():
+    names = ["Capital of a country", "French name of a country"]
+    picture = plots.grouped_bars({name: {"p": 0.5, "q": 0.6} for name in names}, title="T")
+    picture.png()
+    left, right = (label.get_window_extent() for label in picture.figure.axes[0].get_xticklabels())
+    assert left.x1 < right.x0 and all(name in picture.alt for name in names)
 
 
 def test_a_cluster_may_lack_a_kind():
