@@ -341,22 +341,20 @@ def _leaf_meta_loss(
     names = check_arguments(module, params, inner_lr, steps, adaptable)
     check_module(module, randomness)
 
-    def losses(base: Params, fast: Params, x: Any, y: Tensor) -> Tensor:
+    def losses(fast: Params, x: Any, y: Tensor) -> Tensor:
         def one_task(own: Params, x: Any, y: Tensor) -> Tensor:
-            return check_scalar(loss(_forward(module, base | own, x), y))
+            return check_scalar(loss(_forward(module, params | own, x), y))
 
         return _vmap(one_task, (fast, x, y), randomness, None)
 
     fast = {name: params[name].expand(len(batch), *params[name].shape) for name in names}
-    constant = params if second_order else {name: p.detach() for name, p in params.items()}
     for _ in range(steps):
-        at = fast if second_order else {name: p.detach().requires_grad_() for name, p in fast.items()}
-        total = losses(constant, at, batch.support_x, batch.support_y).sum()
+        total = losses(fast, batch.support_x, batch.support_y).sum()
         grads = torch.autograd.grad(
-            total, list(at.values()), create_graph=second_order, allow_unused=True, materialize_grads=True
+            total, list(fast.values()), create_graph=second_order, allow_unused=True, materialize_grads=True
         )
         fast = inner_update(fast, dict(zip(names, grads)), inner_lr)
-    return losses(params, fast, batch.query_x, batch.query_y).mean()
+    return losses(fast, batch.query_x, batch.query_y).mean()
 
 
 def _step(
