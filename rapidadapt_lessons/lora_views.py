@@ -89,18 +89,23 @@ def spectrum(deltas: Mapping[str, Tensor], title: str) -> Picture:
 
     The description says how many of them hold 90% of the sum of squares (of the update's squared length).
     """
-    series, told = {}, []
-    for name, delta in deltas.items():
+    figure, axes = _canvas(7, 4)
+    told = []
+    for i, (name, delta) in enumerate(deltas.items()):
         values = torch.linalg.svdvals(delta.float())
         share = values.square().cumsum(0) / values.square().sum()
         enough = int((share < 0.9).sum()) + 1
-        series[name] = {i + 1: float(v / values[0]) for i, v in enumerate(values) if v > 1e-4 * values[0]}
         told.append(f"{name}: {enough} of {len(values)} hold 90% of the squared length")
-    picture = lines(
-        series, title=title, xlabel="number of the singular value", ylabel="size, relative to the largest",
-        log_y=True, points=False,
-    )  # fmt: skip
-    return Picture(picture.figure, f"Line chart. {title}. " + "; ".join(told) + ".")
+        sizes = (values / values[0]).tolist()
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(range(1, len(sizes) + 1), sizes, color=colour, ls=LOOKS[i % len(LOOKS)], lw=1.8, label=name)
+        axes.plot(enough, sizes[enough - 1], "o", color=colour, ms=8, mec="white")
+    axes.set(xlabel="number of the singular value (log scale)", ylabel="size, relative to the largest (log scale)")
+    axes.set(xscale="log", yscale="log", ylim=(1e-4, 1.5))
+    axes.set_title(title, loc="left")
+    axes.plot([], [], "o", color="#7F7F7F", ms=8, label="90% of the squared length")
+    axes.legend(frameon=False, fontsize=9)
+    return Picture(figure, f"Line chart. {title}. " + "; ".join(told) + ".")
 
 
 def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Picture:

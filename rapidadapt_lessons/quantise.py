@@ -10,6 +10,7 @@ is how trained weights are spread. Two numbers share a byte. For each product th
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,12 +136,22 @@ def without_kernel_notice() -> Iterator[None]:
     Importing peft imports bitsandbytes. Everything else that either logs is shown.
     """
     logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-
-    def other(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")
-
-    logger.addFilter(other)
+    logger.addFilter(_is_other)
     try:
         yield
     finally:
-        logger.removeFilter(other)
+        logger.removeFilter(_is_other)
+
+
+def hide_library_notices() -> None:
+    """Hide, from here on, two notices that mean nothing to a reader of a lesson, and no others.
+
+    One is bitsandbytes' line on a missing kernel, as in `without_kernel_notice`. The other is transformers'
+    warning that a name which peft 0.21 uses is about to change.
+    """
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_other)
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+
+def _is_other(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import pytest
 import torch
@@ -120,3 +121,20 @@ def test_the_filter_hides_one_line_and_no_other(caplog):
         logger.warning("something else")
     logger.warning(notice, "y")
     assert [record.getMessage() for record in caplog.records] == ["something else", notice % "y"]
+
+
+def test_two_notices_can_be_hidden_for_good_and_no_others(caplog):
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    before = list(logger.filters)
+    try:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            quantise.hide_library_notices()
+            warnings.warn("`is_gradient_checkpointing` is deprecated and will go", FutureWarning, stacklevel=1)
+            warnings.warn("`something` is deprecated", FutureWarning, stacklevel=1)
+            logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: x")
+            logger.warning("something else")
+    finally:
+        logger.filters[:] = before
+    assert [str(warning.message) for warning in seen] == ["`something` is deprecated"]
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
