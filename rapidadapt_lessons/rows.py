@@ -156,8 +156,9 @@ def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> fl
 def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> list[bool]:
     """Say for each row whether the model's most probable token is the true one wherever the row counts.
 
-    For rows of `answer_rows` that is exact match by greedy decoding, as in `scoring.exact_matches`. It also
-    holds for models that `peft` has wrapped, whose virtual tokens a shared-prefix cache cannot hold.
+    For rows of `answer_rows` that is exact match by greedy decoding, where the answer must be followed by the
+    row's own stop (`scoring.exact_matches` also takes other endings). It works for models that `peft` has
+    wrapped too, whose virtual tokens a shared-prefix cache cannot hold.
 
     Raises:
         CourseError: there are no rows.
