@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import math
 
+import peft
 import pytest
 import torch
 from tiny_models import tiny_gpt2, tiny_llama
 
 from rapidadapt_lessons.errors import BadPrompt, CourseError
 from rapidadapt_lessons.prompting import build_prompts
-from rapidadapt_lessons.rows import IGNORED, Row, answer_rows, batches, collate, perplexity, text_rows, token_loss
-from rapidadapt_lessons.scoring import score_continuations
+from rapidadapt_lessons.rows import (
+    IGNORED,
+    Row,
+    answer_rows,
+    batches,
+    collate,
+    exact_rows,
+    perplexity,
+    text_rows,
+    token_loss,
+)
+from rapidadapt_lessons.scoring import generate_answers, score_continuations
 from rapidadapt_lessons.tasks import load_task
 
 ROWS = [Row((5, 6, 7, 8, 9, 10), 1), Row((11, 12, 13), 2), Row((14, 15, 16, 17), 3)]
@@ -92,6 +103,46 @@ def test_an_english_text_is_likelier_than_the_same_words_shuffled(real_model):
     shuffled = "Park the bus home already the because walked left children had the through."
     one, other = (perplexity(model, text_rows(tokenizer, text)) for text in (english, shuffled))
     assert one < other / 3
+
+
+def test_exact_rows_agree_with_what_generating_says(real_model):
+    """Some queries are answered and some are not, and both ways of asking know which."""
+    model, tokenizer = real_model
+    episode = load_task("past_tense").episode(2, seed=0, n_query=8)
+    prompts, answers = build_prompts(episode.query, episode.support), [query.y for query in episode.query]
+    right = exact_rows(model, answer_rows(tokenizer, prompts, answers), batch_size=3)
+    assert right == [given == y for given, y in zip(generate_answers(model, tokenizer, prompts), answers)]
+    assert 0 < sum(right) < len(right)
+
+
+def test_every_counted_token_must_be_the_first_choice_and_the_mode_is_kept():
+    model = tiny_llama().train()
+    ids = [5, 6, 7]
+    with torch.no_grad():
+        for _ in range(3):  # what greedy decoding would add
+            ids.append(int(model.eval()(torch.tensor([ids])).logits[0, -1].argmax()))
+    model.train()
+    wrong = [*ids[:-1], ids[-1] % 90 + 1]
+    early = [*ids[:3], ids[3] % 90 + 1, *ids[4:]]
+    assert exact_rows(model, [Row(tuple(ids), 3), Row(tuple(wrong), 3), Row(tuple(early), 3)]) == [True, False, False]
+    assert exact_rows(model, [Row(tuple(wrong), 3), Row((*wrong[:-1],), 3)]) == [False, True]
+    assert model.training
+    with pytest.raises(CourseError, match="no rows"):
+        exact_rows(model, [])
+
+
+def test_losses_and_matches_hold_behind_virtual_tokens():
+    """peft's prompt tuning puts vectors in front of the text; positions are counted from the end."""
+    config = peft.PromptTuningConfig(task_type=peft.TaskType.CAUSAL_LM, num_virtual_tokens=4)
+    torch.manual_seed(0)
+    model = peft.get_peft_model(tiny_llama(), config).eval()
+    batch = collate(ROWS)
+    with torch.no_grad():
+        full = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, 4:]
+        logprobs = full.log_softmax(-1)
+        counted = [(i, j) for i, row in enumerate(ROWS) for j in range(row.first, len(row.ids))]
+        by_hand = -sum(logprobs[i, j - 1, ROWS[i].ids[j]] for i, j in counted)
+        torch.testing.assert_close(token_loss(model, batch, "sum"), by_hand)
 
 
 def test_pieces_cover_all_rows_in_order():
