@@ -24,6 +24,7 @@ LOOK = {
     "first-order MAML": (COLOURS[2], "D"),
     "MAML": (COLOURS[1], "s"),
 }
+SCALES = "each panel has its own colour scale; darker is lower"
 
 
 def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
@@ -65,27 +66,20 @@ def steps_picture(
         line, best = torch.stack(path), landscape.task_optima(family)[task]
         _contours(axes, Family(family.module, itself, part.support_y), 0.0, 0, ((-1.5, 1.5), (-0.5, 4.5)))
         axes.plot(line[:, 0], line[:, 1], "-", color="white", lw=4)
-        axes.plot(line[:, 0], line[:, 1], "-o", color=COLOURS[1], ms=6, lw=2, mec="white", mew=0.8)
-        axes.plot(*best, marker="*", color="black", ms=13, mec="white", mew=0.8, ls="none")
-        for where, word in ((line[0], "start"), (best, "best")):
-            axes.annotate(
-                word,
-                tuple(where.tolist()),
-                (0, 10),
-                textcoords="offset points",
-                ha="center",
-                bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1},
-            )
+        axes.plot(line[:, 0], line[:, 1], "-o", color=COLOURS[1], ms=6, lw=2, mec="white", mew=0.8, label="inner steps")
+        _start(axes, line[0])
+        axes.plot(*best, marker="*", color="black", ms=13, mec="white", mew=0.8, ls="none", label="best point")
         slope = family.truth[task, 1].item()
         curvature = torch.linalg.eigvalsh(landscape.hessians(family, start["theta"])[task])
         low, high = curvature.tolist()
-        axes.set_title(f"true slope {slope:.1f}: curvatures {low:.2f} and {high:.1f}", loc="left")
+        axes.set_title(f"true slope {slope:.1f}: curvatures {low:.2f} and {high:.2f}", loc="left")
         axes.set(xlabel=family.module.axes[0], ylabel=family.module.axes[1])
         left = ((line[-1] - best).norm() / (line[0] - best).norm()).item()
         told.append(
             f"the task of slope {slope:.1f} has curvatures {low:.2f} and {high:.2f}, and after {steps} steps "
             f"{left:.2f} of the distance to its best point is left"
         )
+    _legend(figure, panels[0])
     return Picture(
         figure, "Contour maps of the support's loss with the path of the inner steps: " + "; ".join(told) + "."
     )
@@ -95,7 +89,7 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     """Draw by what the Hessian term multiplies the gradient, along each curvature direction of each task.
 
     A dot is one eigenvector of one task's support Hessian: across, its curvature; up, the MAML gradient's component
-    along it divided by the first-order gradient's. Both gradients come from `maml.meta_gradient`.
+    along it divided by that of g alone, the first-order gradient. Both gradients come from `maml.meta_gradient`.
     """
     curvatures, ratios = [], []
     every = landscape.hessians(family, theta)
@@ -115,8 +109,9 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     axes.axhline(0, color="#7F7F7F", lw=1)
     axes.plot([0, top], [1, 1 - inner_lr * top], color=COLOURS[0], lw=1.5, label="1 − αλ")
     axes.scatter(curvatures, ratios, color=COLOURS[1], s=26, alpha=0.7, lw=0, zorder=3, label="computed")
-    axes.legend(frameon=False)
-    axes.set(xlabel="curvature λ of the support's loss", ylabel="MAML ÷ first order", xlim=(0, top))
+    axes.set(xlabel="curvature λ of the support's loss", ylabel="MAML's gradient ÷ g alone", xlim=(0, top))
+    _mark_solved(axes, inner_lr)
+    axes.legend(frameon=False, loc="lower left")
     title = f"What the Hessian term does to the gradient (α = {inner_lr:g})"
     axes.set_title(title, loc="left")
     off = max(abs(r - (1 - inner_lr * c)) for c, r in zip(curvatures, ratios))
@@ -136,7 +131,10 @@ def landscape_picture(
     limits: tuple[tuple[float, float], tuple[float, float]],
     paths: Mapping[str, Tensor] | None = None,
 ) -> Picture:
-    """Draw the mean query loss over the two parameters, before and after adapting, with points and paths on both."""
+    """Draw the mean query loss over the two parameters, before and after adapting, with points and paths on both.
+
+    A point outside the limits is named, with its place, in the legend.
+    """
     figure, panels = _panels(2, 10.4, 4.6)
     told = []
     for axes, n in zip(panels, (0, steps)):
@@ -145,16 +143,18 @@ def landscape_picture(
         for name, path in (paths or {}).items():
             axes.plot(*path.T, color="white", lw=3.5)
             axes.plot(*path.T, color=LOOK[name][0], lw=1.6)
+            _start(axes, path[0])
         losses = {name: landscape.loss_at(family, point, inner_lr, n).item() for name, point in points.items()}
         for name, point in points.items():
             colour, marker = LOOK[name]
-            axes.plot(*point, marker=marker, color=colour, ms=9, mec="white", mew=1.2, ls="none", label=name)
+            inside = all(low <= value <= high for value, (low, high) in zip(point.tolist(), limits))
+            label = name if inside else f"{name}, off the map at ({point[0]:.2f}, {point[1]:.2f})"
+            axes.plot(*point, marker=marker, color=colour, ms=9, mec="white", mew=1.2, ls="none", label=label)
         when = "before adapting" if n == 0 else f"after {n} inner step{'s' * (n > 1)}"
         axes.set_title(f"Loss {when}", loc="left")
         axes.set(xlabel=family.module.axes[0], ylabel=family.module.axes[1], xlim=limits[0], ylim=limits[1])
         told.append(f"{when}: " + ", ".join(f"{name} {value:.2f}" for name, value in losses.items()))
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    _legend(figure, panels[0])
     places = "; ".join(f"{name} ({point[0]:.2f}, {point[1]:.2f})" for name, point in points.items())
     names = " and ".join(family.module.axes)
     return Picture(
@@ -197,41 +197,45 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
         ends[name] = values[-1].item()
         told.append(f"{name} is largest at curvature {curvature[values.argmax()]:.1f} and ends at {values[-1]:.2f}")
     low, high = axes.get_ylim()
-    placed = -math.inf
-    for name, end in sorted(ends.items(), key=lambda item: item[1]):
-        placed = max(end, placed + (high - low) * 0.07)
-        where = (curvature[-1].item() * 1.015, placed)
+    for name, place in _apart(ends, (high - low) * 0.07).items():
+        where = (curvature[-1].item() * 1.015, place)
         axes.annotate(name, where, color=LOOK[name][0], va="center", annotation_clip=False)
     axes.plot(found, torch.full_like(found, low), "|", color="black", ms=11, clip_on=False)
     axes.axhline(0, color="#7F7F7F", lw=1)
     axes.set(xlabel="curvature h of a task's loss in the slope (ticks: the tasks)", ylabel="weight (largest = 1)")
-    axes.set_xlim(0, curvature[-1].item())
+    axes.set(xlim=(0, curvature[-1].item()), ylim=(low - 0.04 * (high - low), high))
+    _mark_solved(axes, inner_lr)
     title = f"Which tasks a method listens to (α = {inner_lr:g}, {steps} step{'s' * (steps > 1)})"
     axes.set_title(title, loc="left")
     return Picture(figure, f"Line chart. {title}. Relative weight by curvature: " + "; ".join(told) + ".")
 
 
-def angles_picture(results: Mapping[str, Mapping[float, Sequence[float]]], *, title: str, xlabel: str) -> Picture:
+def angles_picture(
+    results: Mapping[str, Mapping[float, Sequence[float]]], *, title: str, xlabel: str, xscale: str = "linear"
+) -> Picture:
     """Draw, for each method and each x, every network's angle to MAML's gradient as a dot, and lines through means.
 
     Args:
         results: for each method in `METHODS`, for each x, the angles in degrees.
+        xscale: "linear", or "log" for an x above 0.
     """
     figure, (axes,) = _panels(1, 7, 4.0)
+    axes.set_xscale(xscale)
     told = []
-    for i, (name, line) in enumerate(results.items()):
+    for name, line in results.items():
         colour, marker = LOOK[name]
-        places = [at + 0.08 * (i - (len(results) - 1) / 2) for at in range(len(line))]
         means = [sum(values) / len(values) for values in line.values()]
-        for place, values in zip(places, line.values()):
-            axes.scatter([place] * len(values), values, color=colour, marker=marker, s=24, alpha=0.5, lw=0)
-        axes.plot(places, means, color=colour, lw=2)
-        axes.annotate(name, (places[-1], means[-1]), (10, 0), textcoords="offset points", color=colour, va="center")
+        for x, values in line.items():
+            axes.scatter([x] * len(values), values, color=colour, marker=marker, s=24, alpha=0.5, lw=0)
+        axes.plot(list(line), means, color=colour, lw=2)
+        last = (list(line)[-1], means[-1])
+        axes.annotate(name, last, (10, 0), textcoords="offset points", color=colour, va="center")
         told.append(f"{name}: " + ", ".join(f"{mean:.0f} at {x:g}" for x, mean in zip(line, means)))
     axes.axhline(90, color="#7F7F7F", ls="--", lw=1)
-    axes.text(-0.12, 91, "no longer downhill", color="#5F5F5F", fontsize=9)
+    axes.text(0.02, 91, "no longer downhill", color="#5F5F5F", fontsize=9, transform=axes.get_yaxis_transform())
     xs = list(next(iter(results.values())))
-    axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
+    axes.set_xticks(xs, [f"{x:g}" for x in xs])
+    axes.minorticks_off()
     axes.set(xlabel=xlabel, ylabel="angle to MAML's gradient (degrees)", ylim=(0, 98))
     axes.set_title(title, loc="left")
     return Picture(
@@ -257,6 +261,37 @@ def weights_view(inner_lr: float, steps: int, spread: float) -> Picture:
     if steps < 1 or not (math.isfinite(inner_lr) and inner_lr > 0):
         raise CourseError(f"inner_lr {inner_lr} with {steps} steps adapts nothing.", "take a rate above 0 and a step.")
     return weights_picture(landscape.line_family(spread=spread), inner_lr, steps)
+
+
+def _start(axes: Axes, point: Tensor) -> None:
+    axes.plot(*point, marker="o", color="white", ms=8, mec="black", mew=1.4, ls="none", label="start", zorder=3)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put one axes' legend, each label once, below all panels, with a word on their colours."""
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles))
+    ncols = 5 if sum(map(len, once)) < 80 else 3  # long when a point is off the map
+    figure.legend(once.values(), once, loc="outside lower center", ncols=ncols, frameon=False, title=SCALES)
+
+
+def _mark_solved(axes: Axes, inner_lr: float) -> None:
+    """Mark the curvature 1/alpha, which one inner step solves, where it lies within the axes."""
+    if 0 < 1 / inner_lr < axes.get_xlim()[1]:
+        axes.axvline(1 / inner_lr, color="#7F7F7F", lw=1, ls=":")
+        style = {"color": "#5F5F5F", "ha": "center", "bbox": {"fc": "white", "ec": "none", "pad": 1}}
+        axes.text(1 / inner_lr, 0.55, "1/α", transform=axes.get_xaxis_transform(), **style)
+
+
+def _apart(heights: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Return heights for labels, in the same order and at least (almost) a gap apart, near those given."""
+    names = sorted(heights, key=lambda name: heights[name])
+    places = [heights[name] for name in names]
+    for _ in range(50):
+        for i in range(len(places) - 1):
+            push = max(0.0, gap - (places[i + 1] - places[i])) / 2
+            places[i], places[i + 1] = places[i] - push, places[i + 1] + push
+    return dict(zip(names, places))
 
 
 def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: Any) -> None:

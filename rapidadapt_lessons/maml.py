@@ -71,7 +71,7 @@ def learned_rates(params: Params, inner_lr: float, adaptable: Iterable[str] | No
 
 
 def inner_update(params: Params, grads: Params, inner_lr: float | Rates) -> Params:
-    """Return theta* = theta - alpha * gradient (Finn et al. 2017, equation 1); parameters without gradient stay.
+    """Return theta* = theta - alpha * gradient (Finn et al. 2017, section 2.2); parameters without gradient stay.
 
     Args:
         inner_lr: alpha, a number, or a tensor for each name in `grads`.
@@ -172,7 +172,7 @@ def meta_loss(
 ) -> Tensor:
     """Return the meta-objective: the query's loss after adapting on the support, averaged over the tasks.
 
-    Finn et al. 2017, equation 2, with a mean over tasks in place of the sum. A scalar, differentiable in `params`.
+    Finn et al. 2017, section 2.2, with a mean over tasks in place of the sum. A scalar, differentiable in `params`.
 
     Args:
         randomness: what dropout does: "error" refuses it, "different" draws for each task, "same" once for all.

@@ -184,6 +184,34 @@ def test_figures_of_the_lesson_tell_their_numbers(lines):
     assert f"{left:.2f} of the distance" in told
 
 
+def test_a_point_off_the_map_is_named_in_the_legend(lines):
+    points = {"average task": torch.tensor([0.0, 1.0]), "MAML": torch.tensor([0.1, -3.0])}
+    shown = views.landscape_picture(lines, 0.15, 1, {k: p.double() for k, p in points.items()}, ((-1, 1), (0, 3)))
+    labels = [text.get_text() for text in shown.figure.legends[0].get_texts()]
+    assert "average task" in labels and "MAML, off the map at (0.10, -3.00)" in labels
+
+
+@pytest.mark.parametrize(("inner_lr", "marked"), [(0.25, True), (0.05, False)])
+def test_the_curvature_that_one_step_solves_is_marked_where_it_is_on_the_axis(lines, inner_lr, marked):
+    (axes,) = views.weights_picture(lines, inner_lr, 1).figure.axes
+    places = [text.get_position()[0] for text in axes.texts if text.get_text() == "1/α"]
+    assert places == ([1 / inner_lr] if marked else [])
+
+
+def test_labels_keep_apart_and_in_order():
+    placed = views._apart({"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.99}, 0.1)
+    heights = [placed[name] for name in ("c", "d", "a", "b")]
+    assert all(high - low > 0.099 for low, high in zip(heights, heights[1:]))
+    assert heights[0] == 0.0 and sum(heights[1:]) == pytest.approx(2.99)
+
+
+def test_angles_stand_at_their_x():
+    found = {"Reptile": {0.001: [1.0], 0.1: [2.0]}}
+    (axes,) = views.angles_picture(found, title="T", xlabel="rate", xscale="log").figure.axes
+    assert axes.get_xscale() == "log" and axes.get_xticks().tolist() == [0.001, 0.1]
+    assert [dots.get_offsets()[0, 0] for dots in axes.collections] == [0.001, 0.1]
+
+
 def test_angles_are_told_as_means_and_drawn_one_by_one():
     found = {
         "first-order MAML": {0.01: [10.0, 30.0], 0.1: [40.0, 61.0]},
