@@ -286,7 +286,7 @@ def grouped_bars(
         for x, y in zip(xs, ys):
             if y == y:  # a cluster without this kind holds NaN there
                 axes.text(x, y, _short(y), ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(range(len(groups)), [name if len(name) <= 18 else fill(name, 18) for name in groups])
+    axes.set_xticks(range(len(groups)), [name if len(name) <= 16 else fill(name, 13) for name in groups])
     axes.set_ylabel(ylabel)
     if limit:
         axes.set_ylim(0, limit * 1.08)
