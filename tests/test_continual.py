@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -153,12 +154,14 @@ def test_a_penalty_in_the_loss_reaches_the_gradient():
 
 
 @pytest.fixture(scope="module")
-def permuted() -> dict:
+def permuted() -> Iterator[dict]:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     stream = permuted_digits(4)
     methods = [Method(), Joint(), Replay(100), EWC(20.0), EWC(20.0, online=True), PerTask(), PerTask("centroid")]
     config = replace(CONFIG, steps=100)
-    return {method.name: run_stream(method, digit_network(), stream, config) for method in methods}
+    yield {method.name: run_stream(method, digit_network(), stream, config) for method in methods}
+    torch.set_num_threads(threads)
 
 
 def test_fine_tuning_learns_each_part_and_forgets_it(permuted):
