@@ -217,9 +217,16 @@ def test_there_are_lessons_and_each_is_named_for_its_place():
     assert all(re.fullmatch(r"\d\d[a-z]?_[a-z0-9_]+\.ipynb", path.name) for path in LESSONS)
 
 
-def test_lessons_of_the_readme_are_there():
-    named = re.findall(r"\]\((notebooks/[^)]+)\)", README)
-    assert named and [name for name in named if not (ROOT / name).is_file()] == []
+def broken_links(page: str) -> list[str]:
+    """Return the local files, pictures included, that a page at the top names and that are not there."""
+    named = re.findall(r"\]\((?!https?:|#)([^)#]+)", page)
+    return [name for name in named if not (ROOT / name).exists()]
+
+
+def test_everything_that_the_readme_links_to_is_there():
+    assert "](notebooks/00_start_here.ipynb)" in README and "](docs/lesson.png)" in README
+    assert broken_links(README) == []
+    assert broken_links("![a](docs/none.png) [b](https://x.example) [c](README.md#top)") == ["docs/none.png"]
 
 
 def test_make_test_compares_every_output():
