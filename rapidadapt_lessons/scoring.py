@@ -180,18 +180,23 @@ def generate_answers(
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int = 16,
+    cache: bool = True,
     batch_size: int = 32,
 ) -> list[str]:
     """Return the greedy answer to each prompt, up to its stop text, with transformers' `generate`.
 
     Slower than `exact_matches`, and needed only to read what the model would say.
 
+    Args:
+        cache: compute the tokens that all prompts of a batch begin with once, as in `score_continuations`.
+
     Raises: BadPrompt when a prompt is empty or leaves no room for `max_new_tokens`; NonFiniteScores.
     """
     _require_positive(max_new_tokens, "max_new_tokens")
     _require_positive(batch_size, "batch_size")
-    for p in prompts:
-        _require_fits(model, p.text, len(_encode(tokenizer, p.text, "prompt")) + max_new_tokens)
+    rows = [_encode(tokenizer, p.text, "prompt") for p in prompts]
+    for p, row in zip(prompts, rows):
+        _require_fits(model, p.text, len(row) + max_new_tokens)
     # A batch holds prompts with the same stop only: another prompt's stop must not cut an answer short.
     by_stop: dict[str, list[int]] = {}
     for i, p in enumerate(prompts):
@@ -203,21 +208,11 @@ def generate_answers(
     ]
     answers: dict[int, str] = {}
     for stop, chunk in chunks:
-        texts = [prompts[i].text for i in chunk]
-        batch = tokenizer(
-            texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
-        ).to(model.device)
+        batch = [rows[i] for i in chunk]
+        shared = _shared_length(batch, {row: len(row) - 1 for row in batch}) if cache else 0
         with _evaluating(model):
-            out = model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-                stop_strings=[stop],
-                tokenizer=tokenizer,
-                logits_processor=[_finite_logits],
-            )
-        for i, new in zip(chunk, out[:, batch["input_ids"].shape[1] :]):
+            new_tokens = _generate(model, tokenizer, batch, shared, stop, max_new_tokens)
+        for i, new in zip(chunk, new_tokens):
             text = tokenizer.decode(new, skip_special_tokens=False).split(stop)[0]
             answers[i] = text.split(tokenizer.eos_token)[0].strip()
     return [answers[i] for i in range(len(prompts))]
@@ -249,6 +244,45 @@ def _predictions(
                 table = logits.float().log_softmax(-1).cpu()
                 _require_finite(table, len(row))
                 yield row, table
+
+
+@torch.no_grad()
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[tuple[int, ...]],
+    shared: int,
+    stop: str,
+    max_new_tokens: int,
+) -> torch.Tensor:
+    """Return the new tokens after each row, [rows, at most max_new_tokens], chosen greedily.
+
+    The first `shared` tokens of all rows are the same and are computed once. What differs ends at the
+    right edge, where `generate` goes on, so the padding stands between the two, and is masked.
+    """
+    from transformers import DynamicCache
+
+    width = max(map(len, rows))
+    pads = [width - len(row) for row in rows]
+    tokens = [row[:shared] + (tokenizer.pad_token_id,) * pad + row[shared:] for row, pad in zip(rows, pads)]
+    mask = [[1] * shared + [0] * pad + [1] * (width - shared - pad) for pad in pads]
+    past = {}
+    if shared:
+        prefix = _prefix_cache(model, rows[0][:shared])
+        spread = [(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in prefix]
+        past = {"past_key_values": DynamicCache(spread)}
+    out = model.generate(
+        input_ids=torch.tensor(tokens, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        stop_strings=[stop],
+        tokenizer=tokenizer,
+        logits_processor=[_finite_logits],
+        **past,
+    )
+    return out[:, width:]
 
 
 @contextmanager

@@ -332,6 +332,18 @@ def test_a_generated_answer_does_not_depend_on_the_batch(real_model):
     assert together == generate_answers(*real_model, prompts, max_new_tokens=4, batch_size=2)
 
 
+def test_a_generated_answer_is_the_same_with_the_shared_tokens_cached(real_model, monkeypatch):
+    episode = load_task("country_fr").episode(4, n_query=6)
+    prompts = build_prompts(episode.query, episode.support)
+    assert len({count_tokens(real_model[1], p.text) for p in prompts}) > 1  # so that some are padded
+    plain = generate_answers(*real_model, prompts, max_new_tokens=6, cache=False)
+    lengths = []
+    keep = scoring._prefix_cache
+    monkeypatch.setattr(scoring, "_prefix_cache", lambda m, prefix: lengths.append(len(prefix)) or keep(m, prefix))
+    assert generate_answers(*real_model, prompts, max_new_tokens=6) == plain
+    assert lengths and lengths[0] >= 20  # four examples were computed once
+
+
 def test_another_prompts_stop_does_not_cut_an_answer_short(real_model):
     text = "1, 2, 3,"
     long, short = Prompt(text, stop="6"), Prompt(text, stop="5")
