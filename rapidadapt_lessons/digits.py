@@ -160,6 +160,7 @@ def _split(seed: int) -> tuple[list[Digit], list[Digit]]:
         cut = len(own) // 4
         test += own[:cut]
         train += own[cut:]
+    random.Random(f"split:{seed}").shuffle(train)  # so that the first few are of all classes
     return train, test
 
 

@@ -40,6 +40,11 @@ def test_every_part_of_permuted_digits_has_all_classes_and_an_order_of_its_own()
     assert stream.parts[0].train[0] in split_digits().parts[0].train, "the first order is the usual one"
 
 
+def test_the_first_few_examples_are_of_all_classes():
+    stream = permuted_digits(1)
+    assert stream.setting.classes(stream.parts[0].train[:60]) == frozenset(range(10))
+
+
 def test_seeds_change_the_split_and_the_orders():
     first, again, other = (split_digits(seed=seed).fingerprint() for seed in (0, 0, 1))
     assert first == again != other
