@@ -35,6 +35,9 @@ class Setting(Protocol):
     def logits(self, model: nn.Module, examples: Sequence[Any]) -> Tensor:
         """Return the outputs before the softmax, [predictions, classes]."""
 
+    def loss_and_logits(self, model: nn.Module, examples: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the outputs before the softmax, from one forward pass."""
+
     def score(self, model: nn.Module, examples: Sequence[Any]) -> float:
         """Return the mean score, from 0 to 1."""
 
@@ -99,6 +102,29 @@ class Stream:
     def fingerprint(self) -> str:
         """Return a SHA-256 over all names and examples."""
         return hashlib.sha256(repr((self.name, self.parts)).encode()).hexdigest()
+
+
+def validation_stream(stream: Stream, share: float = 0.25) -> Stream:
+    """Return the stream to choose settings on: each part's last training examples are what it is measured on.
+
+    A setting chosen for its score on the test set has seen the test set; that score is then too good.
+
+    Args:
+        share: of each part's training examples, at least one, to measure on.
+
+    Raises:
+        CourseError: the share is not between 0 and 1, or a part has one example only; or as `Stream`.
+    """
+    parts = []
+    for part in stream.parts:
+        if not 0 < share < 1 or len(part.train) < 2:
+            raise CourseError(
+                f"a share of {share} of part {part.name!r}'s {len(part.train)} examples cannot be held back.",
+                "give a share such as 0.25, and parts of at least two examples.",
+            )
+        cut = len(part.train) - max(1, int(share * len(part.train)))
+        parts.append(Part(part.name, part.train[:cut], part.train[cut:]))
+    return Stream(f"{stream.name}, validation", tuple(parts), stream.setting)
 
 
 # What is trained.

@@ -30,6 +30,7 @@ def matrix_picture(result: StreamResult, title: str = "") -> Picture:
     picture = heat_map(result.matrix.tolist(), rows, result.parts, title=title, label="score (share right)")
     axes = picture.figure.axes[0]
     axes.set(xlabel="measured on", ylabel="")
+    axes.set_xticks(range(len(result.parts)), [name.replace("_", "\n") for name in result.parts])  # side by side
     for text in axes.texts:
         if text.get_text() == "nan":
             text.set_text("")
@@ -145,39 +146,85 @@ def fisher_picture(fisher: Mapping[str, Tensor], title: str = "Where the Fisher 
     return Picture(figure, f"Line chart, logarithmic axis. {title}, by layer. From most to least: {order}.")
 
 
-def cost_picture(results: Results, baseline: str = "fine-tuning", title: str = "What each method costs") -> Picture:
-    """Draw three panels of bars: time against the baseline's, numbers stored, examples stored.
+def tug_of_war(
+    points: Mapping[str, Mapping[float, tuple[float, float]]], old: str, new: str, title: str = "Old against new"
+) -> Picture:
+    """Draw how much of an old part a method keeps against how much of a new one it learns, as its strength grows.
 
-    The description gives what is stored, which is the same everywhere, and of the time only what the panel shows.
+    Args:
+        points: method -> strength -> (score on the old part, score on the new part).
 
     Raises:
-        CourseError: there is no baseline among the results.
+        CourseError: there are no points.
+    """
+    if not any(points.values()):
+        raise CourseError("there is nothing to draw: no points were given.", "give at least one.")
+    figure, axes = _canvas(6.8, 4.4)
+    told = []
+    for i, (name, line) in enumerate(points.items()):
+        strengths = sorted(line)
+        ys, xs = zip(*(line[strength] for strength in strengths))
+        axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ms=7, lw=1.2, label=name)
+        for strength, x, y in zip(strengths, xs, ys):
+            axes.annotate(f"{strength:g}", (x, y), textcoords="offset points", xytext=(7, 5), color=COLOURS[i])
+        each = (f"{s:g}: {old} {y:.2f}, {new} {x:.2f}" for s, x, y in zip(strengths, xs, ys))
+        told.append(f"{name}: {', '.join(each)}")
+    axes.set_xlabel(f"score on the new part, {new} (share right)")
+    axes.set_ylabel(f"score on the old part,\n{old} (share right)")
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_ylim(-0.04, 1.04)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="method, by strength")
+    axes.set_title(title, loc="left")
+    return Picture(figure, f"Line chart. {title}; the upper right corner is best. By strength, {'; '.join(told)}.")
+
+
+def cost_picture(
+    results: Results,
+    baseline: str = "fine-tuning",
+    title: str = "What each method costs",
+    memory: Mapping[str, int] | None = None,
+) -> Picture:
+    """Draw panels of bars: time against the baseline's, numbers stored, examples stored, and the peak of memory.
+
+    The description gives what is stored, which is the same everywhere, and of time and memory only who is last.
+
+    Args:
+        memory: method -> the most bytes held while learning, as `stream_memory.learning_bytes`; a panel more.
+
+    Raises:
+        CourseError: there is no baseline among the results, or `memory` lacks a method.
     """
     if baseline not in results:
         raise CourseError(f"there is no {baseline!r} among the results.", f"choose one of {', '.join(results)}.")
+    if lacking := [name for name in results if memory is not None and name not in memory]:
+        raise CourseError(f"the memory of {lacking[0]!r} was not measured.", "measure all methods, or none.")
     from matplotlib.figure import Figure
 
     names = list(results)
     # The fastest of the seeds: whatever else the machine did can only have added to it.
     seconds = {name: min(sum(run.seconds) for run in runs) for name, runs in results.items()}
     ratios = [seconds[name] / seconds[baseline] for name in names]
-    panels = (
+    panels = [
         (f"time to learn, as a multiple\nof {baseline}'s", ratios, "{:.1f}"),
         ("numbers stored\n(thousands)", [results[n][0].stored_numbers / 1000 for n in names], "{:,.0f}"),
         ("examples stored", [results[n][0].stored_examples for n in names], "{:,.0f}"),
-    )
-    figure = Figure(figsize=(9.5, 1 + 0.36 * len(names)), layout="constrained")
-    for i, (axes, (label, values, form)) in enumerate(zip(figure.subplots(1, 3, sharey=True), panels)):
+    ]
+    most = f" The longest to learn: {max(names, key=seconds.__getitem__)}."
+    if memory is not None:
+        panels.append(("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], "{:.2g}"))
+        most += f" The highest peak of memory: {max(names, key=memory.__getitem__)}."
+    figure = Figure(figsize=(2.2 + 2.4 * len(panels), 1 + 0.36 * len(names)), layout="constrained")
+    for i, (axes, (label, values, form)) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels)):
         axes.barh(range(len(names)), values, color=COLOURS[i])
         for row, value in enumerate(values):
             axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
-        axes.set(xlabel=label, xlim=(0, max(max(values), 1e-9) * 1.35))
+        axes.set(xlabel=label, xlim=(0, max(max(values), 1e-9) * 1.4))
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_yticks(range(len(names)), names)
     figure.axes[0].invert_yaxis()
     figure.suptitle(title, x=0.01, ha="left")
     stored = (f"{n} {results[n][0].stored_numbers} numbers and {results[n][0].stored_examples} examples" for n in names)
-    return Picture(figure, f"Bar charts in three panels. {title}. Time, measured here. Stored: {'; '.join(stored)}.")
+    return Picture(figure, f"Bar charts in {len(panels)} panels. {title}.{most} Stored: {'; '.join(stored)}.")
 
 
 def prequential_picture(
@@ -223,4 +270,8 @@ def routing_picture(routes: Mapping[str, Sequence[int]], title: str) -> Picture:
     names = list(routes)
     shares = [[list(chosen).count(k) / len(chosen) for k in range(len(names))] for chosen in routes.values()]
     rows = [f"inputs of {name}" for name in names]
-    return heat_map(shares, rows, names, title=title, label="share of the inputs sent there")
+    picture = heat_map(shares, rows, names, title=title, label="share of the inputs sent there")
+    axes = picture.figure.axes[0]
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
+    axes.set(xlabel="adapter", ylabel="")
+    return picture

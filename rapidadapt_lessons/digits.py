@@ -42,7 +42,11 @@ class DigitSetting:
 
     def loss(self, model: nn.Module, examples: Sequence[Digit], reduction: str = "mean") -> Tensor:
         labels = torch.tensor([digit.label for digit in examples])
-        return F.cross_entropy(self._allowed(model, examples), labels, reduction=reduction)
+        return F.cross_entropy(_allowed(self.logits(model, examples), examples), labels, reduction=reduction)
+
+    def loss_and_logits(self, model: nn.Module, examples: Sequence[Digit]) -> tuple[Tensor, Tensor]:
+        out = self.logits(model, examples)
+        return F.cross_entropy(_allowed(out, examples), torch.tensor([digit.label for digit in examples])), out
 
     def logits(self, model: nn.Module, examples: Sequence[Digit]) -> Tensor:
         return model(_pixels(examples))
@@ -50,7 +54,7 @@ class DigitSetting:
     @torch.no_grad()
     def score(self, model: nn.Module, examples: Sequence[Digit]) -> float:
         labels = torch.tensor([digit.label for digit in examples])
-        return float((self._allowed(model, examples).argmax(-1) == labels).float().mean())
+        return float((_allowed(self.logits(model, examples), examples).argmax(-1) == labels).float().mean())
 
     def classes(self, examples: Sequence[Digit]) -> frozenset[int]:
         return frozenset(digit.label for digit in examples)
@@ -62,17 +66,6 @@ class DigitSetting:
         raise CourseError(
             "a classifier of digits gives the image itself no probability.", 'use the router "centroid".'
         )
-
-    def _allowed(self, model: nn.Module, examples: Sequence[Digit]) -> Tensor:
-        out = self.logits(model, examples)
-        if not any(digit.among for digit in examples):
-            return out
-        shut = torch.zeros_like(out, dtype=torch.bool)
-        for row, digit in enumerate(examples):
-            if digit.among:
-                shut[row] = True
-                shut[row, list(digit.among)] = False
-        return out.masked_fill(shut, -torch.inf)
 
 
 def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
@@ -162,6 +155,18 @@ def _split(seed: int) -> tuple[list[Digit], list[Digit]]:
         train += own[cut:]
     random.Random(f"split:{seed}").shuffle(train)  # so that the first few are of all classes
     return train, test
+
+
+def _allowed(out: Tensor, examples: Sequence[Digit]) -> Tensor:
+    """Return the outputs with -inf for the classes that an example is not to be chosen among."""
+    if not any(digit.among for digit in examples):
+        return out
+    shut = torch.zeros_like(out, dtype=torch.bool)
+    for row, digit in enumerate(examples):
+        if digit.among:
+            shut[row] = True
+            shut[row, list(digit.among)] = False
+    return out.masked_fill(shut, -torch.inf)
 
 
 def _pixels(examples: Sequence[Digit]) -> Tensor:

@@ -69,8 +69,8 @@ class LwF(Method):
         def loss(model: nn.Module, batch: Sequence[Any]) -> Tensor:
             with torch.no_grad(), swapped(model, teacher):
                 said = setting.logits(model, batch)[:, columns]
-            says = setting.logits(model, batch)[:, columns]
-            return setting.loss(model, batch) + self.strength * distillation_loss(says, said, self.temperature)
+            own, says = setting.loss_and_logits(model, batch)
+            return own + self.strength * distillation_loss(says[:, columns], said, self.temperature)
 
         fit(model, setting, examples, config, loss if index else None)
         self.known = sorted({*self.known, *setting.classes(examples)})

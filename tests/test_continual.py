@@ -24,6 +24,7 @@ from rapidadapt_lessons.continual import (
     set_trainable_state,
     swapped,
     trainable_state,
+    validation_stream,
 )
 from rapidadapt_lessons.digits import DigitSetting, digit_network, permuted_digits, split_digits
 from rapidadapt_lessons.distillation import LwF, distillation_loss
@@ -79,6 +80,38 @@ def test_the_fingerprint_changes_with_a_single_pixel():
     pixels = (first.pixels[0] + 1e-9, *first.pixels[1:])
     other = replace(stream, parts=(replace(part, train=(first._replace(pixels=pixels), *part.train[1:])),))
     assert stream.fingerprint() == short(split_digits(), 1).fingerprint() != other.fingerprint()
+
+
+def test_settings_are_chosen_on_training_examples_that_are_not_trained_on():
+    stream = short(split_digits(), 2)
+    chosen_on = validation_stream(stream, 0.25)
+    assert chosen_on.name == "split digits, not told, validation" and chosen_on.names == stream.names
+    for part, old in zip(chosen_on.parts, stream.parts):
+        assert part.train + part.test == old.train and len(part.test) == len(old.train) // 4
+
+
+@pytest.mark.parametrize("share", [1.0, 1.5, 0.0, float("nan")])
+def test_a_share_that_makes_no_sense_is_refused(share):
+    with pytest.raises(CourseError, match=f"a share of {share}"):
+        validation_stream(short(split_digits(), 1), share)
+
+
+def test_a_part_of_one_example_cannot_be_split():
+    part = split_digits().parts[0]
+    single = Part("a", part.train[:1], part.train[:1])
+    with pytest.raises(CourseError, match="1 examples"):
+        validation_stream(Stream("short", (single,), DigitSetting()))
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_loss_and_logits_come_from_one_forward_pass_and_are_the_same(told):
+    stream, model = split_digits(told), digit_network()
+    examples, calls = stream.parts[2].train[:20], []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    loss, logits = stream.setting.loss_and_logits(model, examples)
+    assert len(calls) == 1
+    assert loss.item() == stream.setting.loss(model, examples).item()
+    assert torch.equal(logits, stream.setting.logits(model, examples))
 
 
 # The loop.
@@ -405,11 +438,11 @@ torch.set_num_threads(1)
 
 class Killer(DigitSetting):
     left = 7
-    def loss(self, model, examples, reduction="mean"):
+    def logits(self, model, examples):  # every loss goes through here
         self.left -= any(id(example) in third for example in examples)
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss(model, examples, reduction)
+        return super().logits(model, examples)
 
 stream, config = permuted_digits(4), TrainConfig(steps=15, batch_size=16, lr=3e-3, seed=5)
 third = {id(example) for example in stream.parts[2].train}

@@ -83,6 +83,29 @@ def test_costs_are_ratios_and_no_time_is_in_the_description():
         views.cost_picture({"replay": [KEPT]})
 
 
+def test_the_peak_of_memory_is_a_panel_of_its_own_and_only_the_highest_is_named():
+    picture = views.cost_picture({"fine-tuning": [DONE], "replay": [KEPT]}, memory={"fine-tuning": 3e6, "replay": 9e6})
+    assert [text.get_text().strip() for text in picture.figure.axes[3].texts] == ["3", "9"]
+    assert "longest to learn: replay" in picture.alt and "highest peak of memory: replay" in picture.alt
+    with pytest.raises(CourseError, match="memory of 'replay' was not measured"):
+        views.cost_picture({"fine-tuning": [DONE], "replay": [KEPT]}, memory={"fine-tuning": 3})
+
+
+def test_a_tug_of_war_has_the_new_part_across_and_the_old_one_up():
+    picture = views.tug_of_war({"EWC": {100.0: (0.9, 0.2), 1.0: (0.1, 0.6)}, "LwF": {1.0: (0.5, 0.4)}}, "a", "b")
+    lines = [line.get_xydata().tolist() for line in picture.figure.axes[0].lines]
+    assert lines == [[[0.6, 0.1], [0.2, 0.9]], [[0.4, 0.5]]]
+    assert "EWC: 1: a 0.10, b 0.60, 100: a 0.90, b 0.20; LwF: 1: a 0.50, b 0.40" in picture.alt
+
+
+def test_long_names_of_neighbours_do_not_overlap():
+    names = ("python_reference", "language_of_word", "sentiment", "continents", "dialogue")
+    picture = views.matrix_picture(StreamResult("m", names, torch.zeros(5, 5), torch.zeros(5), (), 0, 0))
+    picture.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in picture.figure.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+
+
 def test_a_stream_is_drawn_with_its_drifts_and_detections():
     reports = [Report(50, 0.8, 0.8, 0.1, False), Report(100, 0.4, 0.6, 0.1, True)]
     picture = views.prequential_picture({"constant": reports}, [60])
@@ -97,7 +120,9 @@ def test_routes_are_shares_of_each_parts_inputs():
     assert "inputs of a: a 0.75, b 0.25; inputs of b: a 0.00, b 1.00" in picture.alt
 
 
-@pytest.mark.parametrize("draw", [lambda: views.plane({}), lambda: views.prequential_picture({})])
+@pytest.mark.parametrize(
+    "draw", [lambda: views.plane({}), lambda: views.prequential_picture({}), lambda: views.tug_of_war({}, "a", "b")]
+)
 def test_nothing_to_draw_is_refused(draw):
     with pytest.raises(CourseError, match="nothing to draw"):
         draw()
