@@ -16,14 +16,15 @@ BIN := .venv/bin
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test setup doctor notebooks lint lock clean
+.PHONY: help lab test setup doctor notebooks exercises lint lock clean
 
 help:
 	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
 	@echo "make test        set up what is missing, and run every test and every notebook"
 	@echo "make setup       set up what is missing: .venv, packages, learn2learn, model"
 	@echo "make doctor      say what is installed, what is missing, and what to do"
-	@echo "make notebooks   run every lesson from a fresh kernel and store its outputs"
+	@echo "make notebooks   run every lesson and solution from a fresh kernel and store its outputs"
+	@echo "make exercises   write exercises/ anew from solutions/"
 	@echo "make lint        check the style of the code"
 	@echo "make lock        write requirements.lock and environment.yml anew from pyproject.toml"
 	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
@@ -35,7 +36,7 @@ lab: setup
 
 # One call for both, so that one summary line tells of both. A cell may take longer than a unit test.
 test: setup
-	$(BIN)/python -m pytest tests notebooks/*.ipynb --timeout 660 \
+	$(BIN)/python -m pytest tests notebooks/*.ipynb solutions/*.ipynb --timeout 660 \
 	  --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 setup:
@@ -46,7 +47,10 @@ doctor:
 	@$(BIN)/python -m rapidadapt_lessons doctor
 
 notebooks: setup
-	$(BIN)/python tools/run_notebooks.py notebooks/*.ipynb
+	$(BIN)/python tools/run_notebooks.py notebooks/*.ipynb solutions/*.ipynb
+
+exercises: setup
+	$(BIN)/python tools/exercises.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from . import doctor as doctor_checks
 from . import l2l, store
+from . import progress as progress_of_exercises
 from .errors import CourseError
 
 app = typer.Typer(
@@ -56,6 +58,18 @@ def doctor(
         console.print(doctor_checks.summary(checks), highlight=False, soft_wrap=True)
     if doctor_checks.blocked(checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def progress(
+    export: Annotated[Path | None, typer.Option("--export", help="Write one row an exercise to this CSV file.")] = None,
+    learner: Annotated[str, typer.Option("--learner", help="The name in the CSV file's first column.")] = "",
+) -> None:
+    """Show which exercises are done, tried and next; or export that for a teacher."""
+    if export is None:
+        typer.echo(repr(progress_of_exercises.panel()))
+    else:
+        typer.echo(f"Written: {progress_of_exercises.export_csv(export, learner)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
