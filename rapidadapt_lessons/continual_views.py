@@ -6,6 +6,7 @@ words where they do not; times are never written out.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -165,8 +166,9 @@ def tug_of_war(
         strengths = sorted(line)
         ys, xs = zip(*(line[strength] for strength in strengths))
         axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ms=7, lw=1.2, label=name)
-        for strength, x, y in zip(strengths, xs, ys):
-            axes.annotate(f"{strength:g}", (x, y), textcoords="offset points", xytext=(7, 5), color=COLOURS[i])
+        for place in dict.fromkeys(line.values()):  # strengths that end at one place share a label
+            here = ", ".join(_short(strength) for strength in strengths if line[strength] == place)
+            axes.annotate(here, place[::-1], textcoords="offset points", xytext=(8, 6), color=COLOURS[i])
         each = (f"{s:g}: {old} {y:.2f}, {new} {x:.2f}" for s, x, y in zip(strengths, xs, ys))
         told.append(f"{name}: {', '.join(each)}")
     axes.set_xlabel(f"score on the new part, {new} (share right)")
@@ -176,6 +178,12 @@ def tug_of_war(
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="method, by strength")
     axes.set_title(title, loc="left")
     return Picture(figure, f"Line chart. {title}; the upper right corner is best. By strength, {'; '.join(told)}.")
+
+
+def _short(number: float) -> str:
+    """Return a number as it is, or as a power of ten where it is a large one."""
+    power = round(math.log10(number)) if number >= 1000 else 0
+    return f"$10^{power}$" if power and number == 10**power else f"{number:g}"
 
 
 def cost_picture(

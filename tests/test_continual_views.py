@@ -96,6 +96,8 @@ def test_a_tug_of_war_has_the_new_part_across_and_the_old_one_up():
     lines = [line.get_xydata().tolist() for line in picture.figure.axes[0].lines]
     assert lines == [[[0.6, 0.1], [0.2, 0.9]], [[0.4, 0.5]]]
     assert "EWC: 1: a 0.10, b 0.60, 100: a 0.90, b 0.20; LwF: 1: a 0.50, b 0.40" in picture.alt
+    same = views.tug_of_war({"EWC": {30.0: (0.5, 0.4), 1e4: (0.5, 0.4), 1e5: (0.6, 0.1)}}, "a", "b")
+    assert [text.get_text() for text in same.figure.axes[0].texts] == ["30, $10^4$", "$10^5$"]
 
 
 def test_long_names_of_neighbours_do_not_overlap():
