@@ -3,7 +3,8 @@ the kernel.
 
 Time: in the main thread of Linux and macOS a timer interrupts (SIGALRM), whatever Python is doing. Elsewhere a second
 thread watches the clock and asks Python to raise in the running thread, which happens between two steps of Python
-code. In both ways, one long call into compiled code is only stopped when it comes back.
+code. In both ways, one long call into compiled code is only stopped when it comes back, and code that catches
+everything inside its own endless loop (a bare `except`) is not stopped at all.
 
 Memory: on Linux the process may grow by so much and no more (RLIMIT_AS), so an allocation beyond it raises
 `MemoryError`, or PyTorch's `RuntimeError`, instead of filling the machine. Elsewhere the watching thread looks at the
@@ -62,7 +63,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
     started = time.monotonic()
     handler = signal.signal(signal.SIGALRM, ring)
-    # Once more every second: the code may have caught the first with a bare `except`.
+    # Once more every second: the code may have caught the first, and gone on to something that takes long too.
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield

@@ -24,6 +24,7 @@ from .errors import CourseError
 
 VARIABLE = "RAPIDADAPT_PROGRESS"
 MARKER = ".no-progress"
+LOCK_SECONDS = 10.0  # how long to wait for another notebook that is writing
 TIMES = ("first_tried", "last_tried", "solved")
 COLUMNS = ("learner", "exercise", "title", "notebook", "points", "state", "tries", *TIMES)
 
@@ -57,7 +58,7 @@ def record(name: str, solved: bool, path: Path | None = None) -> str:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(f"{path}.lock", timeout=10):
+            with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
                 entries, note = _read_or_put_aside(path)
                 entry = entries.setdefault(name, {"solved": None, "tries": 0, "first_tried": now})
                 entry["tries"] += 1

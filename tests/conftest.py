@@ -1,10 +1,13 @@
-"""What several test files share: the course's own model, loaded once."""
+"""What several test files share: the course's own model, loaded once. No test writes into a learner's progress."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ["RAPIDADAPT_PROGRESS"] = "off"  # for what tests start, too: commands, and the kernels of notebooks
 
 
 def fingerprint(model) -> dict[str, int]:
