@@ -31,7 +31,7 @@ def matrix_picture(result: StreamResult, title: str = "") -> Picture:
     picture = heat_map(result.matrix.tolist(), rows, result.parts, title=title, label="score (share right)")
     axes = picture.figure.axes[0]
     axes.set(xlabel="measured on", ylabel="")
-    axes.set_xticks(range(len(result.parts)), [name.replace("_", "\n") for name in result.parts])  # side by side
+    _name_columns(picture, result.parts)
     for text in axes.texts:
         if text.get_text() == "nan":
             text.set_text("")
@@ -219,7 +219,7 @@ def cost_picture(
     ]
     most = f" The longest to learn: {max(names, key=seconds.__getitem__)}."
     if memory is not None:
-        panels.append(("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], "{:.2g}"))
+        panels.append(("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], "{:,.0f}" if max(memory.values()) > 1e7 else "{:.2f}"))
         most += f" The highest peak of memory: {max(names, key=memory.__getitem__)}."
     figure = Figure(figsize=(2.2 + 2.4 * len(panels), 1 + 0.36 * len(names)), layout="constrained")
     for i, (axes, (label, values, form)) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels)):
@@ -279,7 +279,12 @@ def routing_picture(routes: Mapping[str, Sequence[int]], title: str) -> Picture:
     shares = [[list(chosen).count(k) / len(chosen) for k in range(len(names))] for chosen in routes.values()]
     rows = [f"inputs of {name}" for name in names]
     picture = heat_map(shares, rows, names, title=title, label="share of the inputs sent there")
-    axes = picture.figure.axes[0]
-    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
-    axes.set(xlabel="adapter", ylabel="")
+    picture.figure.axes[0].set(xlabel="adapter", ylabel="")
+    _name_columns(picture, names)
     return picture
+
+
+def _name_columns(picture: Picture, names: Sequence[str]) -> None:
+    """Make room for long names side by side, and for the label of the colours."""
+    picture.figure.axes[0].set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
+    picture.figure.set_size_inches(4 + 1.1 * len(names), 2.2 + 0.45 * len(names))
