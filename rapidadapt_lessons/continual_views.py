@@ -219,7 +219,8 @@ def cost_picture(
     ]
     most = f" The longest to learn: {max(names, key=seconds.__getitem__)}."
     if memory is not None:
-        panels.append(("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], "{:,.0f}" if max(memory.values()) > 1e7 else "{:.2f}"))
+        form = "{:,.0f}" if max(memory.values()) > 1e7 else "{:.2f}"
+        panels.append(("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], form))
         most += f" The highest peak of memory: {max(names, key=memory.__getitem__)}."
     figure = Figure(figsize=(2.2 + 2.4 * len(panels), 1 + 0.36 * len(names)), layout="constrained")
     for i, (axes, (label, values, form)) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels)):
