@@ -66,3 +66,7 @@ class TrainingDiverged(CourseError):
 
 class CheckpointMismatch(CourseError):
     """A checkpoint belongs to another run, or cannot be read."""
+
+
+class BadData(CourseError):
+    """A reader's own file cannot be used as it is."""

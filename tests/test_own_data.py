@@ -1,0 +1,141 @@
+"""A reader's own CSV: read, split, and refused with the lines to mend."""
+
+from __future__ import annotations
+
+import pytest
+
+from rapidadapt_lessons.errors import BadData, BadPrompt
+from rapidadapt_lessons.own_data import MOST_QUERIES, read_pairs
+from rapidadapt_lessons.tasks import Example
+
+FREE = [(f"in {i}", f"out {i}") for i in range(30)]
+LABELLED = [(f"text {i}", ("good", "bad", "so so")[i % 3]) for i in range(30)]
+
+
+def write(folder, rows, header=("x", "y"), separator=",", encoding="utf-8"):
+    path = folder / "my_file.csv"
+    lines = [separator.join(header), *(separator.join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def everything(task) -> set[Example]:
+    return {*task.support_pool, *task.query_set}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_of_pairs_becomes_a_task(tmp_path, separator, encoding):
+    task = read_pairs(write(tmp_path, FREE, separator=separator, encoding=encoding))
+    assert everything(task) == {Example(*row) for row in FREE}
+    assert len(task.query_set) == 10 and len(task.support_pool) == 20
+    assert not {e.x for e in task.support_pool} & {e.x for e in task.query_set}
+    assert task.labels == () and task.name == "my_file" and task.title == "my file"
+
+
+def test_the_split_is_a_random_draw_that_repeats(tmp_path):
+    path = write(tmp_path, FREE)
+    assert read_pairs(path) == read_pairs(path)
+    assert read_pairs(path, seed=1).query_set != read_pairs(path).query_set
+    assert [e.x for e in read_pairs(path).query_set] != [x for x, _ in FREE[:10]]
+
+
+def test_few_answers_are_labels_and_held_out_evenly(tmp_path):
+    task = read_pairs(write(tmp_path, LABELLED))
+    assert task.labels == ("bad", "good", "so so")
+    counts = [sum(e.y == label for e in task.query_set) for label in task.labels]
+    assert sum(counts) == 10 and max(counts) - min(counts) <= 1
+    uneven = [(f"t {i}", "good" if i else "bad") for i in range(30)]
+    assert read_pairs(write(tmp_path, uneven)).labels == ()  # one "bad" is no label
+
+
+def test_a_large_file_holds_out_no_more_than_enough(tmp_path):
+    task = read_pairs(write(tmp_path, [(f"i {i}", f"o {i}") for i in range(500)]))
+    assert len(task.query_set) == MOST_QUERIES and len(task.support_pool) == 500 - MOST_QUERIES
+
+
+def test_pairs_that_occur_twice_count_once_and_empty_lines_not_at_all(tmp_path):
+    task = read_pairs(write(tmp_path, [*FREE, FREE[0], ("", ""), ("  in   1 ", " out 1")]))
+    assert everything(task) == {Example(*row) for row in FREE}
+
+
+def test_columns_by_name(tmp_path):
+    path = write(tmp_path, [("7", b, a) for a, b in FREE], header=("id", "answer", "question"))
+    assert everything(read_pairs(path, x="question", y="answer")) == {Example(*row) for row in FREE}
+
+
+def test_quotation_marks_keep_commas_and_line_breaks(tmp_path):
+    path = write(tmp_path, [*FREE, ('"a, ""b""\nc"', "d")])
+    assert Example('a, "b" c', "d") in everything(read_pairs(path))
+
+
+def refused(path, *told, **options):
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(BadData) as caught:
+        read_pairs(path, **options)
+    for text in told:
+        assert text in str(caught.value)
+    assert "What to do: " in str(caught.value) and str(path.parent) not in str(caught.value)
+    assert before is None or path.read_bytes() == before
+
+
+def test_no_file(tmp_path):
+    refused(tmp_path / "none.csv", "none.csv does not exist")
+    refused(tmp_path, "is a folder")
+
+
+def test_no_text(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_bytes("x,y\nKöln,1\n".encode("latin-1"))
+    refused(path, "not UTF-8", "byte 5 is 0xf6", "CSV UTF-8")
+    path.write_bytes(b"x,y\n\0\0,1\n")
+    refused(path, "binary")
+    path.write_text("")
+    refused(path, "empty")
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "told"),
+    [
+        (("x",), {}, "1 column: 'x'"),
+        (("a", "b", "c"), {}, "3 columns: 'a', 'b', 'c'"),
+        (("a", "b", "c"), {"x": "a", "y": "z"}, "no column 'z'"),
+        (("a", "a", "c"), {"x": "a", "y": "c"}, "more than one column 'a'"),
+        (("a", "b", "c"), {"x": "a"}, "y=None"),
+        (("a", "b", "c"), {"x": "a", "y": "a"}, "both 'a'"),
+    ],
+)
+def test_which_columns(tmp_path, header, options, told):
+    rows = [tuple(f"{c} {i}" for c in header) for i in range(20)]
+    refused(write(tmp_path, rows, header=header), told, **options)
+
+
+def test_the_lines_to_mend_are_named(tmp_path):
+    path = write(tmp_path, [*FREE[:3], ("only",), *FREE[3:], ("no answer", " "), ("", "no input")])
+    refused(path, "line 5 has 1 cells and not 2", "line 33 has an empty 'y'", "line 34 has an empty 'x'")
+    many = write(tmp_path, [("a", "")] * 9 + FREE)
+    refused(many, "line 2 has", "line 4 has", "and 6 more")
+    refused(write(tmp_path, [('"a"b', "c"), *FREE]), "no proper CSV at line 2")
+
+
+def test_a_file_that_contradicts_itself(tmp_path):
+    path = write(tmp_path, [*FREE, ("in 3", "another")])
+    refused(path, "'in 3' is 'out 3' in line 5 and 'another' in line 32")
+
+
+def test_how_many(tmp_path):
+    refused(write(tmp_path, FREE[:11]), "11 different pairs; 12 to 2000")
+    assert read_pairs(write(tmp_path, FREE[:12])).query_set
+    refused(write(tmp_path, [(f"i {i}", f"o {i}") for i in range(2001)]), "2001", "smaller file")
+    refused(write(tmp_path, [(x, "yes") for x, _ in FREE]), "every answer", "'yes'")
+
+
+def test_how_long(tmp_path, real_model):
+    path = write(tmp_path, [*FREE, ("word " * 250, "out")])
+    refused(path, "line 32 has 2", "200 is the most", tokenizer=real_model[1])
+    assert read_pairs(write(tmp_path, FREE), real_model[1]).query_set
+
+
+def test_a_faulty_cue_is_told_first(tmp_path):
+    with pytest.raises(BadPrompt, match="needs"):
+        read_pairs(tmp_path / "none.csv", cue="no place")
