@@ -83,7 +83,7 @@ class Report:
         if self.solved:
             return f"{self.exercise.name}: solved. All {total} checks passed."
         if not self.started:
-            return f"{self.exercise.name}: not started yet, or nothing comes back."
+            return f"{self.exercise.name}: " + ("nothing comes back yet." if self.failure.label else "not started yet.")
         return f"{self.exercise.name}: not yet. {len(self.passed)} of {total} checks passed."
 
     def require(self) -> None:

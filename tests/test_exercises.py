@@ -159,3 +159,15 @@ def test_code_cells_are_short_and_no_solution_is_left_in_an_exercise():
 def test_nothing_that_is_run_among_the_solutions_is_written_down():
     assert (SOLUTIONS / ".no-progress").is_file() and not (EXERCISES / ".no-progress").exists()
     assert (ROOT / "solutions" / "README.md").is_file()
+
+
+def test_the_pages_count_the_exercises_right():
+    count, points = len(CATALOGUE), sum(exercise.points for exercise in CATALOGUE)
+    assert f"exercises](exercises/README.md): {count} of them, two of which" in (ROOT / "README.md").read_text()
+    page = (SOLUTIONS / "README.md").read_text()
+    assert f"{count} solution cells" in page and f"{points} in all" in page
+    overview = (EXERCISES / "README.md").read_text()
+    for name, title in LESSONS.items():
+        link = re.escape(f"{title.lstrip('0123456789 ')}]({name})")
+        minutes = re.search(rf"{link} \| .+ \| (\d+) min \|", overview)
+        assert minutes and sum(e.minutes for e in CATALOGUE if e.notebook == name) <= int(minutes[1])
