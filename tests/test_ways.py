@@ -56,6 +56,13 @@ def test_a_label_task_is_answered_by_the_likeliest_label(small, support, calibra
     assert got == expected and len(got) == 6
 
 
+@pytest.mark.parametrize(("prior", "said"), [((0.999999, 1e-6), "no"), ((1e-6, 0.999999), "yes")])
+def test_calibration_divides_by_what_the_prompt_suggests(small, monkeypatch, prior, said):
+    monkeypatch.setattr(calibration, "content_free_prior", lambda *_: torch.tensor(prior))
+    got = ways.answered_right(*small, LABELS, LABELS.query_set, PAIRS[:4], calibrated=True)
+    assert got == tuple(q.y == said for q in LABELS.query_set)
+
+
 def test_another_task_is_answered_letter_by_letter(small):
     prompts = build_prompts(FREE.query_set, PAIRS[:2], Template("In: {x}\nOut: {y}", "\n\n"))
     said = scoring.generate_answers(*small, prompts, max_new_tokens=3)
