@@ -95,6 +95,22 @@ def test_somebody_elses_timer_and_handler_come_back():
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+def test_the_timer_does_not_ring_after_the_block():
+    """Where nobody else has a timer; `test_what_ends_in_time_is_left_alone` runs under pytest's own."""
+    rang = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rang.append(number))
+    old = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        with limits(0.2, 1000):
+            pass
+        time.sleep(0.5)
+        assert rang == [] and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *old)
+        signal.signal(signal.SIGALRM, before)
+
+
 def grow():
     kept = []
     while True:
