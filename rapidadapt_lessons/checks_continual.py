@@ -238,7 +238,10 @@ def _fair(f: Learner) -> None:
     for size, length in ((3, 10), (1, 3)):
         rng, counts = random.Random(size), [0] * length
         for _ in range(_TRIALS):
-            for item in _run_stream(f, size, length, rng):
+            buffer: list[int] = []
+            for seen in range(length):
+                buffer = f(buffer, seen, seen, size, rng)
+            for item in buffer:
                 counts[item] += 1
         shares, right = [count / _TRIALS for count in counts], size / length
         call = f"{_TRIALS} streams of {length} items, a buffer of {size}: how often is each item kept?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 
 import pytest
 import torch
@@ -128,14 +129,14 @@ def test_nothing_goes_to_standard_error_and_the_threads_are_put_back(capfd):
     """A grader takes what stands on standard error for a failure."""
 
     def warns(lora_alpha, rank, rank_stabilised=False):
-        import warnings
-
         warnings.warn("careful", stacklevel=1)
         return torch.tensor(right(lora_alpha, rank, rank_stabilised), requires_grad=True)
 
     threads = torch.get_num_threads()
-    assert check("lora.scaling", warns).solved
-    assert capfd.readouterr().err == "" and torch.get_num_threads() == threads
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert check("lora.scaling", warns).solved
+    assert shown == [] and capfd.readouterr().err == "" and torch.get_num_threads() == threads
 
 
 def test_require_shows_the_report_and_stops_short_of_a_traceback(capsys):
