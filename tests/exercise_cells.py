@@ -21,12 +21,16 @@ def functions(folder: Path) -> dict[str, Any]:
     """Run the notebooks' cells but for the checks, and return the function that each exercise's check is handed."""
     found = {}
     for path in sorted(folder.glob("*.ipynb")):
-        names: dict[str, Any] = {}
-        wanted = {}
-        for cell in code_cells(path):
-            if checked := CHECKED.search(cell.source):
-                wanted[checked[1]] = checked[2]
-            elif cell.source != "progress.panel()":
-                exec(compile(cell.source, path.name, "exec"), names)
-        found |= {exercise: names[function] for exercise, function in wanted.items()}
+        names = defined(path)
+        checked = (CHECKED.search(cell.source) for cell in code_cells(path))
+        found |= {match[1]: names[match[2]] for match in checked if match}
     return found
+
+
+def defined(path: Path) -> dict[str, Any]:
+    """Run a notebook's cells but for the checks and the panel, and return what they define."""
+    names: dict[str, Any] = {}
+    for cell in code_cells(path):
+        if not CHECKED.search(cell.source) and cell.source != "progress.panel()":
+            exec(compile(cell.source, path.name, "exec"), names)
+    return names

@@ -125,18 +125,32 @@ def test_the_stop_button_still_stops():
         check("lora.scaling", pressed)
 
 
-def test_nothing_goes_to_standard_error_and_the_threads_are_put_back(capfd):
+def test_nothing_goes_to_standard_error(capfd):
     """A grader takes what stands on standard error for a failure."""
 
     def warns(lora_alpha, rank, rank_stabilised=False):
         warnings.warn("careful", stacklevel=1)
         return torch.tensor(right(lora_alpha, rank, rank_stabilised), requires_grad=True)
 
-    threads = torch.get_num_threads()
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         assert check("lora.scaling", warns).solved
-    assert shown == [] and capfd.readouterr().err == "" and torch.get_num_threads() == threads
+    assert shown == [] and capfd.readouterr().err == ""
+
+
+def test_pytorch_has_as_many_threads_afterwards_as_before():
+    inside, before = [], torch.get_num_threads()
+
+    def looks(lora_alpha, rank, rank_stabilised=False):
+        inside.append(torch.get_num_threads())
+        return right(lora_alpha, rank, rank_stabilised)
+
+    torch.set_num_threads(2)
+    try:
+        assert check("lora.scaling", looks).solved
+        assert set(inside) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_require_shows_the_report_and_stops_short_of_a_traceback(capsys):

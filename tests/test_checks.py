@@ -10,7 +10,7 @@ import answers_lora
 import answers_maml
 import answers_prompting
 import pytest
-from exercise_cells import EXERCISES, SOLUTIONS, functions
+from exercise_cells import EXERCISES, SOLUTIONS, defined, functions
 
 from rapidadapt_lessons.check import check
 from rapidadapt_lessons.check_catalogue import EXERCISES as CATALOGUE
@@ -63,6 +63,18 @@ def test_the_untouched_exercise_says_where_to_begin(name, starters):
 def test_a_function_that_returns_nothing_is_told_so(name):
     report = check(name, lambda *arguments: None)
     assert not report.solved and "return" in repr(report) and report.exercise.begin in repr(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "words"),
+    [
+        ("maml.bug_hunt", "broken_meta_gradient", "judged on the support"),
+        ("ewc.bug_hunt", "broken_consolidate", "1/2 is missing"),
+    ],
+)
+def test_the_suspects_of_the_bug_hunts_are_guilty(name, function, words):
+    report = check(name, defined(EXERCISES / "ex06_bug_hunts.ipynb")[function])
+    assert report.passed == () and words in repr(report)
 
 
 def test_every_exercise_has_its_answers():
