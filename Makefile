@@ -16,7 +16,7 @@ BIN := .venv/bin
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test setup doctor notebooks exercises lint lock clean
+.PHONY: help lab test setup doctor notebooks exercises slides lint lock clean
 
 help:
 	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
@@ -25,6 +25,7 @@ help:
 	@echo "make doctor      say what is installed, what is missing, and what to do"
 	@echo "make notebooks   run every lesson and solution from a fresh kernel and store its outputs"
 	@echo "make exercises   write exercises/ anew from solutions/"
+	@echo "make slides      write build/slides/ from the lessons as they are stored"
 	@echo "make lint        check the style of the code"
 	@echo "make lock        write requirements.lock and environment.yml anew from pyproject.toml"
 	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
@@ -51,6 +52,10 @@ notebooks: setup
 
 exercises: setup
 	$(BIN)/python tools/exercises.py
+
+# Some lessons only, or other options: make slides SLIDES="notebooks/01_prompting.ipynb --reveal-prefix URL"
+slides: setup
+	$(BIN)/python tools/slides.py $(SLIDES)
 
 lint: setup
 	$(BIN)/ruff check .
