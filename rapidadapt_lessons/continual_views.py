@@ -59,6 +59,24 @@ class LiveMatrix:
         self._shown.value = "" if done else matrix_picture(result).html()
 
 
+class Varying(Picture):
+    """A picture of numbers that differ from one kind of processor to the next, as short trainings' scores do.
+
+    Its description has the numbers that are in it. What a notebook stores as plain text, to be compared with
+    another run's, says only what kind of picture it is.
+    """
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        data, described = super()._repr_mimebundle_(include, exclude)
+        kind = self.alt.partition(".")[0]
+        return data | {"text/plain": f"{kind}. Its numbers, in the picture, differ between processors."}, described
+
+
+def varying(picture: Picture) -> Varying:
+    """Return the picture as a `Varying` one."""
+    return Varying(picture.figure, picture.alt)
+
+
 def plane(results: Results, title: str = "Stability against plasticity") -> Picture:
     """Draw every method as a point: how well it learned each part, against how much of that it kept.
 
@@ -194,7 +212,7 @@ def cost_picture(
 ) -> Picture:
     """Draw panels of bars: time against the baseline's, numbers stored, examples stored, and the peak of memory.
 
-    The description gives what is stored, which is the same everywhere, and of time and memory only who is last.
+    The description gives what is stored, and whose peak of memory is the highest: the same everywhere. It has no time.
 
     Args:
         memory: method -> the most bytes held while learning, as `stream_memory.learning_bytes`; a panel more.
@@ -217,11 +235,11 @@ def cost_picture(
         ("numbers stored\n(thousands)", [results[n][0].stored_numbers / 1000 for n in names], "{:,.0f}"),
         ("examples stored", [results[n][0].stored_examples for n in names], "{:,.0f}"),
     ]
-    most = f" The longest to learn: {max(names, key=seconds.__getitem__)}."
+    most = ""
     if memory is not None:
         form = "{:,.0f}" if max(memory.values()) > 1e7 else "{:.2f}"
         panels.append(("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], form))
-        most += f" The highest peak of memory: {max(names, key=memory.__getitem__)}."
+        most = f" The highest peak of memory: {max(names, key=memory.__getitem__)}."
     figure = Figure(figsize=(2.2 + 2.4 * len(panels), 1 + 0.36 * len(names)), layout="constrained")
     for i, (axes, (label, values, form)) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels)):
         axes.barh(range(len(names)), values, color=COLOURS[i])
@@ -233,7 +251,8 @@ def cost_picture(
     figure.axes[0].invert_yaxis()
     figure.suptitle(title, x=0.01, ha="left")
     stored = (f"{n} {results[n][0].stored_numbers} numbers and {results[n][0].stored_examples} examples" for n in names)
-    return Picture(figure, f"Bar charts in {len(panels)} panels. {title}.{most} Stored: {'; '.join(stored)}.")
+    The description gives what is stored, and whose peak of memory is the highest: both are the same everywhere.
+    It has no time.
 
 
 def prequential_picture(
