@@ -83,7 +83,8 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
         if of_way[-1].examples == sizes[-1]:
             ends.append((ys[-1], way, _COLOUR[way]))
         else:
-            axes.annotate(way, (xs[-1], ys[-1]), (8, -12), textcoords="offset points", color=_COLOUR[way])
+            place = (8, 6 if ys[-1] < 0.1 else -12)  # clear of the axis, and of the bar
+            axes.annotate(way, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[way])
         told.append(f"{way}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_way))
     axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
     axes.set(xlabel="examples", ylabel="share of queries right", ylim=(-0.03, 1.06))
