@@ -42,7 +42,8 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 7), layout="constrained")
-        grid = figure.subplot_mosaic([["quality"] * 4, ["seconds", "query", "memory", "stored"]], height_ratios=[1.7, 1])
+        panes = [["quality"] * 4, ["seconds", "query", "memory", "stored"]]
+        grid = figure.subplot_mosaic(panes, height_ratios=[1.7, 1])
     told = _quality(grid["quality"], trials)
     last = [max((t for t in trials if t.way == way), key=lambda t: t.examples) for way in _ways(trials)]
     panels = {
