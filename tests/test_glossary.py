@@ -1,6 +1,7 @@
 """The glossary: in order, no term twice, and every term linked to a lesson in which it stands.
+The teacher's page: the sections, headings and files that it names exist.
 
-Each check is a function that returns what is wrong. Further down, a small bad glossary proves that each one bites.
+Each check is a function that returns what is wrong. Further down, a small bad page proves that each one bites.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GLOSSARY = ROOT / "docs" / "glossary.md"
+DOCS = ROOT / "docs"
+GLOSSARY = DOCS / "glossary.md"
+TEACHING = (DOCS / "teaching.md").read_text(encoding="utf-8")
 CHECKS: dict[str, Callable[[str], list[str]]] = {}
 
 
@@ -187,3 +190,59 @@ def test_what_is_wrong_is_found(case):
     name, old, new = BAD[case]
     assert old in GOOD
     assert CHECKS[name](GOOD.replace(old, new)) != []
+
+
+# The teacher's page
+
+
+@cache
+def sections() -> frozenset[str]:
+    """Return the numbers of all lessons' sections, such as 2.10."""
+    found = set()
+    for lesson in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(lesson, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        found |= set(re.findall(r"^## (\d\.\d+) ", text, re.MULTILINE))
+    return frozenset(found)
+
+
+def sections_that_are_not(text: str) -> list[str]:
+    """Return the section numbers in a text's tables and lists that no lesson has; other decimals have a unit."""
+    numbers = re.findall(r"(?<![\w.@=])([1-6]\.\d{1,2})(?![\d.]|\d* (?:GB|MB|times|hours|minutes)\b)", text)
+    return [number for number in numbers if number not in sections()]
+
+
+def links_that_lead_nowhere(text: str) -> list[str]:
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    wrong = []
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            wrong += [target] if target[1:] not in anchors else []
+        elif "://" not in target and not (DOCS / target.partition("#")[0]).exists():
+            wrong.append(target)
+    return wrong
+
+
+def lessons_without_a_part(text: str) -> list[str]:
+    """Return the lessons that have no part of their own, with the minutes that their header gives."""
+    wrong = []
+    for lesson in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        minutes = re.search(r"\*\*Time\.\*\*\D*(\d+)", nbformat.read(lesson, as_version=4).cells[0].source)[1]
+        if not re.search(rf"^### {int(lesson.name[:2])}\. .*\({minutes} min", text, re.MULTILINE):
+            wrong.append(f"{lesson.name}, {minutes} min")
+    return wrong
+
+
+def test_the_teachers_page_names_what_there_is():
+    assert sections_that_are_not(TEACHING) == []
+    assert links_that_lead_nowhere(TEACHING) == []
+    assert lessons_without_a_part(TEACHING) == []
+
+
+def test_what_is_wrong_with_a_teachers_page_is_found():
+    assert sections_that_are_not("| 1.1, 2.4 to 2.12 | 3.75 times, 3.5 GB, 10.6 GB |") == []
+    assert sections_that_are_not("| 1.1, 2.99 to 5.16 |") == ["2.99", "5.16"]
+    assert links_that_lead_nowhere("## A part\n[a](#a-part) [b](glossary.md) [c](https://example.org)") == []
+    assert links_that_lead_nowhere("## A part\n[a](#no-part) [b](gone.md)") == ["#no-part", "gone.md"]
+    assert "03_maml_math.ipynb, 50 min" in lessons_without_a_part(TEACHING.replace("MAML (50 min", "MAML (51 min"))
