@@ -56,7 +56,8 @@ class Choice:
 def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | None = None) -> Choice:
     """Choose the best way within the limits.
 
-    Each way is judged by its trial with the most examples that the limits allow. Ways within one query of the best
+    Each way is judged by its trial with the most examples at hand, and is out where that one is beyond another limit
+    (picking the best of its trials would be picking luck from the same queries). Ways within one query of the best
     count as equally good, and of those the one with the least effort wins, in the order of `ways.WAYS`.
 
     Args:
@@ -71,12 +72,13 @@ def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | 
     best: dict[str, Trial] = {}
     excluded: dict[str, str] = {}
     for way in (way for way in WAYS if any(t.way == way for t in trials)):
-        of_way = [t for t in trials if t.way == way]
-        within = [t for t in of_way if not _beyond(t, limits)]
-        if within:
-            best[way] = max(within, key=lambda t: t.examples)
+        of_way = sorted((t for t in trials if t.way == way), key=lambda t: t.examples)
+        at_hand = [t for t in of_way if t.examples <= limits.examples]
+        judged = at_hand[-1] if at_hand else of_way[0]
+        if why := _beyond(judged, limits):
+            excluded[way] = why
         else:
-            excluded[way] = _beyond(min(of_way, key=lambda t: t.examples), limits)
+            best[way] = judged
     if limits.changing and (missing := set(best) - set(lost or {})):
         raise CourseError(
             f"nothing was measured of what {', '.join(sorted(missing))} would lose.", "pass it in `lost`."
@@ -93,7 +95,8 @@ def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | 
         change = "loses" if lost[winner.way] > 0 else "gains"
         reason += f" A second task then {change} it {abs(lost[winner.way]):.0%} of them."
     if len(level) > 1:
-        reason += f" {_listed(level[1:])} would do no more than one query better, for more effort."
+        verb = "is" if len(level) == 2 else "are"
+        reason += f" {_listed(level[1:])} {verb} within one query of the best too, for more effort."
     return Choice(winner, scores, excluded, reason)
 
 

@@ -48,7 +48,7 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
     last = [max((t for t in trials if t.way == way), key=lambda t: t.examples) for way in _ways(trials)]
     panels = {
         "seconds": ("seconds to prepare", [t.prepare_seconds for t in last], "{:.1f}"),
-        "query": ("milliseconds a query", [t.answer_seconds * 1e3 for t in last], "{:.0f}"),
+        "query": ("milliseconds a query,\nall scored together", [t.answer_seconds * 1e3 for t in last], "{:.0f}"),
         "memory": ("memory beside\nthe weights (MB)", [t.memory_bytes / 1e6 for t in last], "{:.0f}"),
         "stored": ("stored (kB)", [t.stored_bytes / 1e3 for t in last], "{:,.0f}"),
     }
@@ -58,8 +58,10 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
         for row, value in enumerate(values):
             axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
         axes.set_yticks(range(len(last)), [t.way for t in last] if i == 0 else [])
-        axes.set(xlabel=label, xlim=(0, max(values) * 1.35 or 1))
+        axes.set(xlabel=label, xlim=(0, max(values) * 1.4 or 1))
+        axes.locator_params(axis="x", nbins=3)
         axes.invert_yaxis()
+    grid["seconds"].set_title(f"What it costs with {last[-1].examples} examples", loc="left", fontsize=10.5)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     costs = "; ".join(
         f"{t.way}, {t.examples} examples: {t.memory_bytes / 1e6:.0f} MB, {t.stored_bytes / 1e3:,.0f} kB" for t in last
@@ -88,8 +90,10 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
             axes.annotate(way, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[way])
         told.append(f"{way}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_way))
     axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
-    axes.set(xlabel="examples", ylabel="share of queries right", ylim=(-0.03, 1.06))
-    _label_ends(axes, ends, len(sizes) - 1)
+    lowest = min(wilson(sum(t.right), len(t.right))[0] for t in trials)
+    axes.set(xlabel="examples (points moved apart sideways)", ylabel="share of queries right")
+    axes.set_ylim(lowest - 0.05, 1.05)
+    _label_ends(axes, ends, len(sizes) - 0.85)
     return "; ".join(told)
 
 
@@ -144,7 +148,7 @@ def choice_view(
     kilobytes: float,
     changing: bool,
 ) -> str:
-    """Return the winner within the reader's limits as HTML, with every way's score or why it is out.
+    """Return the winner within the reader's limits as HTML, with every way's score, or why it is out.
 
     Raises: as `choose`.
     """
@@ -154,12 +158,14 @@ def choice_view(
     for way in _ways(trials):
         won = choice.trial is not None and choice.trial.way == way
         score = f"{choice.scores[way]:.2f}" if way in choice.scores else f"out: {escape(choice.excluded[way])}"
+        used = max((t.examples for t in trials if t.way == way and t.examples <= examples), default="")
         name = f"<b>{escape(way)}</b> &#10003;" if won else escape(way)
-        rows.append(f"<tr><td style='text-align:left'>{name}</td><td style='text-align:left'>{score}</td></tr>")
+        left = "<td style='text-align:left'>"
+        rows.append(f"<tr>{left}{name}</td><td>{used}</td>{left}{score}</td></tr>")
     head = "score: share right" + (", less what a second task costs" if changing else "")
     return (
         f"<p><b>{escape(choice.reason)}</b></p><table><tr><th style='text-align:left'>way</th>"
-        f"<th style='text-align:left'>{head}</th></tr>{''.join(rows)}</table>"
+        f"<th>examples</th><th style='text-align:left'>{head}</th></tr>{''.join(rows)}</table>"
     )
 
 

@@ -112,7 +112,7 @@ def _pairs(path: Path, x: str | None, y: str | None) -> list[tuple[int, Example]
             if not any(cell.strip() for cell in row):
                 continue  # an empty line
             if len(row) != len(header):
-                faulty.append(f"line {reader.line_num} has {len(row)} cells and not {len(header)}")
+                faulty.append(f"line {reader.line_num} has {len(row)} cell{'s' * (len(row) != 1)}, not {len(header)}")
                 continue
             pair = Example(*(" ".join(row[c].split()) for c in columns))
             if not pair.x or not pair.y:

@@ -45,8 +45,8 @@ class Trial:
         way: one of WAYS.
         examples: how many examples it was given.
         right: for each query, whether the answer was right.
-        prepare_seconds: from the examples to the first answer; 0 for a prompt.
-        answer_seconds: for one query, answered among the others.
+        prepare_seconds: from the examples to the first answer; 0 for a prompt that is not calibrated.
+        answer_seconds: for one query, scored together with the others.
         memory_bytes: what has to be held beside the weights of the model, counted tensor by tensor: the keys and
             values of a prompt, or all that a training step needs.
         stored_bytes: what has to be kept on disk to answer tomorrow: the text of a prompt, or an adapter.
@@ -73,25 +73,25 @@ def answered_right(
     queries: Sequence[Example],
     support: Sequence[Example] = (),
     *,
-    calibrated: bool = False,
+    prior: Tensor | None = None,
 ) -> tuple[bool, ...]:
     """Say for each query whether the model, with the support in its prompt, answers it right.
 
     Args:
-        calibrated: divide out what the prompt alone suggests (Zhao et al. 2021, section 5).
+        prior: what the prompt alone suggests, [labels], to be divided out (Zhao et al. 2021, section 5); from
+            `calibration.content_free_prior`.
 
     Raises:
-        CourseError: calibrated, but the task has no labels.
+        CourseError: there is a prior, but the task has no labels.
     """
     template = template_of(task)
     prompts = build_prompts(queries, support, template)
     if not task.labels:
-        if calibrated:
+        if prior is not None:
             raise CourseError(f"{task.name!r} has no labels to calibrate.", "leave calibration to label tasks.")
         return tuple(scoring.exact_matches(model, tokenizer, prompts, [q.y for q in queries]))
     scores = scoring.label_logprobs(model, tokenizer, prompts, task.labels).softmax(-1)
-    if calibrated:
-        prior = calibration.content_free_prior(model, tokenizer, support, task.labels, template)
+    if prior is not None:
         scores = calibration.contextual_calibration(scores, prior)
     return tuple(task.labels[i] == q.y for i, q in zip(scores.argmax(-1).tolist(), queries))
 
@@ -112,16 +112,24 @@ def prompt_trial(
 ) -> Trial:
     """Measure a prompt, with as many examples as there are in the support.
 
-    Raises: as `answered_right`.
+    Args:
+        calibrated: first measure what the prompt alone suggests, and divide it out. That is time to prepare.
+
+    Raises:
+        CourseError: calibrated, but the task has no labels.
     """
+    prior, begin = None, time.perf_counter()
+    if calibrated:
+        prior = calibration.content_free_prior(model, tokenizer, support, task.labels, template_of(task))
     start = time.perf_counter()
-    right = answered_right(model, tokenizer, task, queries, support, calibrated=calibrated)
+    right = answered_right(model, tokenizer, task, queries, support, prior=prior)
     seconds = (time.perf_counter() - start) / len(queries)
     longest = max((build_prompt(q.x, support, template_of(task)).text for q in queries), key=len)
     shots = template_of(task).separator.join(template_of(task).shot(*e) for e in support)
     way = ZERO if not support else CALIBRATED if calibrated else FEW
     memory = cache_bytes(model, scoring.count_tokens(tokenizer, longest))
-    return Trial(way, len(support), right, 0.0, seconds, memory, len(shots.encode()))
+    prepared = start - begin if calibrated else 0.0
+    return Trial(way, len(support), right, prepared, seconds, memory, len(shots.encode()))
 
 
 def cache_bytes(model: PreTrainedModel, tokens: int) -> int:
@@ -236,8 +244,8 @@ def continual_trials(
 ) -> tuple[list[Trial], dict[str, Tensor]]:
     """Measure one adapter that is brought up to date as examples arrive, never trained from the start again.
 
-    At each size it trains on what is new, with a random draw of up to `most_replayed` earlier examples. Its
-    `prepare_seconds` are those of the last update alone.
+    At each size it trains on what is new, with a random draw of up to `most_replayed` earlier examples. The
+    `prepare_seconds` add up, from the first example on.
 
     Raises:
         NotEnoughExamples: sizes do not rise from 1 or more to at most the size of the support.
@@ -248,14 +256,15 @@ def continual_trials(
             f"the sizes are {list(sizes)}, and there are {len(support)} examples.",
             "give rising numbers, from 1 to the number of examples.",
         )
-    trials, state, seen = [], None, 0
+    trials, state, seen, spent = [], None, 0, 0.0
     for size in sizes:
         replay = random.Random(f"{seed}:{size}").sample(list(support[:seen]), min(most_replayed, seen))
         trial, state = adapter_trial(
             model, tokenizer, task, support[seen:size], queries, way=CONTINUAL, config=update if seen else first,
             start=state, replay=replay, examples=size, progress=progress,
         )  # fmt: skip
-        trials.append(trial)
+        spent += trial.prepare_seconds
+        trials.append(replace(trial, prepare_seconds=spent))
         seen = size
     return trials, state
 

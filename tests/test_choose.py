@@ -63,7 +63,7 @@ def test_within_one_query_the_least_effort_wins():
     """19 of 20 by a prompt against 20 of 20 by LoRA: the prompt. 18 of 20: LoRA."""
     dear = trial(LORA, 4, 20, seconds=9)
     close = choose([dear, trial(FEW, 4, 19)], Limits(4))
-    assert close.trial.way == FEW and "LoRA would do no more than one query better" in close.reason
+    assert close.trial.way == FEW and "LoRA is within one query of the best too" in close.reason
     assert choose([dear, trial(FEW, 4, 18)], Limits(4)).trial.way == LORA
 
 
@@ -76,6 +76,7 @@ def test_change_is_subtracted():
 
 def test_why_a_way_is_out():
     limits = Limits(2, prepare_seconds=1)
+    assert choose(TRIALS, Limits(4, prepare_seconds=7)).excluded[LORA] == "takes 8 s to prepare"
     assert choose(TRIALS, limits).excluded[FEW] == "needs 4 examples"
     assert choose(TRIALS, Limits(16, prepare_seconds=1)).excluded[META] == "takes 3 s to prepare"
     assert choose(TRIALS, Limits(16, memory_bytes=2e6)).excluded[META] == "needs 40 MB beside the weights"

@@ -112,7 +112,7 @@ def test_which_columns(tmp_path, header, options, told):
 
 def test_the_lines_to_mend_are_named(tmp_path):
     path = write(tmp_path, [*FREE[:3], ("only",), *FREE[3:], ("no answer", " "), ("", "no input")])
-    refused(path, "line 5 has 1 cells and not 2", "line 33 has an empty 'y'", "line 34 has an empty 'x'")
+    refused(path, "line 5 has 1 cell, not 2", "line 33 has an empty 'y'", "line 34 has an empty 'x'")
     many = write(tmp_path, [("a", "")] * 9 + FREE)
     refused(many, "line 2 has", "line 4 has", "and 6 more")
     refused(write(tmp_path, [('"a"b', "c"), *FREE]), "no proper CSV at line 2")

@@ -52,15 +52,15 @@ def test_a_label_task_is_answered_by_the_likeliest_label(small, support, calibra
     if calibrated:
         p = p / calibration.content_free_prior(*small, support, ["yes", "no"], Template("{x} is {y}"))
     expected = tuple(("yes", "no")[i] == q.y for i, q in zip(p.argmax(-1), LABELS.query_set))
-    got = ways.answered_right(*small, LABELS, LABELS.query_set, support, calibrated=calibrated)
+    got = ways.prompt_trial(*small, LABELS, support, LABELS.query_set, calibrated=calibrated).right
     assert got == expected and len(got) == 6
 
 
 @pytest.mark.parametrize(("prior", "said"), [((0.999999, 1e-6), "no"), ((1e-6, 0.999999), "yes")])
 def test_calibration_divides_by_what_the_prompt_suggests(small, monkeypatch, prior, said):
     monkeypatch.setattr(calibration, "content_free_prior", lambda *_: torch.tensor(prior))
-    got = ways.answered_right(*small, LABELS, LABELS.query_set, PAIRS[:4], calibrated=True)
-    assert got == tuple(q.y == said for q in LABELS.query_set)
+    trial = ways.prompt_trial(*small, LABELS, PAIRS[:4], LABELS.query_set, calibrated=True)
+    assert trial.prepare_seconds > 0 and trial.right == tuple(q.y == said for q in LABELS.query_set)
 
 
 def test_another_task_is_answered_letter_by_letter(small):
@@ -73,7 +73,7 @@ def test_another_task_is_answered_letter_by_letter(small):
 
 def test_only_labels_are_calibrated(small):
     with pytest.raises(CourseError, match="no labels"):
-        ways.answered_right(*small, FREE, FREE.query_set, calibrated=True)
+        ways.answered_right(*small, FREE, FREE.query_set, prior=torch.tensor([0.5, 0.5]))
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 30])
@@ -143,11 +143,12 @@ def test_continual_updating_sees_each_example_when_it_arrives(small, monkeypatch
 
     def trial(model, tokenizer, task, support, queries, **options):
         calls.append((support, options["replay"], options["start"], options["config"], options["examples"]))
-        return f"trial {len(calls)}", f"state {len(calls)}"
+        found = ways.Trial(ways.CONTINUAL, options["examples"], (True,), 10.0 ** len(calls), 0, 0, 0)
+        return found, f"state {len(calls)}"
 
     monkeypatch.setattr(ways, "adapter_trial", trial)
     found, state = ways.continual_trials(*small, LABELS, PAIRS[:10], LABELS.query_set, (2, 6, 10), most_replayed=3)
-    assert found == ["trial 1", "trial 2", "trial 3"] and state == "state 3"
+    assert [t.prepare_seconds for t in found] == [10, 110, 1110] and state == "state 3"
     assert [c[0] for c in calls] == [PAIRS[:2], PAIRS[2:6], PAIRS[6:10]]
     assert [len(c[1]) for c in calls] == [0, 2, 3]
     assert set(calls[1][1]) <= set(PAIRS[:2]) and set(calls[2][1]) <= set(PAIRS[:6])
