@@ -22,6 +22,8 @@ def episode_picture(batch: TaskBatch, *, task: int = 0, title: str = "One task")
         figure = Figure(figsize=(0.62 * (shots + queries) + 1, 0.62 * ways + 0.6), layout="constrained")
         axes = figure.subplots()
         axes.imshow((1 - sheet).numpy(), cmap="gray", vmin=0, vmax=1)
+        for i in range(1, ways):
+            axes.axhline(i * side - 0.5, color="#DDDDDD", lw=0.8)
         axes.axvline(shots * side - 0.5, color=COLOURS[1], lw=2.5)
         axes.set_yticks([(i + 0.5) * side for i in range(ways)], [f"class {i}" for i in range(ways)])
         middles = [shots * side / 2, (shots + queries / 2) * side]

@@ -60,7 +60,8 @@ def mean_picture(params: Params, waves: Waves) -> Picture:
     seeds = len(next(iter(params.values())))
     learned = torch.stack([predict(select(params, seed), x) for seed in range(seeds)])
     for seed in range(seeds):
-        axes.plot(x[:, 0], learned[seed, :, 0], color=COLOURS[1], lw=1.6, label="learned" if seed == 0 else None)
+        told = f"learned ({seeds} seeds)" if seed == 0 else None
+        axes.plot(x[:, 0], learned[seed, :, 0], color=COLOURS[1], lw=1.6, label=told)
     axes.plot(x[:, 0], mean_wave(x)[:, 0], color=COLOURS[0], ls="--", lw=2.2, label=r"exact mean, $-1.62\,\cos x$")
     axes.plot([], [], color=GREY, lw=0.7, label="40 of the tasks")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -81,10 +82,11 @@ def starts_picture(trained: Mapping[str, Params]) -> Picture:
     for axes, (name, params) in zip(panels, trained.items()):
         lines = [predict(select(params, seed), x) for seed in range(len(next(iter(params.values()))))]
         for i, line in enumerate(lines):
-            axes.plot(x[:, 0], line[:, 0], color=COLOURS[i % len(COLOURS)], lw=1.3)
-        axes.plot(x[:, 0], mean_wave(x)[:, 0], color="black", ls="--", lw=1.4)
+            axes.plot(x[:, 0], line[:, 0], color=GREY, lw=1.1, label="one seed" if i == 0 else None)
+        axes.plot(x[:, 0], mean_wave(x)[:, 0], color=COLOURS[0], ls="--", lw=1.6, label="tasks' mean")
         _label(axes, name, ylabel="output before adapting" if axes is panels[0] else "")
         close += [name] if all((line - mean_wave(x)).abs().max() < 1 for line in lines) else []
+    panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     alt = f"Before adapting: one panel each for {', '.join(trained)}, one line a seed, the tasks' mean dashed."
     return Picture(figure, f"Line charts. {alt} Close to the mean with every seed: {', '.join(close) or 'none'}.")
 
@@ -104,7 +106,8 @@ def fits_picture(starts: Mapping[str, Start], waves: Waves, steps: Sequence[int]
                 fast = _adapted(method, params, batch.support_x[i], batch.support_y[i], n)[-1]
                 colour, told = COLOURS[1 if look == "--" else 0], f"after {n} step{'s' * (n > 1)}"
                 axes.plot(x[:, 0], predict(fast, x)[:, 0], color=colour, ls=look, lw=1.8, label=told)
-            axes.scatter(batch.support_x[i], batch.support_y[i], color=COLOURS[3], marker="D", s=22, zorder=4)
+            points = {"color": COLOURS[3], "marker": "D", "s": 22, "zorder": 4, "label": "support"}
+            axes.scatter(batch.support_x[i], batch.support_y[i], **points)
             _label(axes, f"{name}, task {i + 1}", ylabel="y" if i == 0 else "")
             axes.set_ylim(-6, 6)
     panels[columns - 1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -113,11 +116,15 @@ def fits_picture(starts: Mapping[str, Start], waves: Waves, steps: Sequence[int]
 
 
 def curves_picture(
-    errors: Mapping[str, Tensor], title: str, ylabel: str = "mean squared error on the query"
+    errors: Mapping[str, Tensor],
+    title: str,
+    ylabel: str = "mean squared error on the query",
+    rates: Mapping[str, float] | None = None,
 ) -> Picture:
     """Draw error against steps for each method, with the 95% interval over seeds, on a logarithmic axis.
 
-    errors: for each method, [seeds, tasks, steps + 1]. Values are cut at 100. The description names only the lowest
+    errors: for each method, [seeds, tasks, steps + 1]. Values are cut at 100. With `rates` the legend
+    names each method's inner rate. The description names only the lowest
     and the highest curve, because numbers after long training differ between processors.
     """
     figure, [axes] = _panels(1, 7.4, 4.4)
@@ -128,7 +135,8 @@ def curves_picture(
         low, high = [max(s.low, 1e-3) for s in spans], [s.high for s in spans]
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
         marker = MARKERS[i % len(MARKERS)]
-        told = f"{name}: {spans[1].mean:.2f}, {spans[-1].mean:.2f}"
+        shown = f"{name} (rate {rates[name]:g})" if rates else name
+        told = f"{shown}: {spans[1].mean:.2f}, {spans[-1].mean:.2f}"
         axes.plot(steps, [s.mean for s in spans], color=colour, marker=marker, ms=5, lw=1.8, label=told)
     axes.set_yscale("log")
     heights = torch.stack([values.mean(0) for values in means.values()])
@@ -245,8 +253,9 @@ def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave
     if wave is not None:
         axes.plot(xs[:, 0], wave(xs)[0, :, 0], color="black", lw=1.2, label="truth")
     axes.plot(xs[:, 0], predict(path[0], xs)[:, 0], color=GREY, ls=":", lw=1.6, label="before")
-    for params in path[1:-1]:
-        axes.plot(xs[:, 0], predict(params, xs)[:, 0], color=COLOURS[4], lw=0.8, alpha=0.6)
+    for i, params in enumerate(path[1:-1]):
+        told = "steps between" if i == 0 else None
+        axes.plot(xs[:, 0], predict(params, xs)[:, 0], color=COLOURS[4], lw=0.8, alpha=0.6, label=told)
     if last:
         axes.plot(xs[:, 0], predict(path[-1], xs)[:, 0], color=COLOURS[0], lw=2.2, label=f"step {last}")
     axes.scatter(x, y, color=COLOURS[1], marker="D", s=34, zorder=4, label="support")

@@ -323,6 +323,14 @@ def test_curves_draw_the_means_and_the_words_name_the_extremes():
     assert not any(character.isdigit() and character != "1" for character in picture.alt)
 
 
+def test_curves_name_the_rates_in_the_legend_only():
+    errors = {"low": torch.full((3, 4, 3), 0.5), "mid": torch.ones(3, 4, 3)}
+    picture = views.curves_picture(errors, "Title", rates={"low": 0.03, "mid": 0.01})
+    labels = [line.get_label() for line in picture.figure.axes[0].lines]
+    assert labels == ["low (rate 0.03): 0.50, 0.50", "mid (rate 0.01): 1.00, 1.00"]
+    assert "0.0" not in picture.alt
+
+
 def test_curves_survive_values_that_left_the_finite_numbers():
     errors = {"wild": torch.tensor([[[1.0, math.inf, math.nan]]]), "tame": torch.ones(1, 1, 3)}
     [wild, _] = views.curves_picture(errors, "Title").figure.axes[0].lines
