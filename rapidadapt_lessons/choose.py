@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import CourseError
-from .ways import WAYS, Trial
+from .ways import Trial, ways_tried
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | 
         raise CourseError("there are no trials to choose from.", "run ways.try_each_way first.")
     best: dict[str, Trial] = {}
     excluded: dict[str, str] = {}
-    for way in (way for way in WAYS if any(t.way == way for t in trials)):
+    for way in ways_tried(trials):
         of_way = sorted((t for t in trials if t.way == way), key=lambda t: t.examples)
         at_hand = [t for t in of_way if t.examples <= limits.examples]
         judged = at_hand[-1] if at_hand else of_way[0]

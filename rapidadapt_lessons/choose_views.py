@@ -8,7 +8,7 @@ from html import escape
 from .choose import Limits, choose
 from .errors import CourseError
 from .plots import COLOURS, MARKERS, STYLE, Picture, _canvas, _label_ends
-from .ways import WAYS, Trial
+from .ways import WAYS, Trial, ways_tried
 
 _COLOUR = {way: COLOURS[i] for i, way in enumerate(WAYS)}
 _MARKER = {way: MARKERS[i] for i, way in enumerate(WAYS)}
@@ -45,7 +45,7 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
         panes = [["quality"] * 4, ["seconds", "query", "memory", "stored"]]
         grid = figure.subplot_mosaic(panes, height_ratios=[1.7, 1])
     told = _quality(grid["quality"], trials)
-    last = [max((t for t in trials if t.way == way), key=lambda t: t.examples) for way in _ways(trials)]
+    last = [max((t for t in trials if t.way == way), key=lambda t: t.examples) for way in ways_tried(trials)]
     panels = {
         "seconds": ("seconds to prepare", [t.prepare_seconds for t in last], "{:.1f}"),
         "query": ("milliseconds a query,\nall scored together", [t.answer_seconds * 1e3 for t in last], "{:.0f}"),
@@ -75,7 +75,7 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
     """Draw the lines, and return them in words."""
     sizes = sorted({t.examples for t in trials})
     told, ends = [], []
-    for i, way in enumerate(_ways(trials)):
+    for i, way in enumerate(ways_tried(trials)):
         of_way = sorted((t for t in trials if t.way == way), key=lambda t: t.examples)
         xs = [sizes.index(t.examples) + 0.07 * (i - 2.5) for t in of_way]
         ys = [t.quality for t in of_way]
@@ -118,11 +118,13 @@ def decision_chart(
 
     sizes = sorted({t.examples for t in trials})
     figure, axes = _canvas(7.6, 0.9 + 0.5 * len(seconds))
-    used: dict[str, None] = {}
+
+    def winner_of(size: int, limit: float) -> Trial:
+        return choose(trials, Limits(size, prepare_seconds=limit, changing=lost is not None), lost).trial
+
     for j, limit in enumerate(seconds):
         for i, size in enumerate(sizes):
-            winner = choose(trials, Limits(size, prepare_seconds=limit, changing=lost is not None), lost).trial
-            used[winner.way] = None
+            winner = winner_of(size, limit)
             axes.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, fc=_COLOUR[winner.way], ec="white", lw=2, alpha=0.45))
             text = f"{winner.way}\n{winner.quality:.2f}"
             axes.text(i, j, text, ha="center", va="center", color="black", fontsize=9)
@@ -134,8 +136,8 @@ def decision_chart(
     axes.set_title(title, loc="left")
     told = []
     for words, limit in (("With no time to prepare", 0.0), ("with any time", float("inf"))):
-        wins = [choose(trials, Limits(s, prepare_seconds=limit, changing=lost is not None), lost).trial for s in sizes]
-        told.append(f"{words}: " + ", ".join(f"{t.way} at {size} examples" for size, t in zip(sizes, wins)))
+        wins = (f"{winner_of(size, limit).way} at {size} examples" for size in sizes)
+        told.append(f"{words}: " + ", ".join(wins))
     return Picture(figure, f"Chart of cells. {title}. " + "; ".join(told) + ".")
 
 
@@ -155,7 +157,7 @@ def choice_view(
     limits = Limits(examples, seconds, megabytes * 1e6, kilobytes * 1e3, changing)
     choice = choose(trials, limits, lost)
     rows = []
-    for way in _ways(trials):
+    for way in ways_tried(trials):
         won = choice.trial is not None and choice.trial.way == way
         score = f"{choice.scores[way]:.2f}" if way in choice.scores else f"out: {escape(choice.excluded[way])}"
         used = max((t.examples for t in trials if t.way == way and t.examples <= examples), default="")
@@ -167,10 +169,6 @@ def choice_view(
         f"<p><b>{escape(choice.reason)}</b></p><table><tr><th style='text-align:left'>way</th>"
         f"<th>examples</th><th style='text-align:left'>{head}</th></tr>{''.join(rows)}</table>"
     )
-
-
-def _ways(trials: Sequence[Trial]) -> list[str]:
-    return [way for way in WAYS if any(t.way == way for t in trials)]
 
 
 def _require(trials: Sequence[Trial]) -> None:

@@ -66,6 +66,11 @@ class Trial:
         return sum(self.right) / len(self.right)
 
 
+def ways_tried(trials: Sequence[Trial]) -> list[str]:
+    """Return the ways that occur among the trials, in the order of WAYS."""
+    return [way for way in WAYS if any(t.way == way for t in trials)]
+
+
 def answered_right(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
