@@ -15,6 +15,9 @@ else
 BIN := .venv/bin
 endif
 
+# What looking after the course takes, which learners never need.
+UPKEEP := .venv/upkeep.stamp
+
 .DEFAULT_GOAL := help
 .PHONY: help lab test setup doctor notebooks exercises slides lint lock clean
 
@@ -42,6 +45,11 @@ test: setup
 
 setup:
 	@$(PYTHON) tools/bootstrap.py --torch "$(TORCH)"
+
+$(UPKEEP): requirements-upkeep.lock requirements.lock
+	@$(PYTHON) tools/bootstrap.py --torch "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-upkeep.lock
+	@$(PYTHON) -c "import pathlib; pathlib.Path('$(UPKEEP)').touch()"
 
 doctor:
 	@test -e $(BIN)/python || { echo "There is no .venv yet. What to do: run make setup."; exit 1; }
