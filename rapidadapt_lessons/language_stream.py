@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .continual import Part, Stream
 from .errors import CourseError
 from .prompting import Template, build_prompts
-from .rows import IGNORED, Row, answer_rows, batches, collate, text_rows
+from .rows import Row, answer_rows, batches, by_row, collate, counted_logits, text_rows, token_loss
 from .tasks import load_task
 from .texts import load_domain
 
@@ -38,17 +38,14 @@ class LanguageSetting:
         self.batch_size = batch_size
 
     def loss(self, model: nn.Module, examples: Sequence[Row], reduction: str = "mean") -> Tensor:
-        logits, targets = counted_outputs(model, examples)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
+        return token_loss(model, collate(examples, _device(model)), reduction)
 
     def logits(self, model: nn.Module, examples: Sequence[Row]) -> Tensor:
-        logits, targets = counted_outputs(model, examples)
-        return logits[targets != IGNORED]
+        return counted_logits(model, collate(examples, _device(model)))[0]
 
     def loss_and_logits(self, model: nn.Module, examples: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        logits, targets = counted_outputs(model, examples)
-        counts = targets != IGNORED
-        return F.cross_entropy(logits[counts], targets[counts]), logits[counts]
+        logits, targets = counted_logits(model, collate(examples, _device(model)))
+        return F.cross_entropy(logits, targets), logits
 
     @torch.no_grad()
     def score(self, model: nn.Module, examples: Sequence[Row]) -> float:
@@ -57,11 +54,10 @@ class LanguageSetting:
         total = 0.0
         try:
             for piece in batches(sorted(examples, key=lambda row: len(row.ids)), self.batch_size):
-                logits, targets = counted_outputs(model, piece)
-                counts = targets != IGNORED
-                share = ((logits.argmax(-1) == targets) & counts).sum(1) / counts.sum(1)
-                is_answer = torch.tensor([row.first > 1 for row in piece], device=share.device)
-                total += float(torch.where(is_answer, (share == 1).float(), share).sum())
+                batch = collate(piece, _device(model))
+                logits, targets = counted_logits(model, batch)
+                for row, hits in zip(piece, by_row(logits.argmax(-1) == targets, batch)):
+                    total += float(hits.all()) if row.first > 1 else float(hits.float().mean())
         finally:
             model.train(was_training)
         return total / len(examples)
@@ -88,27 +84,10 @@ class LanguageSetting:
     def surprise(self, model: nn.Module, examples: Sequence[Row]) -> Tensor:
         found = []
         for piece in batches(inputs(examples), self.batch_size):
-            logits, targets = counted_outputs(model, piece)
-            nats = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-            found.append(nats.sum(1) / (targets != IGNORED).sum(1))
-        return torch.cat(found)
-
-
-def counted_outputs(model: nn.Module, examples: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    """Return what `rows.counted_logits` does, without computing the last column: nothing comes after it.
-
-    The rows of a task have about six tokens, so that is a sixth of the work.
-    """
-    batch = collate(examples, _device(model))
-    targets = batch.labels[:, 1:]
-    columns = (targets != IGNORED).any(0).nonzero().squeeze(1)
-    out = model(
-        input_ids=batch.input_ids[:, :-1],
-        attention_mask=batch.attention_mask[:, :-1],
-        logits_to_keep=columns - targets.shape[1],  # counted from the end, as there
-        use_cache=False,
-    )
-    return out.logits.float(), targets[:, columns]
+            batch = collate(piece, _device(model))
+            nats = F.cross_entropy(*counted_logits(model, batch), reduction="none")
+            found += [of_row.mean() for of_row in by_row(nats, batch)]
+        return torch.stack(found)
 
 
 def inputs(examples: Sequence[Row]) -> list[Row]:

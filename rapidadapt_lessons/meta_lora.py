@@ -252,6 +252,7 @@ class _WithParams:
 
     def __init__(self, model: nn.Module, params: dict[str, Tensor]):
         self.model, self.params = model, params
+        self.get_output_embeddings = model.get_output_embeddings
 
     def __call__(self, **inputs):
         return torch.func.functional_call(self.model, self.params, kwargs=inputs)

@@ -16,7 +16,9 @@ from rapidadapt_lessons.rows import (
     Row,
     answer_rows,
     batches,
+    by_row,
     collate,
+    counted_logits,
     exact_rows,
     perplexity,
     text_rows,
@@ -46,11 +48,37 @@ def test_the_loss_is_transformers_own(make):
 
 
 @torch.no_grad()
-def test_the_output_layer_is_computed_only_where_a_row_counts(monkeypatch):
+def test_nothing_is_computed_that_does_not_count():
     model, seen = tiny_llama(), []
     model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
-    token_loss(model, collate(ROWS[1:]))
-    assert seen == [(2, 2, 100)]  # two rows, the two columns before tokens 13 and 17
+    model.model.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape)))
+    token_loss(model, collate(ROWS[:2]))
+    assert seen[0][:2] == (2, 5)  # of six columns, the last is not read: nothing comes after it
+    assert seen[1] == (5 + 1, 100)  # five tokens of the first row count, one of the second
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_gradients_are_those_of_transformers_own_loss_and_the_model_is_left_as_it_was(make):
+    model, batch = make(), collate(ROWS)
+    hooks = len(model.lm_head._forward_pre_hooks)
+    model(batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss.backward()
+    theirs = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    token_loss(model, batch).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name])
+    with pytest.raises(IndexError):
+        token_loss(model, collate([Row((5, 6, 1000))]))
+    assert len(model.lm_head._forward_pre_hooks) == hooks
+
+
+@torch.no_grad()
+def test_logits_and_values_by_row_are_those_of_each_row_alone():
+    model, batch = tiny_llama(), collate(ROWS)
+    logits, targets = counted_logits(model, batch)
+    for row, found, tokens in zip(ROWS, by_row(logits, batch), by_row(targets, batch)):
+        assert tuple(tokens.tolist()) == row.ids[row.first :]
+        torch.testing.assert_close(found, model(torch.tensor([row.ids])).logits[0, row.first - 1 : -1])
 
 
 @torch.no_grad()
