@@ -20,6 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
 from .errors import CourseError
+from .scaling import Team
 from .task_batch import (
     RANDOMNESS_REMEDY,
     Params,
@@ -200,6 +201,7 @@ def meta_gradient(
     *,
     inner_lr: float | Rates,
     chunk_size: int | None = None,
+    team: Team | None = None,
     **options: Any,
 ) -> MetaGradient:
     """Return the meta-loss and its gradient at `params`; for learned inner rates, theirs too. Changes nothing.
@@ -208,6 +210,8 @@ def meta_gradient(
 
     Args:
         chunk_size: how many tasks to hold in memory at once; None takes all. The result is the same.
+        team: the processes that share the tasks (see `scaling`), all called with the same batch; None for this one
+            alone. The result is the same up to rounding, and in all of them.
         options: those of `meta_loss`.
 
     Raises: as `meta_loss`.
@@ -218,14 +222,19 @@ def meta_gradient(
     rates = {n: r.detach().requires_grad_() for n, r in inner_lr.items()} if isinstance(inner_lr, Mapping) else {}
     wanted = [*leaves.values(), *rates.values()]
     total, sums = torch.zeros(()), None
-    for start in range(0, len(batch), chunk_size or len(batch)):
-        part = batch.tasks(start, start + chunk_size) if chunk_size else batch
+    first, last = team.part(len(batch)) if team else (0, len(batch))
+    for start in range(first, last, chunk_size or len(batch)):
+        stop = min(last, start + (chunk_size or len(batch)))
+        part = batch.tasks(start, stop) if stop - start < len(batch) else batch
         with torch.enable_grad():
             value = _leaf_meta_loss(module, leaves, part, inner_lr=rates or inner_lr, **options)
             value = value * (len(part) / len(batch)) if len(part) < len(batch) else value
             found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
         total = total.to(value) + value.detach()
         sums = found if sums is None else [a + b for a, b in zip(sums, found)]
+    if team and team.size > 1:
+        own = [torch.zeros_like(p) for p in wanted] if sums is None else sums  # fewer tasks than processes
+        total, *sums = team.add_up([total.to(wanted[0]), *own])
     return MetaGradient(total, dict(zip(leaves, sums)), dict(zip(rates, sums[len(leaves) :])))
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import CourseError, TrainingDiverged
 from .rows import Row, batches, collate, token_loss
+from .scaling import Team
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def train(
     loss: Callable[[nn.Module, Sequence[Any]], Tensor] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    team: Team | None = None,
 ) -> History:
     """Train the parameters that require gradients, in place.
 
@@ -114,6 +116,10 @@ def train(
         loss: the mean loss of some of the rows, a scalar; None for -log P of the tokens that count.
         checkpoint: a file. Where it holds a run of the same parameters, rows and config, that run goes on.
         progress: show a progress bar.
+        team: the processes that share each update's rows (see `scaling`); None for this one alone. All call `train`
+            with the same arguments, and end with the same weights. Process 0 alone evaluates, and reads and writes
+            the checkpoint, which any number of processes can go on from. With dropout, another number of processes
+            draws other masks.
 
     Raises:
         TrainingDiverged: the loss or its gradient became NaN or infinite. The last weights with a finite
@@ -128,12 +134,13 @@ def train(
         raise CourseError("no parameter of this model requires a gradient.", "inject LoRA first, or unfreeze some.")
     if config.eval_every and evaluate is None:
         raise CourseError(f"eval_every is {config.eval_every} and there is no `evaluate`.", "give one, or set it to 0.")
-    run = _Run(model, trained, rows, config, evaluate, loss)
-    if checkpoint and (state := load_checkpoint(checkpoint, run.identity())):
+    run = _Run(model, trained, rows, config, evaluate, loss, team or Team())
+    run.team.start_equal(list(trained.values()))
+    if checkpoint and (state := run.team.agree(lambda: load_checkpoint(checkpoint, run.identity()))):
         run.load(state)
     was_training = model.training
     try:
-        _loop(run, checkpoint, progress)
+        _loop(run, checkpoint if run.team.leads else None, progress and run.team.leads)
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)
@@ -157,9 +164,9 @@ def rows_of_step(rows: Sequence[Row], config: TrainConfig, step: int) -> list[Ro
 class _Run:
     """A run in progress: all that a checkpoint has to hold."""
 
-    def __init__(self, model, trained, rows, config: TrainConfig, evaluate, loss=None):
+    def __init__(self, model, trained, rows, config: TrainConfig, evaluate, loss, team: Team):
         self.model, self.trained, self.rows, self.config, self._evaluate = model, trained, rows, config, evaluate
-        self._loss = loss
+        self._loss, self.team = loss, team
         self.device = next(iter(trained.values())).device
         self.optimizer = torch.optim.AdamW(trained.values(), lr=config.lr, weight_decay=config.weight_decay)
         self.history = History()
@@ -199,11 +206,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.model.train()
         total = 0.0
-        with _dropout_seed(self.config.seed * 1_000_003 + self.done, self.device):
+        with _dropout_seed(self.config.seed * 1_000_003 + self.done + 999_983 * self.team.rank, self.device):
             for loss in self.losses(chosen):
-                self.require_finite(loss, "loss")
                 loss.backward()
                 total += loss.item()
+        total = self.team.add_up_gradients(list(self.trained.values()), total)
+        self.require_finite(torch.tensor(total), "loss")  # not before: all must learn of it, and stop together
         norm = nn.utils.clip_grad_norm_(self.trained.values(), self.config.max_grad_norm)
         self.require_finite(norm, "gradient")
         self.good = self.weights()
@@ -213,14 +221,13 @@ class _Run:
         return total
 
     def losses(self, chosen: Sequence[Any]) -> Iterator[Tensor]:
-        """Yield the loss of each forward pass, weighted so that they add up to the mean of all."""
-        pieces = list(batches(chosen, self.config.batch_size))
+        """Yield the loss of each forward pass of this process, weighted so that all add up to the mean of all rows."""
+        pieces = list(batches(self.team.share(chosen), self.config.batch_size))
         if self._loss is not None:
             yield from (self._loss(self.model, piece) * (len(piece) / len(chosen)) for piece in pieces)
             return
-        collated = [collate(piece, self.device) for piece in pieces]
-        counted = sum(batch.counted for batch in collated)
-        yield from (token_loss(self.model, batch, "sum") / counted for batch in collated)
+        counted = collate(chosen).counted  # of all processes' rows, which each can see
+        yield from (token_loss(self.model, collate(piece, self.device), "sum") / counted for piece in pieces)
 
     def require_finite(self, value: Tensor, what: str) -> None:
         if torch.isfinite(value):
@@ -237,7 +244,7 @@ class _Run:
 
     def evaluate(self) -> None:
         self.model.eval()
-        value = float(self._evaluate(self.model))
+        value = self.team.agree(lambda: float(self._evaluate(self.model)))
         past = self.history.evaluations
         better = (max if self.config.maximize else min)([value, *past.values()]) == value and value not in past.values()
         if better and self.config.patience is not None:

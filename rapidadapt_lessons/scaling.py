@@ -1,0 +1,203 @@
+"""Several processes that train one model: who computes what, and how their gradients become one.
+
+Every process holds the whole model and computes the gradient of its own part of the batch; then all add theirs up
+and take the same step (data parallelism with synchronous SGD, Goyal et al. 2017, arXiv 1706.02677, section 3.1). The
+loss of a part is its *sum* over the count of the *whole* batch, so that the added gradients are those of one process
+with the whole batch, however unequal the parts.
+
+`torchrun` and `accelerate launch` tell a process its place by the variables RANK, WORLD_SIZE and LOCAL_RANK. A script
+started as plain `python` finds none, and is a team of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .errors import CourseError
+
+T = TypeVar("T")
+
+
+def part(n: int, rank: int, size: int) -> tuple[int, int]:
+    """Return the start and the end of one process's part of n things. Parts differ by one at most; one can be empty.
+
+    Raises:
+        CourseError: there is no such process.
+    """
+    if size < 1 or not 0 <= rank < size:
+        raise CourseError(f"process {rank} of {size}.", "count processes from 0, below their number.")
+    return rank * n // size, (rank + 1) * n // size
+
+
+@dataclass
+class Team:
+    """The processes that train together, as one of them sees it; by default one alone, which talks to nobody.
+
+    Attributes:
+        rank: this process's number, from 0. Number 0 alone writes files.
+        size: how many processes there are.
+        handed_over: bytes of gradients that this process has given to `add_up` so far, counted.
+    """
+
+    rank: int = 0
+    size: int = 1
+    handed_over: int = field(default=0, init=False)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    def part(self, n: int) -> tuple[int, int]:
+        """Return the start and the end of this process's part of n things."""
+        return part(n, self.rank, self.size)
+
+    def share(self, things: Sequence[T]) -> Sequence[T]:
+        """Return this process's part of a list."""
+        start, end = self.part(len(things))
+        return things[start:end]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the sums over all processes, in float32, the same bits in each of them. It is one message for all."""
+        if self.size == 1:
+            return list(tensors)
+        import torch.distributed as dist
+
+        flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
+        self.handed_over += flat.nbytes
+        dist.all_reduce(flat)
+        pieces = flat.split([t.numel() for t in tensors])
+        return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors)]
+
+    def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter], loss: float) -> float:
+        """Replace every gradient by its sum over the processes, and return the sum of the losses.
+
+        A process that had nothing to compute, and so has no gradient, adds zeros.
+        """
+        if self.size == 1:
+            return loss
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        *sums, total = self.add_up([*grads, torch.tensor([loss], device=grads[0].device)])
+        for parameter, total_gradient in zip(parameters, sums):
+            parameter.grad = total_gradient
+        return float(total)
+
+    def start_equal(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite the tensors by process 0's, in place, so that all begin with the same bits."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            with torch.no_grad():
+                for tensor in tensors:
+                    dist.broadcast(tensor.detach(), src=0)
+
+    def agree(self, work: Callable[[], T]) -> T:
+        """Let process 0 do the work, and return its result in all; an error made for people is raised in all."""
+        if self.size == 1:
+            return work()
+        import torch.distributed as dist
+
+        told: list[Any] = [None]
+        if self.leads:
+            try:
+                told = [(work(), None)]
+            except CourseError as error:
+                told = [(None, error)]
+        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        result, error = told[0]
+        if error is not None:
+            raise error
+        return result
+
+
+@contextmanager
+def team_of_this_process(seconds: float = 600) -> Iterator[Team]:
+    """Join the processes that `torchrun` or `accelerate launch` started; alone, be a team of one.
+
+    Args:
+        seconds: how long to wait for the others in any one exchange before giving up.
+
+    Raises:
+        CourseError: the variables make no sense.
+    """
+    told = {name: os.environ.get(name, usual) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))}
+    if not all(value.isdigit() for value in told.values()):
+        raise CourseError(f"RANK and WORLD_SIZE are {told}.", "start the script with torchrun, or leave both unset.")
+    rank, size = int(told["RANK"]), int(told["WORLD_SIZE"])
+    part(0, rank, size)  # raises where there is no such process
+    if size == 1:
+        yield Team()
+        return
+    import torch.distributed as dist
+
+    if device_of_this_process() != "cpu":
+        torch.cuda.set_device(device_of_this_process())
+    backend = "gloo" if device_of_this_process() == "cpu" else "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
+    try:
+        yield Team(rank, size)
+    finally:
+        dist.destroy_process_group()
+
+
+def device_of_this_process() -> str:
+    """Return "cuda:i" where every process of this machine has a GPU of its own, else "cpu"."""
+    local, processes = (int(os.environ.get(k, usual)) for k, usual in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")))
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or torch.cuda.device_count() < processes:
+        return "cpu"
+    return f"cuda:{local}"
+
+
+def weighted_mean(gradients: Sequence[Mapping[str, Tensor]], counts: Sequence[float]) -> dict[str, Tensor]:
+    """Return sum_k counts[k] g_k / sum_k counts[k], name by name: the gradient of the mean over all that was counted.
+
+    Args:
+        gradients: of each process, the gradient of the mean loss over its own tokens.
+        counts: how many tokens each process counted. Equal counts give the plain mean of the gradients.
+
+    Raises:
+        CourseError: not one count for each, or nothing was counted.
+    """
+    if len(gradients) != len(counts) or not gradients or sum(counts) <= 0 or min(counts) < 0:
+        raise CourseError(f"{len(gradients)} gradients came with the counts {list(counts)}.", "give a count to each.")
+    total = sum(counts)
+    return {name: sum(n / total * g[name] for n, g in zip(counts, gradients)) for name in gradients[0]}
+
+
+def ring_all_reduce(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Add up one vector of each process by passing pieces round a ring, played in one process.
+
+    Each vector is cut into n pieces. In n - 1 rounds every process sends one piece to the next, which adds it to its
+    own: then each process holds one piece that is complete. In n - 1 more rounds the complete pieces go round. So each
+    sends 2 (n - 1) pieces (Patarasuk and Yuan 2009, Journal of Parallel and Distributed Computing 69, section 4).
+
+    Args:
+        vectors: one of each process, all of one shape, [m].
+
+    Returns:
+        The sum, once for each process, and the bytes that each of them sent.
+
+    Raises:
+        CourseError: no vectors, or of different shapes.
+    """
+    if not vectors or len({v.shape for v in vectors}) > 1 or vectors[0].dim() != 1:
+        raise CourseError(f"the shapes are {[tuple(v.shape) for v in vectors]}.", "give vectors of one length.")
+    n = len(vectors)
+    pieces = [list(v.clone().tensor_split(n)) for v in vectors]
+    sent = [0] * n
+    for turn in range(2 * (n - 1)):
+        adding = turn < n - 1
+        for process in range(n):
+            place = (process - turn) % n if adding else (process + 1 - (turn - (n - 1))) % n
+            following, message = pieces[(process + 1) % n], pieces[process][place]
+            sent[process] += message.nbytes
+            following[place] = following[place] + message if adding else message
+    return [torch.cat(own) for own in pieces], sent
