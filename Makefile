@@ -19,7 +19,7 @@ endif
 UPKEEP := .venv/upkeep.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test setup doctor notebooks exercises slides lint lock clean
+.PHONY: help lab test setup doctor notebooks exercises slides places lint lock clean
 
 help:
 	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
@@ -29,6 +29,7 @@ help:
 	@echo "make notebooks   run every lesson and solution from a fresh kernel and store its outputs"
 	@echo "make exercises   write exercises/ anew from solutions/"
 	@echo "make slides      write build/slides/ from the lessons as they are stored"
+	@echo "make places      write badges and Colab's first cell anew from the address in pyproject.toml"
 	@echo "make lint        check the style of the code"
 	@echo "make lock        write requirements.lock and environment.yml anew from pyproject.toml"
 	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
@@ -64,6 +65,9 @@ exercises: setup
 # Some lessons only, or other options: make slides SLIDES="notebooks/01_prompting.ipynb --reveal-prefix URL"
 slides: setup
 	$(BIN)/python tools/slides.py $(SLIDES)
+
+places: setup
+	$(BIN)/python tools/places.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ Every check is a plain function that returns a `Check` and changes nothing. None
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import sys
@@ -25,6 +26,8 @@ DISTRIBUTION = "rapidadapt-lessons"
 MINIMUM_PYTHON = (3, 11)
 SETUP = "run `python -m rapidadapt_lessons setup`"
 REINSTALL = "run `python -m pip install -r requirements.lock` in the course's folder"
+# Not needed where a notebook is open already; installing them could replace what serves it.
+PAGE = ("jupyterlab",)
 # Loading the model takes 0.6 GB and adapting it up to about twice that.
 MEMORY_LOW, MEMORY_TOO_LOW = 2_000_000_000, 1_000_000_000
 
@@ -69,13 +72,27 @@ def requirements() -> list[str]:
     if pyproject.is_file():
         import tomllib
 
-        return tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+        project = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {})
+        if project.get("name") == DISTRIBUTION:  # beside an installed package, another's may lie
+            return project["dependencies"]
     try:
         return [line for line in metadata.requires(DISTRIBUTION) or () if "extra ==" not in line]
     except metadata.PackageNotFoundError as error:
         raise MissingPackage(
             f"{DISTRIBUTION} itself is not installed.", f"{REINSTALL}, then `pip install -e .`"
         ) from error
+
+
+def came_with_a_notebook() -> bool:
+    """Return whether pip took this package straight from a repository, as a lesson's first cell asks it to on Colab.
+
+    pip writes that down (PEP 610); for a checkout, editable or not, it writes no `vcs_info`.
+    """
+    try:
+        written = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return False
+    return "vcs_info" in json.loads(written or "{}")
 
 
 def check_python() -> Check:
@@ -91,18 +108,24 @@ def check_package(requirement: str) -> Check:
     from packaging.requirements import Requirement
 
     wanted = Requirement(requirement)
+    hosted = came_with_a_notebook()
     try:
         found = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
+        if hosted and wanted.name in PAGE:
+            return Check(wanted.name, "ok", "not needed: the notebook is open already")
         return Check(wanted.name, "fail", f"not installed; the course needs {wanted}", REINSTALL)
     if not wanted.specifier.contains(found, prereleases=True):
         detail = f"{found} is installed; the lessons were made with {wanted.specifier}"
-        return Check(wanted.name, "warn", detail, REINSTALL)
+        remedy = "nothing, unless a lesson fails: it came with this machine and was kept" if hosted else REINSTALL
+        return Check(wanted.name, "warn", detail, remedy)
     return Check(wanted.name, "ok", found)
 
 
 def check_learn2learn() -> Check:
     """Check that learn2learn's MAML can be imported."""
+    if l2l.installed_version() is None and came_with_a_notebook():
+        return Check("learn2learn", "warn", "not installed", "go on: the lesson that needs it builds it")
     try:
         l2l.import_maml()
     except CourseError as error:

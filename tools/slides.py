@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 HIDE_CODE = "slides-hide-code"
+PLACES = "places-"  # how the ids of the cells begin that say where a lesson opens; a slide has no use for them
 
 # What a page loads: nbconvert's setting, and the file in npm's folder of packages.
 LIBRARIES = {
@@ -148,6 +149,8 @@ def asks(cell: NotebookNode) -> bool:
 def pieces(notebook: NotebookNode) -> Iterator[NotebookNode]:
     """Yield the cells, those of text cut at headings and then between paragraphs where they are too high."""
     for cell in notebook.cells:
+        if cell.get("id", "").startswith(PLACES):
+            continue
         if cell.cell_type != "markdown":
             yield cell
             continue

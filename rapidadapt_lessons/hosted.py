@@ -1,0 +1,116 @@
+"""A lesson opened where only its notebook came along, as on Colab: install what it needs there.
+
+What such a machine brings is kept where it can be: torch, which is built for its GPU; the packages that the page
+itself talks to; and everything that the running kernel has imported already, so that nothing has to be restarted.
+Where the course was set up in another way (`make lab`, conda, Binder), nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from . import doctor, l2l, store
+from .errors import DownloadFailed
+
+# Kept as they are wherever they are found: torch and what is built against it, and what the page talks to.
+KEPT = ("torch", "torchvision", "torchaudio", "triton", "ipython", "ipykernel", "ipywidgets")
+
+
+def install(*built: str) -> None:
+    """Install the course's packages and model where they are missing, if this package came with a notebook.
+
+    Anywhere else it returns at once. It prints a line before what takes long, and nothing when all is there.
+
+    Args:
+        built: "learn2learn" where the lesson needs it: it is compiled, which takes about a minute.
+
+    Raises:
+        DownloadFailed: pip could not install something; its last words are in the message.
+        CourseError: learn2learn could not be built, or the model not be set up.
+    """
+    if not doctor.came_with_a_notebook():
+        return
+    found = installed()
+    kept = kept_packages(found, loaded(sys.modules))
+    if wanted := to_install(doctor.requirements(), found, kept):
+        print(f"Installing {len(wanted)} packages (once, a few minutes) ...", flush=True)
+        pip_install(wanted, [f"{name}=={found[name]}" for name in sorted(kept)])
+    if "learn2learn" in built and l2l.installed_version() != l2l.VERSION:
+        print(f"Building learn2learn {l2l.VERSION} (once, about a minute) ...", flush=True)
+        l2l.build()
+    if store.check_model().state != "ok":
+        print(f"Fetching {store.DEFAULT_MODEL} (once, 0.1 GB) ...", flush=True)
+        store.ensure_model(progress=False)
+
+
+def installed() -> dict[str, str]:
+    """Return the version of every installed distribution, by its name in the package index's spelling."""
+    found = ((dist.metadata["Name"], dist.version) for dist in metadata.distributions())
+    return {spelled(name): version for name, version in found if name}
+
+
+def loaded(modules: Iterable[str]) -> set[str]:
+    """Return the distributions that modules of these names belong to."""
+    owners = metadata.packages_distributions()
+    return {spelled(owner) for top in {name.partition(".")[0] for name in modules} for owner in owners.get(top, ())}
+
+
+def kept_packages(found: Mapping[str, str], in_use: Collection[str]) -> set[str]:
+    """Return which of the installed packages must stay as they are."""
+    fixed = (spelled(name) for name in (*KEPT, *in_use))
+    return {name for name in fixed if name in found and name != spelled(doctor.DISTRIBUTION)}
+
+
+def to_install(requirements: Sequence[str], found: Mapping[str, str], kept: Collection[str]) -> list[str]:
+    """Return the requirement lines that are not met, without those for packages that must stay as they are.
+
+    >>> to_install(["numpy>=2.4", "peft>=0.21", "rich>=15", "jupyterlab>=4"], {"numpy": "2", "rich": "13"}, ["numpy"])
+    ['peft>=0.21', 'rich>=15']
+    """
+    from packaging.requirements import Requirement
+
+    lacking = []
+    for line in requirements:
+        wanted = Requirement(line)
+        name = spelled(wanted.name)
+        met = name in found and wanted.specifier.contains(found[name], prereleases=True)
+        if not met and name not in kept and name not in doctor.PAGE:
+            lacking.append(line)
+    return lacking
+
+
+def pip_install(requirements: Sequence[str], constraints: Sequence[str]) -> None:
+    """Install the requirements with pip, changing no package that the constraints name.
+
+    Raises:
+        DownloadFailed: pip failed; its last words are in the message.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        keep = Path(folder, "keep.txt")
+        keep.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run(
+            [*pip, "--constraint", str(keep), *requirements],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    if done.returncode:
+        said = "\n  ".join([line for line in done.stderr.splitlines() if line.strip()][-6:]) or "nothing"
+        raise DownloadFailed(
+            f"pip could not install {', '.join(requirements)}. It said:\n  {said}",
+            "check the connection and run this cell again; what is installed already is kept.",
+        )
+
+
+def spelled(name: str) -> str:
+    """Return a distribution's name in the package index's spelling."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)
