@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -116,17 +116,37 @@ class _Product(torch.autograd.Function):
 def quantise_model(
     model: nn.Module,
     target_modules: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    block: int = 64,
+    make: Callable[[nn.Linear], nn.Module] = Linear4bit,
 ) -> nn.Module:
-    """Put a `Linear4bit` in place of each target layer. Changes the model, and returns it.
+    """Put a layer in 4 bits in place of each target layer. Changes the model, and returns it.
+
+    Args:
+        make: what turns a linear layer into one in 4 bits: `Linear4bit`, or a library's.
 
     Raises:
         CourseError: a target matches nothing or is not a linear layer, or a layer cannot be cut into blocks.
     """
     for name, layer in find_targets(model, target_modules).items():
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, Linear4bit(layer, block))
+        setattr(model.get_submodule(parent), child, make(layer))
     return model
+
+
+def bitsandbytes_layer(base: nn.Linear) -> nn.Module:
+    """Return bitsandbytes' own layer of the same weight in the same 4 bits, ready to be trained through.
+
+    On processors with AVX512-BF16, bitsandbytes 0.50 repacks a layer's codes for inference when the layer is first
+    called in evaluation mode. From then on no gradient passes through it, and all that tells is a warning: training
+    changes nothing. So that is switched off here.
+    """
+    with without_kernel_notice():
+        from bitsandbytes import nn as theirs
+    how = {"compress_statistics": False, "quant_type": "nf4"}  # False: the scales stay as they are, as in Linear4bit
+    layer = theirs.Linear4bit(base.in_features, base.out_features, compute_dtype=base.weight.dtype, **how)
+    layer.weight = theirs.Params4bit(base.weight.detach(), module=layer, **how)
+    layer.bias = base.bias
+    layer.support_avx512bf16_for_cpu = False
+    return layer.to(base.weight.device)  # this is what quantises
 
 
 @contextmanager

@@ -13,7 +13,14 @@ from torch import nn
 from rapidadapt_lessons import lora, quantise
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.lora import LoRAConfig
-from rapidadapt_lessons.quantise import Linear4bit, dequantise, nf4_levels, quantise_model, without_kernel_notice
+from rapidadapt_lessons.quantise import (
+    Linear4bit,
+    bitsandbytes_layer,
+    dequantise,
+    nf4_levels,
+    quantise_model,
+    without_kernel_notice,
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,7 @@ def test_a_quantised_model_keeps_no_copy_of_the_weights_and_lora_trains_on_it():
     model = tiny_llama()
     before = sum(p.numel() for p in model.parameters())
     exact = model(torch.tensor([[5, 6, 7, 8]])).logits
-    quantise_model(model, ("up_proj", "down_proj"), block=16)
+    quantise_model(model, ("up_proj", "down_proj"), lambda layer: Linear4bit(layer, block=16))
     assert before - sum(p.numel() for p in model.parameters()) == 2 * 2 * 16 * 32
     assert 0 < (model(torch.tensor([[5, 6, 7, 8]])).logits - exact).abs().max() < 0.05
     lora.inject(model, LoRAConfig(4, target_modules=("q_proj",)))
@@ -78,7 +85,8 @@ def test_a_quantised_model_keeps_no_copy_of_the_weights_and_lora_trains_on_it():
 
 
 def test_lora_sits_on_a_4_bit_layer_and_is_not_merged_into_it():
-    model = lora.inject(quantise_model(tiny_llama(), ("q_proj", "v_proj"), block=16), LoRAConfig(4))
+    base = quantise_model(tiny_llama(), ("q_proj", "v_proj"), lambda layer: Linear4bit(layer, block=16))
+    model = lora.inject(base, LoRAConfig(4))
     layers = lora.lora_layers(model)
     assert len(layers) == 4 and all(isinstance(layer.base, Linear4bit) for layer in layers.values())
     with pytest.raises(CourseError, match="Linear4bit holds no weight to merge into"):
@@ -95,6 +103,22 @@ def test_gradients_are_those_of_the_made_weight_which_is_not_kept_for_the_backwa
     y.square().sum().backward()
     expected = torch.autograd.grad((x @ layer.weight.T).square().sum(), x)[0]
     torch.testing.assert_close(x.grad, expected)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_bitsandbytes_layer_gives_our_outputs_and_gradients_also_after_an_evaluation(bitsandbytes, bias):
+    base = nn.Linear(128, 64, bias=bias)
+    ours, theirs = Linear4bit(base), bitsandbytes_layer(base)
+    assert theirs.weight.dtype == torch.uint8 and not theirs.weight.requires_grad
+    with torch.no_grad():
+        theirs.eval()(weights(3, 128))  # where the library would repack its codes, and let no gradient pass again
+    found = []
+    for layer in (ours, theirs.train()):
+        x = weights(5, 128, seed=1).requires_grad_()
+        y = layer(x)
+        found.append((y, torch.autograd.grad(y.square().sum(), x)[0]))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_a_layer_with_a_bias_gives_the_product_with_the_made_weight():
