@@ -7,6 +7,7 @@ the same shape.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -47,6 +48,7 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
 
     Raises:
         CourseError: the model has no LoRA layers, they are merged, or the folder holds something else.
+        OSError: the disk is full, or cannot be written. An adapter that was there is as it was.
     """
     folder = Path(folder)
     state = adapter_state(model)
@@ -77,6 +79,10 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(work, folder)
+    except SafetensorError as error:
+        if "No space left" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder

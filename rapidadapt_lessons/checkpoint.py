@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .errors import CheckpointMismatch
+from .errors import CheckpointMismatch, NotEnoughDisk
 
 
 def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -19,6 +20,9 @@ def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[st
     Args:
         what: what identifies the run, in plain values; `load_checkpoint` compares it.
         state: tensors and plain values.
+
+    Raises:
+        NotEnoughDisk: the disk is full. A checkpoint that was there before is as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +33,16 @@ def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[st
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # Behind PyTorch's RuntimeError stands the system's answer, where there was one.
+        first = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(first, OSError) or first.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        kept = "the one before it is whole" if path.exists() else "there was none before it"
+        raise NotEnoughDisk(
+            f"the disk filled up while writing the checkpoint {path.name}; {kept}.",
+            "free some space and start the run again with the same file: it goes on from what is there.",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -33,7 +33,7 @@ class ChecksumMismatch(CourseError):
 
 
 class NotEnoughDisk(CourseError):
-    """The cache's disk has too little room."""
+    """A disk has too little room."""
 
 
 class UnknownTask(CourseError):

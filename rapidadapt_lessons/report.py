@@ -69,19 +69,20 @@ def save_results(
         CourseError: the folder holds files that are not from here, or cannot be written.
     """
     folder = Path(folder)
+    work = folder / f".{REPORT}"
     text = report_text(task, trials, choice)
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / REPORT).is_file())):
         raise CourseError(f"{folder.name} exists and is not a folder of results.", "choose another name.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        work.write_text(text, encoding="utf-8")  # first: without room for it, nothing else is begun
         fresh_adapter(model, adapter)
         save_adapter(model, folder / "adapter", ADAPTER)
-        work = folder / f".{REPORT}"
-        work.write_text(text, encoding="utf-8")
         os.replace(work, folder / REPORT)
     except OSError as error:
         raise CourseError(f"{folder.name} cannot be written ({error.strerror}).", "choose another folder.") from error
     finally:
+        work.unlink(missing_ok=True)
         if lora.lora_layers(model):
             lora.remove(model)
     return folder
