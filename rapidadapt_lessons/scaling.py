@@ -44,12 +44,14 @@ class Team:
     Attributes:
         rank: this process's number, from 0. Number 0 alone writes files.
         size: how many processes there are.
-        handed_over: bytes of gradients that this process has given to `add_up` so far, counted.
+        handed_over: bytes that this process has given to `add_up` so far, counted.
+        exchanges: how often it has.
     """
 
     rank: int = 0
     size: int = 1
     handed_over: int = field(default=0, init=False)
+    exchanges: int = field(default=0, init=False)
 
     @property
     def leads(self) -> bool:
@@ -72,7 +74,7 @@ class Team:
         import torch.distributed as dist
 
         flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
-        self.handed_over += flat.nbytes
+        self.handed_over, self.exchanges = self.handed_over + flat.nbytes, self.exchanges + 1
         dist.all_reduce(flat)
         pieces = flat.split([t.numel() for t in tensors])
         return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors)]

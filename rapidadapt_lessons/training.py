@@ -113,7 +113,8 @@ def train(
         rows: what to train on; with a `loss` of your own they can be of any kind.
         evaluate: called with the model in evaluation mode, before the first update and after every
             `eval_every`-th. It must not change the model.
-        loss: the mean loss of some of the rows, a scalar; None for -log P of the tokens that count.
+        loss: the mean over some of the rows of a loss of each, a scalar; None for -log P of the tokens that count.
+            Parts of an update count by their rows; a mean over their tokens would make it a mean of means.
         checkpoint: a file. Where it holds a run of the same parameters, rows and config, that run goes on.
         progress: show a progress bar.
         team: the processes that share each update's rows (see `scaling`); None for this one alone. All call `train`
