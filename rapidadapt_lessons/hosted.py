@@ -17,8 +17,9 @@ from pathlib import Path
 from . import doctor, l2l, store
 from .errors import DownloadFailed
 
-# Kept as they are wherever they are found: torch and what is built against it, and what the page talks to.
-KEPT = ("torch", "torchvision", "torchaudio", "triton", "ipython", "ipykernel", "ipywidgets")
+# Kept as they are wherever they are found: torch and what is built against it, what much of the machine's own
+# software is built against, and what the page talks to.
+KEPT = ("torch", "torchvision", "torchaudio", "triton", "numpy", "ipython", "ipykernel", "ipywidgets")
 
 
 def install(*built: str) -> None:

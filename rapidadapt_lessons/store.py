@@ -155,7 +155,7 @@ def fetch_wheel(source: Source, folder: Path, *, progress: bool) -> Path:
         MissingPackage: this Python has no pip.
     """
     base = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    command = [*base, "--progress-bar", "raw", "--dest", str(folder), source.requirement]
+    command = [*base, "--progress-bar", _progress_style(), "--dest", str(folder), source.requirement]
     said = _run_pip(command, progress)
     wheels = sorted(folder.glob("*.whl"))
     if not wheels and "No module named pip" in said:
@@ -259,6 +259,17 @@ def _write_manifest(folder: Path, source: Source) -> None:
     for path in folder.iterdir():
         path.chmod(0o644)
     folder.chmod(0o755)
+
+
+def _progress_style() -> str:
+    """Return "raw", progress that a program can read, or "off" where pip is older than 24.1, which has no such thing."""
+    from importlib import metadata
+
+    try:
+        major, minor = (int(part) for part in metadata.version("pip").split(".")[:2])
+    except (metadata.PackageNotFoundError, ValueError):  # none, which `fetch_wheel` tells, or an unfinished version
+        return "off"
+    return "raw" if (major, minor) >= (24, 1) else "off"
 
 
 def _run_pip(command: list[str], progress: bool) -> str:

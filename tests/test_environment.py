@@ -104,6 +104,19 @@ def test_python_versions_agree():
     assert allowed.contains(".".join(map(str, sys.version_info[:3])))
 
 
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_every_locked_package_admits_the_pythons_that_the_course_admits(python):
+    """Debian 12 has Python 3.11.2, Colab 3.12; a package that wants more belongs into `held-back` in pyproject.toml."""
+    wanted = {name: metadata.metadata(name)["Requires-Python"] for name in {*LOCK, "rapidadapt-lessons"}}
+    assert len(wanted) > 100
+    assert {name: what for name, what in wanted.items() if what and not SpecifierSet(what).contains(python)} == {}
+
+
+def test_what_is_held_back_is_held_back():
+    for requirement in by_name(PYPROJECT["tool"]["rapidadapt"]["held-back"]).values():
+        assert requirement.specifier.contains(LOCK[canonicalize_name(requirement.name)])
+
+
 def test_the_package_has_one_version():
     assert PYPROJECT["project"]["version"] == __version__
 

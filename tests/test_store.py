@@ -22,6 +22,7 @@ import time
 import zipfile
 from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,23 @@ def test_the_model_is_fetched_converted_and_kept(source, cache, capfd):
     assert status.bytes == sum(path.stat().st_size for path in (cache / "Tiny").iterdir())
     said = capfd.readouterr()
     assert "Downloading the model" in said.err and "Converting" in said.out
+
+
+@pytest.mark.parametrize(
+    ("pip", "style"), [("26.2", "raw"), ("24.1.2", "raw"), ("24.0", "off"), ("23.0.1", "off"), ("25.dev0", "off")]
+)
+def test_an_old_pip_is_asked_for_no_progress_that_it_does_not_know(monkeypatch, pip, style):
+    """Python 3.11 and 3.12 bring pips that know "on" and "off" only, and refuse the rest."""
+    monkeypatch.setattr(metadata, "version", lambda name: pip)
+    assert store._progress_style() == style
+
+
+def test_without_pip_there_is_no_progress(monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert store._progress_style() == "off"
 
 
 def test_a_second_call_does_no_work(source, cache, without_pip, monkeypatch):

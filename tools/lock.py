@@ -66,7 +66,8 @@ def main() -> None:
     chosen = parser.parse_args()
     pyproject = tomllib.loads((bootstrap.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
-        versions = resolve(wanted(pyproject), Path(folder, "venv"), chosen.torch)
+        held_back = pyproject["tool"]["rapidadapt"]["held-back"]
+        versions = resolve([*wanted(pyproject), *held_back], Path(folder, "venv"), chosen.torch)
     separate = ", ".join(pyproject["tool"]["rapidadapt"]["built-separately"])
     lock = bootstrap.ROOT / "requirements.lock"
     lock.write_text(HEADER.format(separate=separate) + lines(versions), encoding="utf-8")
