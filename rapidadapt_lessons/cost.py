@@ -56,12 +56,18 @@ def training_bytes(
 ) -> dict[str, int]:
     """Do one training step and count the bytes it needs, tensor by tensor. The model is changed by the step.
 
+    Each parameter is updated as soon as its gradient is there, by an optimiser of its own with the same settings,
+    and both are counted and let go. So the counting itself fits where the training that it counts would not.
+
     Returns:
         "weights"; "activations", which the forward pass keeps for the backward pass, weights and shared
         memory not counted twice; "gradients"; and "optimiser", its running averages.
     """
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    groups = optimizer.param_groups
+    settings = {p: {key: group[key] for key in optimizer.defaults} for group in groups for p in group["params"]}
     kept: dict[int, int] = {}
+    counted = {"gradients": 0, "optimiser": 0}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -69,18 +75,27 @@ def training_bytes(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    def update(parameter: torch.Tensor) -> None:
+        counted["gradients"] += parameter.grad.nbytes
+        if parameter in settings:
+            own = type(optimizer)([parameter])
+            own.param_groups[0].update(settings[parameter])
+            own.step()
+            tensors = (t for state in own.state.values() for t in state.values() if isinstance(t, torch.Tensor))
+            counted["optimiser"] += sum(t.nbytes for t in tensors)
+        parameter.grad = None
+
     optimizer.zero_grad(set_to_none=True)
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        value = loss()
-    value.backward()
-    optimizer.step()
-    states = (t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor))
-    return {
-        "weights": sum(p.nbytes for p in model.parameters()),
-        "activations": sum(kept.values()),
-        "gradients": sum(p.grad.nbytes for p in model.parameters() if p.grad is not None),
-        "optimiser": sum(t.nbytes for t in states),
-    }
+    hooks = [p.register_post_accumulate_grad_hook(update) for p in model.parameters() if p.requires_grad]
+    try:
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            value = loss()
+        value.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    size = sum(p.nbytes for p in model.parameters())
+    return {"weights": size, "activations": sum(kept.values()), **counted}
 
 
 class _Sampler:
