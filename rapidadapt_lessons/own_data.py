@@ -6,13 +6,14 @@ reads, and what it should answer. Nothing is written, and the file is read as it
 
 from __future__ import annotations
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .csv_file import DELIMITERS, CsvFile, read_csv
 from .errors import BadData
 from .prompting import Template
 from .tasks import Example, Task
@@ -20,12 +21,91 @@ from .tasks import Example, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LEAST_ROWS = 12  # 8 to learn from and 4 to be tested on
+LEAST_ROWS = 8
 MOST_ROWS = 2000
 MOST_QUERIES = 48
 MOST_LABELS = 8  # a file with more different answers is no choice between labels
 MOST_TOKENS = 200  # of one pair; 8 such in a prompt fit the context of 2048
 CUE = "Input: {x}\nOutput: {y}"
+IN_PYTHON = 'read_pairs(path, x="question", y="answer")'
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file of pairs held, and how it was read.
+
+    Attributes:
+        file: the file.
+        x, y: the columns that were used.
+        pairs: every row that can be used, with the line that it begins at.
+        examples: the different pairs, in the file's order.
+        labels: the answers, where they are a few that return; else empty.
+        skipped: each row that was left out, in words, because a cell of it is missing.
+    """
+
+    file: CsvFile
+    x: str
+    y: str
+    pairs: tuple[tuple[int, Example], ...]
+    examples: tuple[Example, ...]
+    labels: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def told(self) -> list[str]:
+        """Say how the file was read, in lines for people."""
+        file, twice = self.file, len(self.pairs) - len(self.examples)
+        lines = [
+            f"{file.name}: {file.encoding}, cells separated by a {DELIMITERS[file.delimiter]}, "
+            f"{len(file.rows)} rows below the header.",
+            f"Columns: {', '.join(map(repr, file.header))}. The model reads {self.x!r} and answers {self.y!r}.",
+        ]
+        if file.encoding in ("Latin-1", "Windows-1252"):
+            beyond = next((t for e in self.examples for t in e if not t.isascii()), None)
+            seen = f' (for instance "{beyond[:40]}")' if beyond else ""
+            lines.append(f"Not UTF-8, so it was taken as {file.encoding}: check that letters look right{seen}.")
+        if self.skipped:
+            lines.append(f"Skipped, since a cell is missing: {_count(self.skipped, 'row')} ({_some(self.skipped)}).")
+        lines.append(f"Duplicates: {_count(range(twice), 'row')}, counted once. Conflicting answers: none.")
+        kind = f"a choice between {', '.join(map(repr, self.labels))}" if self.labels else "texts to be written"
+        lines.append(f"Used: {len(self.examples)} different pairs. The answers are {kind}.")
+        return lines
+
+
+def read_data(
+    path: str | Path,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    skip_missing: bool = False,
+    naming: str = IN_PYTHON,
+) -> Reading:
+    """Read a CSV file of text pairs. Runs of white space count as one space.
+
+    Args:
+        x: the column that the model reads; None for the first of two.
+        y: the column that it should answer; None for the second of two.
+        skip_missing: leave rows out that lack a cell, and list them; otherwise they are an error.
+        naming: how the reader can name columns, for messages.
+
+    Raises:
+        BadData: the file is missing, not text, not a table of pairs, contradicts itself, or has too few or too many
+            pairs, or one answer only: with the lines to mend.
+    """
+    file = read_csv(path)
+    columns = _columns(file, x, y, naming)
+    pairs, skipped = _pairs(file, columns, skip_missing)
+    examples = _once(file.name, pairs)
+    if not LEAST_ROWS <= len(examples) <= MOST_ROWS:
+        few = len(examples) < LEAST_ROWS
+        left_out = f" ({_count(skipped, 'row')} skipped, since a cell is missing)" if skipped else ""
+        raise BadData(
+            f"{file.name} has {len(examples)} different pairs{left_out}; {LEAST_ROWS} to {MOST_ROWS} can be used.",
+            "add more: 20 are a start, 64 are good." if few else "keep a random part of it in a smaller file.",
+        )
+    if len({e.y for e in examples}) == 1:
+        raise BadData(f"every answer in {file.name} is {examples[0].y!r}.", "give pairs with different answers.")
+    names = (file.header[i] for i in columns)
+    return Reading(file, *names, tuple(pairs), tuple(examples), _labels(examples), tuple(skipped))
 
 
 def read_pairs(
@@ -44,112 +124,102 @@ def read_pairs(
 
     Args:
         tokenizer: to check that no pair is too long for the model; None to leave that out.
-        x: the column that the model reads; None for the first of two.
-        y: the column that it should answer; None for the second of two.
         cue: how one pair is written for the model, with {x} and, at the end, {y}.
         seed: of the split.
+        x, y: as for `read_data`.
 
     Raises:
-        BadData: the file is missing, not text, not a table of pairs, contradicts itself, has too few or too many
-            pairs, or one that is too long: with the lines to mend.
+        BadData: as `read_data`, or a row lacks a cell, or a pair is too long.
         BadPrompt: the cue lacks {x} or {y}.
     """
-    path = Path(path)
     Template(cue)  # raises where it is faulty, before anything is read
-    pairs = _pairs(path, x, y)
-    examples = _once(path, pairs)
-    if not LEAST_ROWS <= len(examples) <= MOST_ROWS:
-        few = len(examples) < LEAST_ROWS
-        raise BadData(
-            f"{path.name} has {len(examples)} different pairs; {LEAST_ROWS} to {MOST_ROWS} can be used.",
-            "add more: 20 are a start, 64 are good." if few else "keep a random part of it in a smaller file.",
-        )
-    _require_short(path, pairs, tokenizer, cue)
-    labels = _labels(examples)
-    if len({e.y for e in examples}) == 1:
-        raise BadData(f"every answer in {path.name} is {examples[0].y!r}.", "give pairs with different answers.")
-    random.Random(seed).shuffle(examples)
-    if labels:
-        examples = _dealt(examples, labels)
-    held_out = min(MOST_QUERIES, len(examples) // 3)
+    reading = read_data(path, x=x, y=y)
+    if tokenizer is not None:
+        require_short(reading, tokenizer, MOST_TOKENS, cue)
+    held_out, rest = split(reading, [min(MOST_QUERIES, len(reading.examples) // 3)], seed)
+    return as_task(reading, rest, held_out, cue)
+
+
+def as_task(reading: Reading, pool: Sequence[Example], queries: Sequence[Example], cue: str = CUE) -> Task:
+    """Return a task that is learned from the pool and measured on the queries."""
+    stem = Path(reading.file.name).stem
     return Task(
-        name=path.stem,
-        title=path.stem.replace("_", " "),
+        name=stem,
+        title=stem.replace("_", " "),
         instruction="Answer as in the examples.",
         cue=cue,
         question="{x}",
-        source=path.name,
-        support_pool=tuple(examples[held_out:]),
-        query_set=tuple(examples[:held_out]),
-        labels=labels,
+        source=reading.file.name,
+        support_pool=tuple(pool),
+        query_set=tuple(queries),
+        labels=reading.labels,
     )
 
 
-def _pairs(path: Path, x: str | None, y: str | None) -> list[tuple[int, Example]]:
-    """Return each pair with its line in the file."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise BadData(f"{path.name} {what}.", "give the path of a CSV file; on Binder or Colab, upload it first.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadData(
-            f"{path.name} is not UTF-8 text (byte {error.start} is {error.object[error.start]:#04x}).",
-            'save it as "CSV UTF-8" in your spreadsheet.',
-        ) from error
-    if "\0" in text:
-        raise BadData(f"{path.name} holds binary data, not text.", 'save it as "CSV UTF-8" in your spreadsheet.')
-    first = text.partition("\n")[0]
-    if not first.strip():
-        raise BadData(f"{path.name} is empty, or its first line is.", "put the names of the columns there.")
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        columns = _columns(path, header, x, y)
-        found, faulty = [], []
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue  # an empty line
-            if len(row) != len(header):
-                faulty.append(f"line {reader.line_num} has {len(row)} cell{'s' * (len(row) != 1)}, not {len(header)}")
-                continue
-            pair = Example(*(" ".join(row[c].split()) for c in columns))
-            if not pair.x or not pair.y:
-                faulty.append(f"line {reader.line_num} has an empty {header[columns[0 if not pair.x else 1]]!r}")
-                continue
-            found.append((reader.line_num, pair))
-    except csv.Error as error:
-        raise BadData(
-            f"{path.name} is no proper CSV at line {reader.line_num}: {error}.",
-            'put a text with quotation marks in quotation marks, and double those inside: "say ""hi""".',
-        ) from error
-    if faulty:
-        raise BadData(f"{path.name}: {_some(faulty)}.", "mend or delete these lines.")
-    return found
+def split(reading: Reading, sizes: Sequence[int], seed: int) -> list[tuple[Example, ...]]:
+    """Split the different pairs at random into parts of these sizes and a last one with the rest.
+
+    Of each label every part gets its share, up to rounding.
+    """
+    examples = list(reading.examples)
+    random.Random(seed).shuffle(examples)
+    if reading.labels:
+        examples = _spread(examples)
+    parts = []
+    for size in sizes:
+        parts.append(tuple(examples[:size]))
+        examples = examples[size:]
+    return [*parts, tuple(examples)]
 
 
-def _columns(path: Path, header: Sequence[str], x: str | None, y: str | None) -> tuple[int, int]:
-    names = ", ".join(map(repr, header))
+def require_short(reading: Reading, tokenizer: PreTrainedTokenizerBase, most: int, cue: str = CUE) -> None:
+    """Raise BadData, naming the lines, where a pair as it is written for the model has more than `most` tokens."""
+    template = Template(cue)
+    texts = [template.shot(*pair) for _, pair in reading.pairs]
+    counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+    long = [f"line {line} has {n} tokens" for (line, _), n in zip(reading.pairs, counts) if n > most]
+    if long:
+        raise BadData(f"{reading.file.name}: {_some(long)}; {most} is the most.", "shorten or delete them.")
+
+
+def _columns(file: CsvFile, x: str | None, y: str | None, naming: str) -> tuple[int, int]:
     if (x is None) != (y is None):
         raise BadData(f"x={x!r} and y={y!r}.", "name both columns, or neither.")
     if x is None:
-        if len(header) != 2:
+        if len(file.header) != 2:
+            names = ", ".join(map(repr, file.header))
             raise BadData(
-                f"{path.name} has {len(header)} column{'s' * (len(header) != 1)}: {names}.",
-                'name the two to use: read_pairs(path, x="question", y="answer").',
+                f"{file.name} has {len(file.header)} column{'s' * (len(file.header) != 1)}: {names}.",
+                f"name the two to use: {naming}.",
             )
         return 0, 1
-    for name in (x, y):
-        if header.count(name) != 1:
-            how = "no" if name not in header else "more than one"
-            raise BadData(f"{path.name} has {how} column {name!r}; it has {names}.", "name two of these.")
+    places = file.column(x), file.column(y)
     if x == y:
         raise BadData(f"x and y are both {x!r}.", "name two different columns.")
-    return header.index(x), header.index(y)
+    return places
 
 
-def _once(path: Path, pairs: Sequence[tuple[int, Example]]) -> list[Example]:
+def _pairs(file: CsvFile, columns: Sequence[int], skip_missing: bool) -> tuple[list[tuple[int, Example]], list[str]]:
+    """Return each pair with its line, and the rows that were skipped, in words."""
+    found, missing, faulty = [], [], []
+    for line, row in file.rows:
+        has_both = max(columns) < len(row)
+        if len(row) != len(file.header) and not (skip_missing and has_both and len(row) < len(file.header)):
+            told = f"line {line} has {len(row)} cell{'s' * (len(row) != 1)}, not {len(file.header)}"
+            (faulty if has_both or not skip_missing else missing).append(told)
+            continue
+        pair = Example(*(" ".join(row[c].split()) for c in columns))
+        if not pair.x or not pair.y:
+            told = f"line {line} has an empty {file.header[columns[0 if not pair.x else 1]]!r}"
+            (missing if skip_missing else faulty).append(told)
+            continue
+        found.append((line, pair))
+    if faulty:
+        raise BadData(f"{file.name}: {_some(faulty)}.", "mend or delete these lines.")
+    return found, missing
+
+
+def _once(name: str, pairs: Sequence[tuple[int, Example]]) -> list[Example]:
     """Return each pair once, or say where the file contradicts itself."""
     first: dict[str, tuple[int, Example]] = {}
     against = []
@@ -158,19 +228,8 @@ def _once(path: Path, pairs: Sequence[tuple[int, Example]]) -> list[Example]:
         if known.y != pair.y:
             against.append(f"{pair.x[:40]!r} is {known.y[:40]!r} in line {earlier} and {pair.y[:40]!r} in line {line}")
     if against:
-        raise BadData(f"{path.name} contradicts itself: {_some(against)}.", "keep one answer for each input.")
+        raise BadData(f"{name} contradicts itself: {_some(against, 20)}.", "keep one answer for each input.")
     return [pair for _, pair in first.values()]
-
-
-def _require_short(path: Path, pairs, tokenizer, cue: str) -> None:
-    if tokenizer is None:
-        return
-    template = Template(cue)
-    texts = [template.shot(*pair) for _, pair in pairs]
-    counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    long = [f"line {line} has {n} tokens" for (line, _), n in zip(pairs, counts) if n > MOST_TOKENS]
-    if long:
-        raise BadData(f"{path.name}: {_some(long)}; {MOST_TOKENS} is the most.", "shorten or delete them.")
 
 
 def _labels(examples: Sequence[Example]) -> tuple[str, ...]:
@@ -179,11 +238,18 @@ def _labels(examples: Sequence[Example]) -> tuple[str, ...]:
     return tuple(sorted(counts)) if few and min(counts.values()) >= 3 else ()
 
 
-def _dealt(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:
-    """Return the examples with the labels in turn as far as they reach, so that the held-out part is balanced."""
-    columns = [[e for e in examples if e.y == label] for label in labels]
-    rounds = range(max(map(len, columns)))
-    return [column[i] for i in rounds for column in columns if i < len(column)]
+def _spread(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples with each label spread evenly over the whole, so that any stretch has its share of each."""
+    of, seen = Counter(e.y for e in examples), Counter()
+    places = []
+    for e in examples:
+        seen[e.y] += 1
+        places.append((seen[e.y] - 0.5) / of[e.y])
+    return [examples[i] for i in sorted(range(len(examples)), key=lambda i: (places[i], examples[i].y))]
+
+
+def _count(things: Sequence, noun: str) -> str:
+    return f"{len(things) or 'no'} {noun}{'s' * (len(things) != 1)}"
 
 
 def _some(texts: Sequence[str], most: int = 3) -> str:

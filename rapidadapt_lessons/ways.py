@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from . import calibration, lora, scoring
 from .cost import training_bytes
 from .errors import CourseError, NotEnoughExamples
-from .prompting import Template, build_prompt, build_prompts
+from .prompting import Prompt, Template, build_prompt, build_prompts
 from .rows import Row, answer_rows, collate, token_loss
 from .tasks import Example, Task
-from .training import TrainConfig, train
+from .training import History, TrainConfig, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,6 +50,7 @@ class Trial:
         memory_bytes: what has to be held beside the weights of the model, counted tensor by tensor: the keys and
             values of a prompt, or all that a training step needs.
         stored_bytes: what has to be kept on disk to answer tomorrow: the text of a prompt, or an adapter.
+        history: of an adapter's training: its losses, and the evaluations that were asked for.
     """
 
     way: str
@@ -59,6 +60,7 @@ class Trial:
     answer_seconds: float
     memory_bytes: int
     stored_bytes: int
+    history: History | None = field(default=None, compare=False, repr=False)
 
     @property
     def quality(self) -> float:
@@ -95,10 +97,20 @@ def answered_right(
         if prior is not None:
             raise CourseError(f"{task.name!r} has no labels to calibrate.", "leave calibration to label tasks.")
         return tuple(scoring.exact_matches(model, tokenizer, prompts, [q.y for q in queries]))
-    scores = scoring.label_logprobs(model, tokenizer, prompts, task.labels).softmax(-1)
-    if prior is not None:
-        scores = calibration.contextual_calibration(scores, prior)
+    scores = label_scores(model, tokenizer, prompts, task.labels, prior)
     return tuple(task.labels[i] == q.y for i, q in zip(scores.argmax(-1).tolist(), queries))
+
+
+def label_scores(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    labels: Sequence[str],
+    prior: Tensor | None = None,
+) -> Tensor:
+    """Return the probability of each label among the labels, [prompts, labels], with the prior divided out if given."""
+    scores = scoring.label_probabilities(scoring.label_logprobs(model, tokenizer, prompts, labels))
+    return scores if prior is None else calibration.contextual_calibration(scores, prior)
 
 
 def template_of(task: Task) -> Template:
@@ -154,22 +166,43 @@ def train_adapter(
     *,
     start: State | None = None,
     progress: bool = False,
+    **options,
 ) -> dict[str, Tensor]:
     """Train LoRA on the support and return its matrices; the model holds them too.
 
-    Args:
-        start: the matrices to start from; None for LoRA's usual start, A random and B zero.
+    Args: as `trained_adapter`.
 
     Raises:
         NotEnoughExamples: there is no support.
         TrainingDiverged: as `training.train`.
     """
+    return trained_adapter(model, tokenizer, task, support, config, start=start, progress=progress, **options)[0]
+
+
+def trained_adapter(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    support: Sequence[Example],
+    config: TrainConfig = FULL,
+    *,
+    start: State | None = None,
+    **options,
+) -> tuple[dict[str, Tensor], History]:
+    """Train LoRA on the support and return its matrices, which the model holds too, and what happened.
+
+    Args:
+        start: the matrices to start from; None for LoRA's usual start, A random and B zero.
+        options: for `training.train`, such as `checkpoint`.
+
+    Raises: as `train_adapter`.
+    """
     if not support:
         raise NotEnoughExamples("0 examples to train an adapter on.", "give at least one, or use a prompt.")
     fresh_adapter(model, start)
     rows = task_rows(tokenizer, task, support)
-    train(model, rows, replace(config, batch_size=min(config.batch_size, len(rows))), progress=progress)
-    return lora.adapter_state(model)
+    history = train(model, rows, replace(config, batch_size=min(config.batch_size, len(rows))), **options)
+    return lora.adapter_state(model), history
 
 
 def fresh_adapter(model: nn.Module, start: State | None = None) -> None:
@@ -199,6 +232,7 @@ def adapter_trial(
     replay: Sequence[Example] = (),
     examples: int | None = None,
     progress: bool = False,
+    **options,
 ) -> tuple[Trial, dict[str, Tensor]]:
     """Train an adapter, measure it, take it out of the model, and return the trial and the adapter's matrices.
 
@@ -207,12 +241,15 @@ def adapter_trial(
         start: the matrices to start from: a meta-learned start, or those of an adapter that is brought up to date.
         replay: earlier examples that are trained on again.
         examples: what to report as the number of examples; None for the size of the support.
+        options: for `training.train`, such as `checkpoint`.
 
     Raises: as `train_adapter`.
     """
     learned = [*support, *replay]
     begin = time.perf_counter()
-    state = train_adapter(model, tokenizer, task, learned, config, start=start, progress=progress)
+    state, history = trained_adapter(
+        model, tokenizer, task, learned, config, start=start, progress=progress, **options
+    )
     trained = time.perf_counter()
     right = answered_right(model, tokenizer, task, queries)
     done = time.perf_counter()
@@ -220,7 +257,8 @@ def adapter_trial(
     lora.remove(model)
     stored = sum(t.nbytes for t in state.values()) + sum(len((e.x + e.y).encode()) for e in replay)
     count = len(support) if examples is None else examples
-    return Trial(way, count, right, trained - begin, (done - trained) / len(queries), memory, stored), state
+    seconds = (done - trained) / len(queries)
+    return Trial(way, count, right, trained - begin, seconds, memory, stored, history), state
 
 
 def step_bytes(model: nn.Module, rows: Sequence[Row]) -> int:
