@@ -19,11 +19,13 @@ endif
 UPKEEP := .venv/upkeep.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test setup doctor notebooks exercises slides places lint lock clean
+.PHONY: help lab test setup doctor notebooks exercises slides places test-browser test-browser-all lint lock clean
 
 help:
 	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
 	@echo "make test        set up what is missing, and run every test and every notebook"
+	@echo "make test-browser      drive JupyterLab with Chromium: short lessons, controls, zoom, dark theme (minutes)"
+	@echo "make test-browser-all  the same with every lesson as a whole"
 	@echo "make setup       set up what is missing: .venv, packages, learn2learn, model"
 	@echo "make doctor      say what is installed, what is missing, and what to do"
 	@echo "make notebooks   run every lesson and solution from a fresh kernel and store its outputs"
@@ -43,6 +45,13 @@ lab: setup
 test: setup
 	$(BIN)/python -m pytest tests notebooks/*.ipynb solutions/*.ipynb --timeout 660 \
 	  --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg
+
+# In a real browser: Debian's Chromium, or the one that CHROMIUM names. Plain `make test` leaves tests/browser out.
+test-browser: setup $(UPKEEP)
+	$(BIN)/python -m pytest tests/browser --timeout 660
+
+test-browser-all: setup $(UPKEEP)
+	$(BIN)/python -m pytest tests/browser --timeout 900 --all-lessons
 
 setup:
 	@$(PYTHON) tools/bootstrap.py --torch "$(TORCH)"

@@ -52,9 +52,10 @@ class Picture:
         return buffer.getvalue()
 
     def html(self) -> str:
-        """Return an HTML image with the alt text in place, for widgets."""
+        """Return an HTML image with the alt text in place, for widgets. It shrinks where there is less room."""
         data = base64.b64encode(self.png()).decode("ascii")
-        return f'<img alt="{html.escape(self.alt, quote=True)}" src="data:image/png;base64,{data}">'
+        alt = html.escape(self.alt, quote=True)
+        return f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         image = base64.b64encode(self.png()).decode("ascii")

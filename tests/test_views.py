@@ -21,7 +21,7 @@ from rapidadapt_lessons.views import best_answers, next_token_view, order_view, 
 
 
 def alt(html: str) -> str:
-    [text] = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,[A-Za-z0-9+/=]+">', html)
+    [text] = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,[A-Za-z0-9+/=]+" style="max-width:100%">', html)
     return unescape(text)
 
 
