@@ -19,7 +19,7 @@ endif
 UPKEEP := .venv/upkeep.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test setup doctor notebooks exercises slides places test-browser test-browser-all lint lock clean
+.PHONY: help lab test setup doctor notebooks exercises slides places test-browser test-browser-all lint links lock clean
 
 help:
 	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
@@ -32,7 +32,8 @@ help:
 	@echo "make exercises   write exercises/ anew from solutions/"
 	@echo "make slides      write build/slides/ from the lessons as they are stored"
 	@echo "make places      write badges and Colab's first cell anew from the address in pyproject.toml"
-	@echo "make lint        check the style of the code"
+	@echo "make lint        check style, spelling, and the links between pages"
+	@echo "make links       ask every address on the web that the pages link to"
 	@echo "make lock        write requirements.lock and environment.yml anew from pyproject.toml"
 	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
 	@echo
@@ -78,8 +79,14 @@ slides: setup
 places: setup
 	$(BIN)/python tools/places.py
 
-lint: setup
+# Offline. Addresses on the web are asked by `make links`.
+lint: setup $(UPKEEP)
 	$(BIN)/ruff check .
+	$(BIN)/python tools/links.py
+	$(BIN)/python tools/spelling.py
+
+links: setup
+	$(BIN)/python tools/links.py --external
 
 lock:
 	$(PYTHON) tools/lock.py --torch "$(TORCH)"
