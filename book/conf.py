@@ -1,5 +1,6 @@
 """Settings of the web book, for Sphinx. `tools/book.py` stages the pages and calls Sphinx with this folder."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -28,6 +29,8 @@ html_title = project
 html_favicon = "_static/favicon.svg"
 html_use_index = False  # the glossary is one
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system has it
+templates_path = ["_templates"]
+html_sidebars = {"**": ["book-name.html", "book-search.html", "sbt-sidebar-nav.html"]}
 html_css_files = ["book.css"]
 html_js_files = [("book.js", {"defer": "defer"})]
 html_theme_options = {
@@ -47,3 +50,13 @@ html_theme_options = {
     "footer_content_items": ["extra-footer"],
     "extra_footer": f'<p>Made from <a href="{REPOSITORY}">the course\'s files</a>, with the outputs stored there.</p>',
 }
+
+
+def without_empty_headers(app, pagename, templatename, context, doctree) -> None:
+    """The empty corner of a table is no header: screen readers would announce one without a name."""
+    if "body" in context:
+        context["body"] = re.sub(r"<th class=\"head\">(<p></p>)?</th>", "<td></td>", context["body"])
+
+
+def setup(app) -> None:
+    app.connect("html-page-context", without_empty_headers)

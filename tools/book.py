@@ -28,6 +28,7 @@ import book_check
 import nbformat
 from book_diagram import Unreadable, diagram_html
 from nbformat import NotebookNode
+from places import SETUP
 from slides import WIDGET_STATE, WIDGET_VIEW, shown, widget_html
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +43,7 @@ PAGES = ("notebooks/*.ipynb", "exercises/*.ipynb", "docs/*.md", "exercises/READM
 FENCED = re.compile(r"(^```.*?^```[^\n]*$)", re.DOTALL | re.MULTILINE)
 TEXT_SKIPPED = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`|\$\$.*?\$\$|^#.*?$)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\()([^)\s]+)(\))")
+BOOK_BADGE = re.compile(r"\[!\[[^\]]*\]\([^)]*badges/book\.svg\)\]\([^)]*\)")  # leads to where the reader is
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:")
 ENTRY = re.compile(r"- \*\*(?P<term>[^*(]+?)(?: \((?P<short>[^)]+)\))?\*\*: (?P<text>.*)")
 
@@ -172,6 +174,7 @@ def staged_notebook(notebook: NotebookNode, path: Path, terms: dict[str, str], f
     """Return a notebook as the book has it: figures as files, widgets as pictures, terms and links leading on."""
     state = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     linked: set[str] = set()
+    notebook.cells = [cell for cell in notebook.cells if cell.id != SETUP]  # only matters where a notebook came alone
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             text = with_book_links(cell.source, path)
@@ -190,6 +193,7 @@ def with_book_links(text: str, path: Path) -> str:
 
     A link to another page leads to it, one to another file of the repository to the file's address there. Pictures
     from other hosts, such as badges, give way to their descriptions: no page loads anything from elsewhere.
+    The badge that leads to the book is left out.
     """
     here = page_name(path).parent
 
@@ -208,6 +212,7 @@ def with_book_links(text: str, path: Path) -> str:
         return f"{found[1]}{address}{hash_sign}{anchor}{found[3]}"
 
     known = set(pages())
+    text = BOOK_BADGE.sub("", text)
     text = outside_of(lambda part: re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", part), text)
     return outside_of(lambda part: LINK.sub(moved, part), text)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from textwrap import wrap
 
 NODE = re.compile(r"(?P<name>\w+)(?:\[(?P<quote>\"?)(?P<text>.*?)(?P=quote)\])?$")
-LINE_LETTERS = 30  # in a box; longer lines go on below, so that the picture fits a page
-STYLE = """graph [bgcolor="transparent", ranksep=0.5, nodesep=0.25];
+LINE_LETTERS = 28  # in a box; longer lines go on below, so that the picture fits a page
+STYLE = """graph [bgcolor="transparent", ranksep=0.5, nodesep=0.15];
 node [shape=box, style="rounded,filled", fontname="Arial", fontsize=12, margin="0.2,0.08"];
 edge [arrowsize=0.7];"""
 
@@ -90,6 +90,7 @@ def dot(chart: Chart) -> str:
 
 
 def _label(text: str) -> str:
+    text = re.sub(r",\s*<br\s*/?>", ", ", text)  # the writer's breaks in a list give way to those that fit here
     lines = [line for part in re.split(r"<br\s*/?>", text) for line in wrap(part, LINE_LETTERS)]
     plain = escape("<br>".join(lines), quote=False)
     return re.sub(r"&lt;(/?b|br)\s*/?&gt;", lambda found: "<BR/>" if found[1] == "br" else f"<{found[1]}>", plain)

@@ -1,9 +1,10 @@
 // Whatever scrolls sideways (wide formulas, tables, diagrams, outputs) can be reached and scrolled by keyboard.
-const WIDE = "div.math, .widget-still, .diagram, .pst-scrollable-table-container, .cell_output pre, .highlight pre";
+const WIDE =
+  "div.math, mjx-container[display], .widget-still, .diagram, .pst-scrollable-table-container, .output, pre";
 
 function reachable() {
   for (const box of document.querySelectorAll(WIDE)) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    if (box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "visible") box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   }
 }
