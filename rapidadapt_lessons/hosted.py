@@ -15,11 +15,10 @@ from importlib import metadata
 from pathlib import Path
 
 from . import doctor, l2l, store
-from .errors import DownloadFailed
+from .errors import CourseError, DownloadFailed
 
-# Kept as they are wherever they are found: torch and what is built against it, what much of the machine's own
-# software is built against, and what the page talks to.
-KEPT = ("torch", "torchvision", "torchaudio", "triton", "numpy", "ipython", "ipykernel", "ipywidgets")
+# Kept as they are wherever they are found: torch and what is built against it, and what the page talks to.
+KEPT = ("torch", "torchvision", "torchaudio", "triton", "ipython", "ipykernel", "ipywidgets")
 
 
 def install(*built: str) -> None:
@@ -32,21 +31,45 @@ def install(*built: str) -> None:
 
     Raises:
         DownloadFailed: pip could not install something; its last words are in the message.
-        CourseError: learn2learn could not be built, or the model not be set up.
+        CourseError: the kernel has to be restarted; learn2learn could not be built; the model could not be set up.
     """
     if not doctor.came_with_a_notebook():
         return
-    found = installed()
-    kept = kept_packages(found, loaded(sys.modules))
-    if wanted := to_install(doctor.requirements(), found, kept):
-        print(f"Installing {len(wanted)} packages (once, a few minutes) ...", flush=True)
-        pip_install(wanted, [f"{name}=={found[name]}" for name in sorted(kept)])
+    add_packages()
     if "learn2learn" in built and l2l.installed_version() != l2l.VERSION:
         print(f"Building learn2learn {l2l.VERSION} (once, about a minute) ...", flush=True)
         l2l.build()
     if store.check_model().state != "ok":
         print(f"Fetching {store.DEFAULT_MODEL} (once, 0.1 GB) ...", flush=True)
         store.ensure_model(progress=False)
+
+
+def add_packages() -> None:
+    """Install what is missing or out of range and may be replaced.
+
+    Raises:
+        DownloadFailed: see `pip_install`.
+        CourseError: something that this kernel had imported was replaced, so it has to be restarted.
+    """
+    found = installed()
+    fixed = kept_packages(found, KEPT)
+    kept = fixed | kept_packages(found, loaded(sys.modules))
+    wanted = to_install(doctor.requirements(), found, kept)
+    if not wanted:
+        return
+    print(f"Installing {len(wanted)} packages (once, a few minutes) ...", flush=True)
+    try:
+        pip_install(wanted, [f"{name}=={found[name]}" for name in sorted(kept)])
+    except DownloadFailed as error:
+        if "ResolutionImpossible" not in error.problem:
+            raise
+        pip_install(wanted, [f"{name}=={found[name]}" for name in sorted(fixed)])
+        now = installed()
+        if replaced := [name for name in sorted(kept) if now.get(name) != found[name]]:
+            raise CourseError(
+                f"{', '.join(replaced)} had to be replaced, and this kernel uses the old version.",
+                "restart the kernel (on Colab: Runtime > Restart session) and run the lesson from the top.",
+            ) from None
 
 
 def installed() -> dict[str, str]:
@@ -61,10 +84,9 @@ def loaded(modules: Iterable[str]) -> set[str]:
     return {spelled(owner) for top in {name.partition(".")[0] for name in modules} for owner in owners.get(top, ())}
 
 
-def kept_packages(found: Mapping[str, str], in_use: Collection[str]) -> set[str]:
-    """Return which of the installed packages must stay as they are."""
-    fixed = (spelled(name) for name in (*KEPT, *in_use))
-    return {name for name in fixed if name in found and name != spelled(doctor.DISTRIBUTION)}
+def kept_packages(found: Mapping[str, str], names: Collection[str]) -> set[str]:
+    """Return which of these packages are installed, without the course's own."""
+    return {name for name in map(spelled, names) if name in found and name != spelled(doctor.DISTRIBUTION)}
 
 
 def to_install(requirements: Sequence[str], found: Mapping[str, str], kept: Collection[str]) -> list[str]:

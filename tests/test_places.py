@@ -17,7 +17,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from rapidadapt_lessons import doctor, hosted, l2l, store
-from rapidadapt_lessons.errors import DownloadFailed
+from rapidadapt_lessons.errors import CourseError, DownloadFailed
 
 ADDRESS = "https://github.com/ada/engine"
 
@@ -182,6 +182,37 @@ def test_torch_and_what_runs_already_are_kept_and_the_rest_brought_up_to_date(ma
     hosted.install()
     assert machine == [(["peft>=0.21,<0.22", "rich>=15"], ["numpy==2.0.2", "torch==2.10.0+cu128"]), "model"]
     assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_what_the_kernel_uses_is_replaced_only_where_nothing_else_fits_and_a_restart_is_asked_for(machine, monkeypatch):
+    asked = []
+
+    def pip_install(wanted, keep):
+        asked.append(keep)
+        if "numpy==2.0.2" in keep:
+            raise DownloadFailed("pip said: ResolutionImpossible", "")
+        found = {"numpy": "2.5", "torch": "2.10.0+cu128", "rich": "15", "peft": "0.21"}
+        monkeypatch.setattr(hosted, "installed", lambda: found)
+
+    monkeypatch.setattr(hosted, "pip_install", pip_install)
+    with pytest.raises(CourseError, match="numpy had to be replaced.*\nWhat to do: restart the kernel"):
+        hosted.install()
+    assert asked == [["numpy==2.0.2", "torch==2.10.0+cu128"], ["torch==2.10.0+cu128"]]
+    hosted.install()  # after the restart
+    assert len(asked) == 2 and machine == ["model"]
+
+
+def test_another_failure_of_pip_replaces_nothing(machine, monkeypatch):
+    asked = []
+
+    def pip_install(wanted, keep):
+        asked.append(keep)
+        raise DownloadFailed("pip said: no network", "")
+
+    monkeypatch.setattr(hosted, "pip_install", pip_install)
+    with pytest.raises(DownloadFailed, match="no network"):
+        hosted.install()
+    assert len(asked) == 1
 
 
 def test_learn2learn_is_built_where_a_lesson_asks_for_it(machine):
