@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -70,6 +71,86 @@ def progress(
         typer.echo(repr(progress_of_exercises.panel()))
     else:
         typer.echo(f"Written: {progress_of_exercises.export_csv(export, learner)}")
+
+
+@app.command()
+def adapt(
+    data: Annotated[Path, typer.Argument(metavar="DATA.csv", help="A CSV file with a header, one pair a row.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write: new, or empty.")],
+    x: Annotated[str | None, typer.Option("--input", metavar="COL", help="The column that the model reads.")] = None,
+    y: Annotated[str | None, typer.Option("--output", metavar="COL", help="The column that it answers.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="auto (tries all), prompt, calibrated, lora or meta. [auto]")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help='Time to try methods in: "120s", "5m". [120s]')
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the split and of the training. [0]")] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Repeat this plan.json, with its options.")
+    ] = None,
+) -> None:
+    """Adapt the model to text pairs of your own: 20 to 500 of them, on this machine.
+
+    Says how the file was read, splits it in three, times a few steps, plans what each method may do within the budget,
+    tries them, chooses by the validation split, and reports on the test split, which no choice has seen. Rows with a
+    missing cell are skipped, counted and said. With more than two columns, name both with --input and --output.
+
+    DIR then holds report.html, a model card (README.md), the prompt (prompt.json), the plan (plan.json) and, where one
+    was trained, an adapter that peft loads (adapter/). It must be new or empty.
+
+    Interrupted or killed? Give the same command again. Until it is done, the work is kept beside DIR, in
+    DIR.unfinished. It is gone on with if it is of the same data and options, and otherwise refused and left as it is.
+
+    The same data, seed and plan give the same result on any machine. A plan holds its method, seed and budget.
+    """
+    if plan and any(value is not None for value in (method, budget, seed)):
+        raise CourseError("--plan holds a method, a seed and a budget.", "leave --method, --seed and --budget out.")
+    from . import adapt_plan, adapting
+
+    seconds = adapting.BUDGET if budget is None else adapt_plan.parse_budget(budget)
+    adapting.adapt(
+        data, out, x=x, y=y, method=method or "auto", budget=seconds, seed=seed or 0, plan=plan,
+        say=lambda line: typer.echo(line), progress=sys.stderr.isatty(),
+    )  # fmt: skip
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `adapt` wrote.")],
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="One query a line; - for standard input.")] = "-",
+    table: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="A CSV file instead.")] = None,
+    column: Annotated[str | None, typer.Option("--column", metavar="COL", help="Its column of queries.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the CSV goes. [standard output]")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --out replace a file.")] = False,
+) -> None:
+    """Ask an adapted model: one answer a line, a tab, and its probability. An empty line stays empty.
+
+    With --csv and --column, the table comes out with two columns more, prediction and probability. The file itself is
+    never changed, unless --out names it and --overwrite is given.
+
+    Cells are data: one that begins with = + - or @ is written exactly as it is, since anything put before it would
+    change your data (-5, +49 30, @name). Some spreadsheets take such cells for formulas: import them as text. How many
+    there are is said at the end.
+    """
+    if table is None and (column or out or overwrite):
+        raise CourseError("--column, --out and --overwrite go with --csv.", "add --csv FILE, or redirect with >.")
+    if table is not None and (column is None or file != "-"):
+        raise CourseError("--csv needs --column, and no other file.", "write: predict DIR --csv FILE --column COL.")
+    from . import predicting
+
+    if table is None:
+        groups = predicting.lines_of_stream(sys.stdin.buffer) if file == "-" else predicting.lines_of_file(file)
+        for line in predicting.predict_lines(predicting.load_predictor(folder), groups):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        return
+    done = predicting.predict_csv_file(
+        folder, table, column, out, overwrite=overwrite, progress=sys.stderr.isatty(), stdout=sys.stdout
+    )
+    typer.echo(done, err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -65,7 +65,8 @@ class Reading:
             lines.append(f"Not UTF-8, so it was taken as {file.encoding}: check that letters look right{seen}.")
         if self.skipped:
             lines.append(f"Skipped, since a cell is missing: {_count(self.skipped, 'row')} ({_some(self.skipped)}).")
-        lines.append(f"Duplicates: {_count(range(twice), 'row')}, counted once. Conflicting answers: none.")
+        duplicates = f"{_count(range(twice), 'row')}, counted once" if twice else "none"
+        lines.append(f"Duplicates: {duplicates}. Conflicting answers: none.")
         kind = f"a choice between {', '.join(map(repr, self.labels))}" if self.labels else "texts to be written"
         lines.append(f"Used: {len(self.examples)} different pairs. The answers are {kind}.")
         return lines
