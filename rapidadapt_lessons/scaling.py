@@ -143,7 +143,11 @@ def team_of_this_process(seconds: float = 600) -> Iterator[Team]:
     if device_of_this_process() != "cpu":
         torch.cuda.set_device(device_of_this_process())
     backend = "gloo" if device_of_this_process() == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
+    patience = timedelta(seconds=seconds)
+    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=patience))
+    # After a restart torchrun hands out the same store (torch 2.13), which still holds the dead processes' addresses.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     try:
         yield Team(rank, size)
     finally:
