@@ -62,7 +62,10 @@ class Shape:
 
 
 SMOLLM2 = Shape(30, 576, 192, 1536, 49152, tied=True)  # config.json of SmolLM2-135M-Instruct
-LLAMA_7B = Shape(32, 4096, 4096, 11008, 32000, tied=False)  # Touvron et al. 2023, arXiv 2302.13971, table 2, and code
+# Touvron et al. 2023, arXiv 2302.13971, table 2 (layers and width); feed-forward units and vocabulary from its code.
+LLAMA_7B = Shape(32, 4096, 4096, 11008, 32000, tied=False)
+LLAMA_65B = Shape(80, 8192, 8192, 22016, 32000, tied=False)
+MODELS = {"SmolLM2, 0.13 billion": SMOLLM2, "LLaMA, 6.7 billion": LLAMA_7B, "LLaMA, 65 billion": LLAMA_65B}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""Figures of the lesson on scaling, and what its widgets show. No state, no browser: tests call these directly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from . import cost_model
+from .cost_model import ALL, H100, LINKS, LORA, MODELS
+from .errors import CourseError
+from .lora_views import LOOKS
+from .plots import COLOURS, MARKERS, Picture, _canvas
+
+HATCHES = ("", "//", "..", "xx")
+PARTS = ("weights", "gradients", "optimiser", "activations")
+
+
+def efficiency(
+    model: str, counts: Sequence[int], links: Sequence[str], *, tokens: int = 4096, rank: int = 8
+) -> Picture:
+    """Draw the share of a step's time in which GPUs compute, by their number: for both ways and each link.
+
+    Args:
+        tokens: on each GPU, so that the batch grows with their number.
+    """
+    shape = _known(model, MODELS, "model")
+    figure, axes = _canvas(7.5, 4)
+    told = []
+    for i, link in enumerate(links):
+        bandwidth = _known(link, LINKS, "link")
+        for way, filled in ((LORA, True), (ALL, False)):
+            times = [
+                cost_model.step_time(shape, n * tokens, way, n, rank=rank, bandwidth=bandwidth) for n in counts
+            ]
+            shares = [time.efficiency for time in times]
+            look = {"color": COLOURS[i], "marker": MARKERS[i], "ls": "-" if filled else LOOKS[1], "ms": 6}
+            axes.plot(range(len(counts)), shares, mfc=COLOURS[i] if filled else "white", label=f"{way}, {link}", **look)
+            told.append(f"{way} over {link}: " + ", ".join(f"{s:.2f} at {n}" for n, s in zip(counts, shares)))
+    axes.set_xticks(range(len(counts)), [str(n) for n in counts])
+    axes.set(xlabel="GPUs", ylabel="share of the time spent computing", ylim=(-0.03, 1.05))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    title = f"{model}, {tokens:,} tokens a GPU and step"
+    axes.set_title(title, loc="left")
+    return Picture(figure, f"Line chart, on paper. {title}. Share of time spent computing. " + "; ".join(told) + ".")
+
+
+def cost_view(gpus: int, model: str, way: str, link: str, tokens: int, each: float, rank: int = 8) -> Picture:
+    """Draw what a training step needs on H100 GPUs, on paper: memory of each, and seconds of a step.
+
+    Args:
+        tokens: on each GPU, all of them counted.
+        each: see `cost_model.step_memory`.
+
+    Raises:
+        CourseError: an unknown model, way or link, or fewer than one GPU.
+    """
+    shape, bandwidth = _known(model, MODELS, "model"), _known(link, LINKS, "link")
+    memory = cost_model.step_memory(shape, tokens, tokens, way, rank=rank, bits=16, each=each)
+    time = cost_model.step_time(shape, gpus * tokens, way, gpus, rank=rank, bandwidth=bandwidth)
+    figure, _ = _canvas(8, 3.2)
+    figure.clear()
+    upper, lower = figure.subplots(2, 1)
+    sizes = {part: getattr(memory, part) / 1e9 for part in PARTS}
+    _stack(upper, sizes, COLOURS)
+    limit = H100.memory / 1e9
+    upper.axvline(limit, color="#000000", ls="--", lw=1)
+    upper.text(limit, 0.52, f" {limit:.0f} GB", va="bottom", fontsize=9)
+    upper.set(xlabel="memory of each GPU (GB)", xlim=(0, 1.15 * max(limit, memory.total / 1e9)))
+    seconds = {"computing": time.computing, "communicating": time.communicating}
+    _stack(lower, seconds, COLOURS[4:])
+    lower.set(xlabel="seconds of a step", xlim=(0, 1.15 * sum(seconds.values())))
+    fits = "fits into" if memory.total <= H100.memory else "does not fit into"
+    title = f"{model}, {way}, {gpus} GPU{'s' if gpus > 1 else ''}: {fits} {limit:.0f} GB"
+    upper.set_title(title, loc="left")
+    each_part = ", ".join(f"{part} {size:.1f}" for part, size in sizes.items())
+    return Picture(
+        figure,
+        f"Stacked bars, on paper. {title}. Memory of each GPU in GB: {each_part}, {memory.total / 1e9:.1f} in all. "
+        f"Seconds of a step: computing {time.computing:.3g}, communicating over {link} {time.communicating:.3g}.",
+    )
+
+
+def predicted_and_measured(rows: Mapping[str, tuple[float, float]], *, title: str, unit: str) -> Picture:
+    """Draw, for each name, a predicted number beside a measured one. The description has their ratios.
+
+    Raises:
+        CourseError: there is nothing to draw, or a measured number is not above zero.
+    """
+    if not rows or min(measured for _, measured in rows.values()) <= 0:
+        raise CourseError(f"the pairs are {dict(rows)}.", "give predicted and measured numbers, above zero.")
+    figure, axes = _canvas(7.5, 1.2 + 0.7 * len(rows))
+    for row, (predicted, measured) in enumerate(rows.values()):
+        for i, (value, label) in enumerate(((predicted, "predicted"), (measured, "measured"))):
+            place = row + (i - 0.5) * 0.38
+            axes.barh(place, value, 0.36, color=COLOURS[i], hatch=HATCHES[i], ec="white", label=None if row else label)
+            axes.text(value, place, f" {value:,.0f}", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set(xlabel=unit, xlim=(0, 1.2 * max(max(pair) for pair in rows.values())))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set_title(title, loc="left")
+    told = "; ".join(f"{name}: predicted {p / m:.2f} times the measured" for name, (p, m) in rows.items())
+    return Picture(figure, f"Bar chart. {title}. {unit}. {told}.")
+
+
+def _stack(axes, sizes: Mapping[str, float], colours: Sequence[str]) -> None:
+    left = 0.0
+    for i, (name, size) in enumerate(sizes.items()):
+        axes.barh(0, size, left=left, color=colours[i], hatch=HATCHES[i], ec="white", label=name)
+        left += size
+    axes.text(left, 0, f" {left:.3g}", va="center")
+    axes.set_yticks([])
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _known(name: str, choices: Mapping[str, object], what: str):
+    if name not in choices:
+        raise CourseError(f"there is no {what} {name!r}.", f"choose one of {', '.join(choices)}.")
+    return choices[name]
