@@ -19,7 +19,7 @@ endif
 UPKEEP := .venv/upkeep.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test setup doctor notebooks exercises slides places test-browser test-browser-all lint links lock clean
+.PHONY: help lab test setup doctor notebooks exercises slides book places test-browser test-browser-all lint links lock clean
 
 help:
 	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
@@ -31,6 +31,7 @@ help:
 	@echo "make notebooks   run every lesson and solution from a fresh kernel and store its outputs"
 	@echo "make exercises   write exercises/ anew from solutions/"
 	@echo "make slides      write build/slides/ from the lessons as they are stored"
+	@echo "make book        write build/book/html, the web book, and check its links (takes Node.js; minutes at first)"
 	@echo "make places      write badges and Colab's first cell anew from the address in pyproject.toml"
 	@echo "make lint        check style, spelling, and the links between pages"
 	@echo "make links       ask every address on the web that the pages link to"
@@ -75,6 +76,10 @@ exercises: setup
 # Some lessons only, or other options: make slides SLIDES="notebooks/01_prompting.ipynb --reveal-prefix URL"
 slides: setup
 	$(BIN)/python tools/slides.py $(SLIDES)
+
+# What its pages load comes from npm once; they ask no other host afterwards.
+book: setup $(UPKEEP)
+	$(BIN)/python tools/book.py
 
 places: setup
 	$(BIN)/python tools/places.py

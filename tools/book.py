@@ -41,7 +41,7 @@ RENAMED = {"README.md": "index.md", "exercises/README.md": "exercises/index.md"}
 PAGES = ("notebooks/*.ipynb", "exercises/*.ipynb", "docs/*.md", "exercises/README.md", "README.md")
 
 FENCED = re.compile(r"(^```.*?^```[^\n]*$)", re.DOTALL | re.MULTILINE)
-TEXT_SKIPPED = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`|\$\$.*?\$\$|^#.*?$)", re.DOTALL | re.MULTILINE)
+TEXT_SKIPPED = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`|\$\$.*?\$\$|\$[^$\n]+\$|^#.*?$)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\()([^)\s]+)(\))")
 BOOK_BADGE = re.compile(r"\[!\[[^\]]*\]\([^)]*badges/book\.svg\)\]\([^)]*\)")  # leads to where the reader is
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:")
@@ -296,12 +296,13 @@ class Figures:
 
 
 def still(output: NotebookNode, state: dict) -> NotebookNode | None:
-    """Return an output that shows without a kernel, or None for progress bars, which say nothing afterwards."""
+    """Return an output that shows without a kernel, or None where nothing is to be seen (a bar of progress)."""
     view = output.get("data", {}).get(WIDGET_VIEW)
     if view is None:
         return shown(output, state)
     parts = list(widget_html(view["model_id"], state))
-    if not parts or any(model.endswith("ProgressModel") for model in models_of(view["model_id"], state)):
+    is_progress = any(model.endswith("ProgressModel") for model in models_of(view["model_id"], state))
+    if is_progress or not any(map(str.strip, parts)):
         return None
     controls = [part for part in parts if part.startswith("<code>")]
     shows = [part for part in parts if not part.startswith("<code>")]
