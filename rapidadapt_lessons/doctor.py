@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from . import l2l, store
+from . import l2l, memory, store
 from .errors import CourseError, MissingPackage
 
 if TYPE_CHECKING:
@@ -165,10 +165,8 @@ def check_device() -> Check:
 
 
 def check_memory() -> Check:
-    """Check that enough memory is free to load and adapt the model."""
-    import psutil
-
-    free = psutil.virtual_memory().available
+    """Check that enough memory is free to load and adapt the model, within the limits of a container too."""
+    free = memory.available_memory()
     detail = f"{free / 1e9:.1f} GB"
     if free >= MEMORY_LOW:
         return Check("free memory", "ok", detail)

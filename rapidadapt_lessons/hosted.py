@@ -58,6 +58,7 @@ def add_packages() -> None:
     if not wanted:
         return
     print(f"Installing {len(wanted)} packages (once, a few minutes) ...", flush=True)
+    wanted = at_locked_versions(wanted, lock_text())
     try:
         pip_install(wanted, [f"{name}=={found[name]}" for name in sorted(kept)])
     except DownloadFailed as error:
@@ -105,6 +106,24 @@ def to_install(requirements: Sequence[str], found: Mapping[str, str], kept: Coll
         if not met and name not in kept and name not in doctor.PAGE:
             lacking.append(line)
     return lacking
+
+
+def at_locked_versions(requirements: Sequence[str], lock: str) -> list[str]:
+    """Return the requirements at the versions that the lessons were made with; those not in the lock as they are.
+
+    >>> at_locked_versions(["PyYAML>=6,<7", "peft>=0.21"], "# pinned\npyyaml==6.0.3\n")
+    ['pyyaml==6.0.3', 'peft>=0.21']
+    """
+    from packaging.requirements import Requirement
+
+    pins = {line.partition("==")[0]: line for line in lock.splitlines() if not line.startswith("#")}
+    return [pins.get(spelled(Requirement(line).name), line) for line in requirements]
+
+
+def lock_text() -> str:
+    """Return the requirements.lock that was installed with this package, or nothing where there is none."""
+    files = metadata.files(doctor.DISTRIBUTION) or ()
+    return "".join(file.read_text("utf-8") for file in files if file.name == "requirements.lock")
 
 
 def pip_install(requirements: Sequence[str], constraints: Sequence[str]) -> None:

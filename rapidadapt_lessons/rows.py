@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import memory
 from .errors import BadPrompt, CourseError
 
 if TYPE_CHECKING:
@@ -137,6 +138,13 @@ def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tenso
     return F.cross_entropy(logits, targets, reduction=reduction)
 
 
+def at_once(model: nn.Module, rows: Sequence[Row], batch_size: int, *, training: bool = False) -> int:
+    """Return how many of the rows to put through a model at once: batch_size, or fewer where memory is short."""
+    tokens = max(len(row.ids) for row in rows)
+    predicted = max(len(row.ids) - row.first for row in rows)
+    return memory.batch_size(model, batch_size, tokens, predicted, training=training)
+
+
 def by_row(values: Tensor, batch: Batch) -> tuple[Tensor, ...]:
     """Cut [counted, ...], such as `counted_logits` returns, into one piece for each row."""
     return values.split((batch.labels[:, 1:] != IGNORED).sum(1).tolist())
@@ -156,7 +164,7 @@ def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> fl
     device = next(model.parameters()).device
     try:
         total, counted = 0.0, 0
-        for piece in batches(rows, batch_size):
+        for piece in batches(rows, at_once(model, rows, batch_size)):
             batch = collate(piece, device)
             total += token_loss(model, batch, "sum").item()
             counted += batch.counted
@@ -183,7 +191,7 @@ def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> l
     device = next(model.parameters()).device
     right: list[bool] = []
     try:
-        for piece in batches(rows, batch_size):
+        for piece in batches(rows, at_once(model, rows, batch_size)):
             batch = collate(piece, device)
             logits, targets = counted_logits(model, batch)
             right += [bool(hits.all()) for hits in by_row(logits.argmax(-1) == targets, batch)]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import memory
 from .errors import BadPrompt, CourseError, NonFiniteScores
 from .models import context_length
 
@@ -230,10 +231,13 @@ def _predictions(
     """Yield each row of tokens with the log-probabilities of what follows it, [n, vocabulary].
 
     `first[row]` is the earliest position whose prediction is wanted, so n = len(row) - first[row]. The
-    first `shared` tokens of all rows are the same and are computed once.
+    first `shared` tokens of all rows are the same and are computed once. Where memory is short, a forward pass
+    takes fewer rows than `batch_size`.
     """
     with _evaluating(model):
         rows = sorted(first, key=len)
+        wanted = max(len(row) - first[row] for row in rows)
+        batch_size = memory.batch_size(model, batch_size, len(rows[-1]) - shared, wanted)
         prefix = _prefix_cache(model, rows[0][:shared]) if shared else None
         for batch in _batches(rows, shared, batch_size):
             if prefix:

@@ -262,7 +262,7 @@ def _write_manifest(folder: Path, source: Source) -> None:
 
 
 def _progress_style() -> str:
-    """Return "raw", progress that a program can read, or "off" where pip is older than 24.1, which has no such thing."""
+    """Return "raw", progress that a program can read, or "off" where pip is older than 24.1 and has no such thing."""
     from importlib import metadata
 
     try:

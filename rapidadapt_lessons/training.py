@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import CourseError, TrainingDiverged
-from .rows import Row, batches, collate, token_loss
+from .rows import Row, at_once, batches, collate, token_loss
 from .scaling import Team
 
 
@@ -223,12 +223,22 @@ class _Run:
 
     def losses(self, chosen: Sequence[Any]) -> Iterator[Tensor]:
         """Yield the loss of each forward pass of this process, weighted so that all add up to the mean of all rows."""
-        pieces = list(batches(self.team.share(chosen), self.config.batch_size))
+        pieces = list(batches(self.team.share(chosen), self.rows_at_once()))
         if self._loss is not None:
             yield from (self._loss(self.model, piece) * (len(piece) / len(chosen)) for piece in pieces)
             return
         counted = collate(chosen).counted  # of all processes' rows, which each can see
         yield from (token_loss(self.model, collate(piece, self.device), "sum") / counted for piece in pieces)
+
+    def rows_at_once(self) -> int:
+        """Return the rows of a forward pass: batch_size, or fewer where memory is short, which add up to the same loss.
+
+        Not with a loss of the caller's, whose memory is unknown, nor with dropout, which would drop other numbers.
+        """
+        drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.model.modules())
+        if self._loss is not None or drops:
+            return self.config.batch_size
+        return at_once(self.model, self.rows, self.config.batch_size, training=True)
 
     def require_finite(self, value: Tensor, what: str) -> None:
         if torch.isfinite(value):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
 from xml.etree import ElementTree
 
@@ -168,6 +170,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(doctor, "requirements", lambda: ["numpy>=2.4", "peft>=0.21,<0.22", "torch>=2.13", "rich>=15"])
     found = {"numpy": "2.0.2", "torch": "2.10.0+cu128", "rich": "13.9", "rapidadapt-lessons": "0.1.0"}
     monkeypatch.setattr(hosted, "installed", lambda: found)
+    monkeypatch.setattr(hosted, "lock_text", lambda: "# pins\nrich==15.0.0\ntorch==2.13.0\n")
     monkeypatch.setattr(hosted, "loaded", lambda modules: {"numpy", "rapidadapt-lessons"})
     monkeypatch.setattr(hosted, "pip_install", lambda wanted, keep: done.append((wanted, keep)))
     monkeypatch.setattr(l2l, "installed_version", lambda: None)
@@ -180,7 +183,7 @@ def machine(monkeypatch):
 
 def test_torch_and_what_runs_already_are_kept_and_the_rest_brought_up_to_date(machine, capsys):
     hosted.install()
-    assert machine == [(["peft>=0.21,<0.22", "rich>=15"], ["numpy==2.0.2", "torch==2.10.0+cu128"]), "model"]
+    assert machine == [(["peft>=0.21,<0.22", "rich==15.0.0"], ["numpy==2.0.2", "torch==2.10.0+cu128"]), "model"]
     assert capsys.readouterr().out.count("\n") == 2
 
 
@@ -254,6 +257,24 @@ def test_what_pip_wrote_down_tells_how_the_package_came(monkeypatch, written, ca
 def test_the_running_kernels_packages_are_known_by_their_modules():
     assert {"numpy", "pyyaml"} <= hosted.loaded(["numpy.linalg", "yaml", "no_such_module"])
     assert hosted.installed()["pyyaml"] == metadata.version("PyYAML")
+
+
+def test_a_wheel_carries_the_lock_and_all_modules(tmp_path):
+    source = tmp_path / "source"  # building leaves files behind
+    shutil.copytree(places.ROOT / "rapidadapt_lessons", source / "rapidadapt_lessons")
+    for name in ("pyproject.toml", "README.md", "requirements.lock"):
+        shutil.copy(places.ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (lock,) = (name for name in names if name.endswith("share/rapidadapt-lessons/requirements.lock"))
+        assert archive.read(lock) == (places.ROOT / "requirements.lock").read_bytes()
+    package = places.ROOT / "rapidadapt_lessons"
+    files = (file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    wanted = {file.relative_to(places.ROOT).as_posix() for file in files}
+    assert {name for name in names if name.startswith("rapidadapt_lessons/")} == wanted
 
 
 def test_pip_that_fails_is_told_with_its_last_words(monkeypatch):

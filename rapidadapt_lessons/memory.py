@@ -1,0 +1,116 @@
+"""How much memory may still be taken, and how many rows of a batch fit into it.
+
+Where memory is short (a Binder launch has 2 GB), evaluation and training take fewer rows in one forward pass. Sums
+over rows are then taken in more pieces: results are the same up to rounding. Where it is not short, nothing changes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SHARE = 0.75  # of what is available: the rest is for what the estimate leaves out, and for other programs
+
+
+def available_memory(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """Return how many bytes this process may still take, from whichever limit is nearest.
+
+    The limits are the machine's memory; those of the control groups that the process is in, of version 2 or 1, as
+    containers and TLJH set them; and the variable MEM_LIMIT, in bytes, which JupyterHub and Binder set.
+
+    Args:
+        environ, root: the environment, and the folder that holds `proc` and `sys`: for tests.
+    """
+    import psutil
+
+    left = [psutil.virtual_memory().available, *_left_in_groups(root)]
+    try:
+        left.append(int(float(environ["MEM_LIMIT"])) - psutil.Process().memory_info().rss)
+    except (KeyError, ValueError, OverflowError):
+        pass  # not set, or not to a number
+    return max(0, min(left))
+
+
+def rows_that_fit(wanted: int, bytes_per_row: float, available: int) -> int:
+    """Return the number of rows to take at once: `wanted`, halved until they fit, and at least 1.
+
+    >>> rows_that_fit(8, 100e6, 2_000_000_000), rows_that_fit(8, 100e6, 300_000_000), rows_that_fit(8, 100e6, 0)
+    (8, 2, 1)
+    """
+    rows = wanted
+    while rows > 1 and rows * bytes_per_row > SHARE * available:
+        rows = (rows + 1) // 2
+    return rows
+
+
+def batch_size(model: nn.Module, wanted: int, tokens: int, predicted: int, *, training: bool = False) -> int:
+    """Return how many rows to put through a model at once: at most `wanted`, fewer where memory is short.
+
+    Args:
+        tokens: the longest row.
+        predicted: of those, the number whose output layer is computed.
+        training: the forward pass is to be followed by a backward pass.
+    """
+    if wanted <= 1 or (config := getattr(model, "config", None)) is None:
+        return wanted
+    import torch
+
+    device = next(model.parameters()).device
+    available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    return rows_that_fit(wanted, row_bytes(config, tokens, predicted, training=training), available)
+
+
+def row_bytes(config: object, tokens: int, predicted: int, *, training: bool = False) -> float:
+    """Estimate the bytes that one row takes in a transformer decoder, beside the weights, in float32.
+
+    The output layer: its scores, their log-softmax, and a copy (in training, their gradient). One layer's working
+    space: its attention weights, and vectors of the hidden and the inner size. In training every layer's is kept.
+    """
+    usual = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 50_000}
+    hidden, layers, heads, vocabulary = (getattr(config, name, None) or other for name, other in usual.items())
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    layer = tokens * (8 * hidden + 4 * inner) + heads * tokens * tokens
+    return 4.0 * (3 * predicted * vocabulary + (layers if training else 1) * layer)
+
+
+def _left_in_groups(root: Path) -> list[int]:
+    """Return what is left in each control group with a limit that this process is in."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []  # not Linux
+    left = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if not controllers:
+            top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top = root / "sys/fs/cgroup/memory"
+        else:
+            continue
+        here = top / name.lstrip("/")
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(top):
+                left += _left(folder, *files)
+    return left
+
+
+def _left(folder: Path, limit: str, used: str, cached: str) -> list[int]:
+    """Return what is left in one control group: nothing where it has no limit, else one number.
+
+    Pages of files that have not been used lately count as used there, and are given back when asked for.
+    """
+    try:
+        most = (folder / limit).read_text().strip()
+        if most == "max":
+            return []
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return [int(most) - int((folder / used).read_text()) + int(stat.get(cached, 0))]
+    except (OSError, ValueError):
+        return []
