@@ -211,9 +211,9 @@ def step_time(
     """
     if not 0 < utilisation <= 1:
         raise CourseError(f"utilisation is {utilisation}.", "give a share above 0, at most 1.")
-    payload = bits / 8 * shape.trained_weights(way, rank)
+    sent = ring_bytes(bits / 8 * shape.trained_weights(way, rank), n)
     computing = step_flops(shape, tokens, tokens, way, rank) / (n * hardware.flops * utilisation)
-    return StepTime(computing, ring_bytes(payload, n) / (bandwidth or hardware.bandwidth))
+    return StepTime(computing, sent / (bandwidth or hardware.bandwidth))
 
 
 def _not_negative(**values: float) -> None:
