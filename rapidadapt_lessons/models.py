@@ -7,6 +7,7 @@ Any other name is taken as a folder or as a name on the Hugging Face hub.
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,7 +142,7 @@ def _load_other(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
     """Load a model that is not the course's: from a folder, the local hub cache or the hub, in that order."""
     from safetensors import SafetensorError
 
-    unusable = (OSError, ValueError, ImportError, SafetensorError)
+    unusable = (OSError, ValueError, ImportError, SafetensorError, pickle.UnpicklingError)
     remedy = f"leave the name out to use {DEFAULT_MODEL}, which works offline; or check the spelling of the name."
     if not isinstance(name, (str, os.PathLike)):
         raise ModelNotFound(f"{name!r} is not the name of a model.", remedy)
@@ -186,5 +187,7 @@ def _in_hub_cache(name: str, remedy: str) -> str | None:
 
 def _why(error: Exception) -> str:
     """Return the first line of an error, to follow a sentence."""
+    if isinstance(error, pickle.UnpicklingError):  # PyTorch's own words recommend to run it
+        return " (its weights are a pickle with more than tensors in it, which is never run)."
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f" ({first.rstrip(' .:')})."

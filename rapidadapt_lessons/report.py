@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +31,12 @@ def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
     """
     if not trials:
         raise CourseError("there are no trials to report.", "run ways.try_each_way first.")
-    kind = f"choice between {', '.join(task.labels)}" if task.labels else "answers compared letter by letter"
+    labels = ", ".join(map(_literal, task.labels))
+    kind = f"choice between {labels}" if labels else "answers compared letter by letter"
     lines = [
-        f"# {task.title}",
+        f"# {_literal(task.title)}",
         "",
-        f"Source: {task.source}. {len(task.support_pool)} examples to learn from, "
+        f"Source: {_literal(task.source)}. {len(task.support_pool)} examples to learn from, "
         f"{len(trials[0].right)} held-out queries ({kind}).",
         "",
         f"**{choice.reason}**",
@@ -56,6 +59,11 @@ def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _literal(text: str) -> str:
+    """Return a reader's text so that Markdown, and HTML within it, shows it letter by letter."""
+    return re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 def save_results(
