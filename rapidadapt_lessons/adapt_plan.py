@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .adapt_timing import META_ROWS, ROWS, Timing, most_shots
@@ -17,7 +17,7 @@ from .errors import BadData, CourseError
 from .meta_lora import MetaConfig
 from .tasks import Task
 from .training import TrainConfig
-from .ways import CALIBRATED, FEW, LORA, META, WAYS, ZERO
+from .ways import CALIBRATED, FEW, FULL, LORA, META, WAYS, ZERO
 
 METHODS = ("auto", "prompt", "calibrated", "lora", "meta")
 EPOCHS, LEAST_STEPS, MOST_STEPS = 10, 4, 400
@@ -48,10 +48,10 @@ class Planned:
 
     def training(self, seed: int) -> TrainConfig:
         """Return how the adapter is trained."""
-        options = {"eval_every": self.eval_every, "maximize": True, "checkpoint_every": 5, "seed": seed}
-        return TrainConfig(
-            self.steps, self.batch_size, self.accumulate, lr=1e-3, warmup=min(2, self.steps - 1), decay=True, **options
-        )
+        return replace(
+            FULL, steps=self.steps, batch_size=self.batch_size, accumulate=self.accumulate, seed=seed,
+            eval_every=self.eval_every, maximize=True, checkpoint_every=5,
+        )  # fmt: skip
 
     def meta_training(self, seed: int) -> MetaConfig:
         """Return how the start is meta-learned."""
