@@ -39,7 +39,8 @@ def test_the_quick_fine_tune_runs_with_the_name_of_a_gpt2(tmp_path):
     name = 'model_name = "SmolLM2-135M-Instruct"'
     assert begin.count(name) == 1 and "training.train(adapted" in train and "perplexity" in tell
     here: dict = {}
-    exec(sources[0].replace("model, tokenizer = load_model()", ""), here)  # the lesson's imports
+    imports = next(source for source in sources if "model, tokenizer = load_model()" in source)
+    exec(imports.replace("model, tokenizer = load_model()", ""), here)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(begin.replace(name, f"model_name = {str(write_gpt2(tmp_path / 'gpt2'))!r}"), here)
