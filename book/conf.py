@@ -22,7 +22,10 @@ myst_heading_anchors = 3
 # MathJax from the book's own folder (SVG: one file, without fonts to fetch). Its menu would make each formula a stop
 # of the Tab key; screen readers get MathML without it.
 mathjax_path = "mathjax/tex-svg.js"
-mathjax3_config = {"options": {"enableMenu": False, "enableAssistiveMml": True}}
+mathjax3_config = {
+    "options": {"enableMenu": False, "enableAssistiveMml": True},
+    "tex": {"packages": {"[-]": ["noundefined"]}},  # an unknown command is an error, which a test finds
+}
 
 html_theme = "sphinx_book_theme"
 html_title = project
