@@ -21,7 +21,8 @@ def available_memory(environ: Mapping[str, str] = os.environ, root: Path = Path(
     """Return how many bytes this process may still take, from whichever limit is nearest.
 
     The limits are the machine's memory; those of the control groups that the process is in, of version 2 or 1, as
-    containers and TLJH set them; and the variable MEM_LIMIT, in bytes, which JupyterHub and Binder set.
+    containers and TLJH set them; and the variable MEM_LIMIT, in bytes, which JupyterHub and Binder set. Pages of
+    files, such as the mapped weights, are not counted as taken: the system drops them when it needs the room.
 
     Args:
         environ, root: the environment, and the folder that holds `proc` and `sys`: for tests.
@@ -30,7 +31,8 @@ def available_memory(environ: Mapping[str, str] = os.environ, root: Path = Path(
 
     left = [psutil.virtual_memory().available, *_left_in_groups(root)]
     try:
-        left.append(int(float(environ["MEM_LIMIT"])) - psutil.Process().memory_info().rss)
+        used = psutil.Process().memory_info()
+        left.append(int(float(environ["MEM_LIMIT"])) - used.rss + getattr(used, "shared", 0))
     except (KeyError, ValueError, OverflowError):
         pass  # not set, or not to a number
     return max(0, min(left))
@@ -88,9 +90,9 @@ def _left_in_groups(root: Path) -> list[int]:
     for line in lines:
         _, controllers, name = line.split(":", 2)
         if not controllers:
-            top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+            top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
         elif "memory" in controllers.split(","):
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
             top = root / "sys/fs/cgroup/memory"
         else:
             continue
@@ -101,16 +103,14 @@ def _left_in_groups(root: Path) -> list[int]:
     return left
 
 
-def _left(folder: Path, limit: str, used: str, cached: str) -> list[int]:
-    """Return what is left in one control group: nothing where it has no limit, else one number.
-
-    Pages of files that have not been used lately count as used there, and are given back when asked for.
-    """
+def _left(folder: Path, limit: str, used: str, prefix: str) -> list[int]:
+    """Return what is left in one control group: nothing where it has no limit, else one number."""
     try:
         most = (folder / limit).read_text().strip()
         if most == "max":
             return []
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return [int(most) - int((folder / used).read_text()) + int(stat.get(cached, 0))]
+        files = sum(int(stat.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+        return [int(most) - int((folder / used).read_text()) + files]
     except (OSError, ValueError):
         return []

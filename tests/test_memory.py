@@ -29,14 +29,14 @@ def machine(root: Path, lines: str, **groups: dict[str, str]) -> Path:
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch):
-    """A machine with 64 GiB free and a process that holds 1 GiB; the tests set the limits."""
+    """A machine with 64 GiB free and a process that holds 1 GiB, and maps half a GiB of files."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
-    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=GIB))
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=GIB + GIB // 2, shared=GIB // 2))
     monkeypatch.setattr(psutil, "Process", lambda: process)
     monkeypatch.delenv("MEM_LIMIT", raising=False)
 
 
-V2 = {"memory.max": f"{2 * GIB}\n", "memory.current": f"{GIB}\n", "memory.stat": f"anon 5\ninactive_file {GIB // 4}\n"}
+V2 = {"memory.max": f"{2 * GIB}\n", "memory.current": f"{GIB}\n", "memory.stat": f"anon 5\ninactive_file {GIB // 8}\nactive_file {GIB // 8}\n"}
 NO_LIMIT = {"memory.max": "max\n", "memory.current": f"{GIB}\n", "memory.stat": ""}
 V1 = {
     "memory.limit_in_bytes": f"{3 * GIB}",
