@@ -36,7 +36,11 @@ def large(monkeypatch):
     monkeypatch.delenv("MEM_LIMIT", raising=False)
 
 
-V2 = {"memory.max": f"{2 * GIB}\n", "memory.current": f"{GIB}\n", "memory.stat": f"anon 5\ninactive_file {GIB // 8}\nactive_file {GIB // 8}\n"}
+V2 = {
+    "memory.max": f"{2 * GIB}\n",
+    "memory.current": f"{GIB}\n",
+    "memory.stat": f"anon 5\ninactive_file {GIB // 8}\nactive_file {GIB // 8}\n",
+}
 NO_LIMIT = {"memory.max": "max\n", "memory.current": f"{GIB}\n", "memory.stat": ""}
 V1 = {
     "memory.limit_in_bytes": f"{3 * GIB}",
