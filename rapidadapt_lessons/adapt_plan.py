@@ -12,12 +12,12 @@ import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .adapt_timing import META_ROWS, ROWS, Timing, most_shots
+from .adapt_timing import META_ROWS, ROWS, Timing
 from .errors import BadData, CourseError
 from .meta_lora import MetaConfig
 from .tasks import Task
 from .training import TrainConfig
-from .ways import CALIBRATED, FEW, FULL, LORA, META, WAYS, ZERO
+from .ways import CALIBRATED, FEW, FULL, LORA, META, WAYS, ZERO, most_examples
 
 METHODS = ("auto", "prompt", "calibrated", "lora", "meta")
 EPOCHS, LEAST_STEPS, MOST_STEPS = 10, 4, 400
@@ -142,7 +142,7 @@ def read_plan(path: str | Path) -> Plan:
 def require_possible(plan: Plan, task: Task) -> None:
     """Raise BadData where a plan asks for more examples than there are, or for a calibration without labels."""
     for planned in plan.ways:
-        most = most_shots(task) if planned.way in (ZERO, FEW, CALIBRATED) else len(task.support_pool)
+        most = most_examples(task) if planned.way in (ZERO, FEW, CALIBRATED) else len(task.support_pool)
         if planned.examples > most:
             raise BadData(
                 f"the plan asks for {planned.examples} examples for {planned.way}; there are {most} to learn from.",

@@ -16,7 +16,7 @@ from .models import context_length
 from .prompting import build_prompt
 from .rows import Row, batches, collate, token_loss
 from .tasks import Example, Task
-from .ways import answered_right, fresh_adapter, task_rows, template_of
+from .ways import answered_right, fresh_adapter, most_examples, task_rows, template_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,14 +54,6 @@ class Timing:
         )
 
 
-def most_shots(task: Task) -> int:
-    """Return how many examples a prompt can be given: of labels, as many of each."""
-    if not task.labels:
-        return len(task.support_pool)
-    counts = [sum(e.y == label for e in task.support_pool) for label in task.labels]
-    return min(counts) * len(counts)
-
-
 def prompt_examples(task: Task, k: int, seed: int) -> tuple[Example, ...]:
     """Return the k examples that a prompt shows."""
     return task.episode(k, seed=seed, balanced=bool(task.labels)).support
@@ -81,7 +73,7 @@ def shots_that_fit(
     They may take half of the model's context, and leave room for the longest input and its answer.
     """
     template, limit = template_of(task), context_length(model)
-    for k in range(min(MOST_SHOTS, most_shots(task)), 0, -1):
+    for k in range(min(MOST_SHOTS, most_examples(task)), 0, -1):
         shown = prompt_examples(task, k, seed)
         shots = scoring.count_tokens(tokenizer, template.separator.join(template.shot(*e) for e in shown))
         whole = scoring.count_tokens(tokenizer, build_prompt(longest, shown, template).text)

@@ -338,7 +338,7 @@ def try_each_way(
     if not sizes or min(sizes) < 1:
         raise NotEnoughExamples(f"the sizes are {list(sizes)}.", "give at least one, each 1 or more.")
     balanced = bool(task.labels)
-    largest = _most(task, balanced)
+    largest = most_examples(task)
     sizes = sorted({min(size, largest) for size in sizes})
     episode = task.episode(sizes[-1], seed=seed, n_query=n_query, balanced=balanced)
     support, queries = episode.support, episode.query
@@ -374,9 +374,9 @@ def try_each_way(
     return trials, kept[LORA]
 
 
-def _most(task: Task, balanced: bool) -> int:
-    """Return how many examples an episode of the task can give."""
-    if not balanced:
+def most_examples(task: Task) -> int:
+    """Return how many examples an episode of the task can give: of labels, as many of each."""
+    if not task.labels:
         return len(task.support_pool)
     counts = [sum(e.y == label for e in task.support_pool) for label in task.labels]
     return min(counts) * len(counts)
