@@ -45,7 +45,8 @@ BRIEF = {  # how each benchmark is run for the report; one that is not here runs
     "lora": ["3"],
     "maml": ["9", "--no-compile"],
     "continual": ["2"],
-    "load": [],
+    "predict": ["2"],
+    "scaling": ["5"],
 }
 Piece = dict[str, Any]
 
