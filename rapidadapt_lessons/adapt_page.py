@@ -37,10 +37,12 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-
 th, td { text-align: left; padding: .4rem .7rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); } td.n, th.n { text-align: right; }
 tr.chosen td { background: var(--mark); font-weight: 600; }
-td.text { overflow-wrap: anywhere; white-space: pre-wrap; }
+td:first-child { white-space: nowrap; }
+td.text, td.text:first-child { overflow-wrap: anywhere; white-space: pre-wrap; }
 pre { background: var(--back); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem; margin: .5rem 0;
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: .88rem; max-height: 22rem; overflow-y: auto; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg { width: 100%; min-width: 540px; height: auto; display: block; }
+svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 svg .soft { fill: var(--soft); } svg .axis { stroke: var(--line); } svg .ink { stroke: var(--ink); }
 """
 
@@ -75,8 +77,8 @@ def _result(outcome: Outcome) -> str:
     low, high = outcome.interval
     n = len(outcome.test)
     few = (
-        f'<p class="soft small">With {n} test queries one query is {1 / n:.0%}: take differences of that size for '
-        "chance.</p>"
+        f'<p class="soft small">With {n} test queries one query is {1 / n:.0%}: a difference of a query or two may '
+        "be chance.</p>"
         if n < 50
         else ""
     )
@@ -121,7 +123,7 @@ def _accuracy(outcome: Outcome) -> str:
         '<p class="soft small">Circles: share of the validation queries answered right. Square: the chosen way on the '
         "test queries. Lines: 95% intervals (Wilson).</p>"
     )
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">{"".join(marks)}</svg>{note}'
+    return _figure(width, height, alt, marks) + note
 
 
 def _table(outcome: Outcome) -> str:
@@ -157,21 +159,20 @@ def _curves(trials: Sequence[Trial]) -> str:
     trained = [t for t in trials if t.history and t.history.losses]
     if not trained:
         return ""
-    accuracy = {t.way: [(step, share) for step, share in t.history.evaluations.items()] for t in trained}
+    # What was chosen by is the last point: the evaluation at the very end, if there was one, is the same.
+    accuracy = {t.way: [*({**t.history.evaluations, len(t.history.losses): t.quality}).items()] for t in trained}
     loss = {t.way: list(enumerate(t.history.losses)) for t in trained}
-    top = max(value for points in loss.values() for _, value in points)
-    both = _lines("share of validation queries right", accuracy, 1.0, "{:.0%}") + _lines(
-        "training loss (nats a token)", loss, top, "{:.1f}"
-    )
+    top, most = max(max(t.history.losses) for t in trained), max(len(t.history.losses) for t in trained)
+    both = _lines("share of validation queries right", accuracy, most, 1.0, "{:.0%}")
+    both += _lines("training loss (nats a token)", loss, most, top, "{:.1f}")
     keys = " &nbsp; ".join(
         f'<span style="color:{_COLOUR[t.way]}" aria-hidden="true">&#9632;</span> {escape(t.way)}' for t in trained
     )
     return _section("Learning curve", f'<p class="small">{keys}</p>{both}')
 
 
-def _lines(label: str, series: dict[str, list[tuple[int, float]]], top: float, form: str) -> str:
+def _lines(label: str, series: dict[str, list[tuple[int, float]]], most: int, top: float, form: str) -> str:
     left, right, head, foot, width, height = 60, 770, 30, 170, 800, 210
-    most = max(step for points in series.values() for step, _ in points) or 1
     x = lambda step: left + step / most * (right - left)  # noqa: E731
     y = lambda value: foot - value / (top or 1) * (foot - head)  # noqa: E731
     marks = [f'<text class="soft" x="{left}" y="16">{escape(label)}</text>']
@@ -192,7 +193,13 @@ def _lines(label: str, series: dict[str, list[tuple[int, float]]], top: float, f
             marks += [f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{_COLOUR[way]}"/>' for cx, cy in dots]
         told.append(f"{way} from {form.format(points[0][1])} to {form.format(points[-1][1])}")
     alt = escape(f"Line chart: {label} by updates. {'; '.join(told)}.", True)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">{"".join(marks)}</svg>'
+    return _figure(width, height, alt, marks)
+
+
+def _figure(width: int, height: int, alt: str, marks: Sequence[str]) -> str:
+    shapes = "".join(marks)
+    svg = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">{shapes}</svg>'
+    return f'<div class="scroll">{svg}</div>'
 
 
 def _mistakes(outcome: Outcome) -> str:
