@@ -21,8 +21,9 @@ from rapidadapt_lessons import doctor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 LESSON = places.ROOT / "notebooks" / "00_start_here.ipynb"
-# What serves the page there is old, as is numpy; torch is the newest that pip finds.
-BASICS = ("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1", "numpy<2.4", "matplotlib", "torch", "nbclient")
+# What serves the page there is old, as is numpy. Another torch than the course's would take gigabytes here.
+PAGE = ("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1")
+BASICS = (*PAGE, "numpy<2.4", "matplotlib", bootstrap.pinned("torch"), "nbclient")
 RUN = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -89,7 +90,7 @@ def test_the_lesson_runs_where_only_its_notebook_came_along_and_again_in_silence
     assert "Installing" in said and "Fetching SmolLM2" in said
     assert {package: version(machine, package) for package in before} == before
     assert all(f"{name}=={version(machine, name)}" == bootstrap.pinned(name) for name in ("transformers", "peft"))
-    record = "from importlib.metadata import distribution as d; import sys; print(d(sys.argv[1]).read_text('direct_url.json'))"
+    record = "import sys, importlib.metadata as m; print(m.distribution(sys.argv[1]).read_text('direct_url.json'))"
     asked = [bootstrap.python_in(machine / "env"), "-c", record, doctor.DISTRIBUTION]
     written = subprocess.check_output(asked, text=True)
     assert json.loads(written)["vcs_info"]["vcs"] == "git"
