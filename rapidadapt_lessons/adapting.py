@@ -25,6 +25,7 @@ from .adapted import FILE, Adapted
 from .adapter_files import save_adapter
 from .choose import Limits, choose
 from .errors import CourseError, TrainingDiverged
+from .meta_lora import MetaConfig
 from .mini_tasks import load_family
 from .model_card import model_card
 from .models import context_length, load_model
@@ -133,6 +134,17 @@ def max_new_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, t
     return min(longest + longest // 2 + 4, context_length(model) // 4)
 
 
+def meta_learned_start(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: MetaConfig, *, progress: bool = True
+) -> dict[str, torch.Tensor]:
+    """Learn a start for `ways.ADAPTER` on the course's family of small tasks. The model ends without an adapter."""
+    ways.fresh_adapter(model)
+    try:
+        return meta_lora.meta_train(model, tokenizer, load_family(), config, progress=progress).state
+    finally:
+        lora.remove(model)
+
+
 class _Run:
     """A run under way."""
 
@@ -223,7 +235,9 @@ class _Run:
         task, support = self.task, self.task.support_pool[: planned.examples]
         begin, start = time.perf_counter(), None
         if planned.way == META:
-            start = self.unfinished.once("meta-learned start", lambda: self.meta_learned(planned, seed))
+            options = self.model, self.tokenizer, planned.meta_training(seed)
+            learn = lambda: meta_learned_start(*options, progress=self.progress)  # noqa: E731
+            start = self.unfinished.once("meta-learned start", learn)
         before = time.perf_counter() - begin
 
         def accuracy(model) -> float:
@@ -236,16 +250,6 @@ class _Run:
             evaluate=accuracy, checkpoint=self.unfinished.file(f"{_slug(planned.way)}-training.pt"),
         )  # fmt: skip
         return replace(trial, prepare_seconds=trial.prepare_seconds + before), state
-
-    def meta_learned(self, planned: Planned, seed: int) -> dict[str, torch.Tensor]:
-        ways.fresh_adapter(self.model)
-        try:
-            config = planned.meta_training(seed)
-            return meta_lora.meta_train(
-                self.model, self.tokenizer, load_family(), config, progress=self.progress
-            ).state
-        finally:
-            lora.remove(self.model)
 
     def how(self, trial: Trial, seed: int) -> Adapted:
         """Return how the chosen way is asked."""
