@@ -253,11 +253,13 @@ def trade_off(
     """
     figure, axes = _canvas(8, 5)
     told, labels = [], {}
+    edge = 10 * base  # a setting that harmed more is drawn there, with an arrow
     for i, (knob, found) in enumerate(records.items()):
-        xs, ys = [r[harm] for r in found.values()], [r[gain] for r in found.values()]
+        xs, ys = [min(r[harm], edge) for r in found.values()], [r[gain] for r in found.values()]
         axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ls=LOOKS[i], lw=1, ms=7, label=knob)
         for value, x, y in zip(found, xs, ys):
             text = f"{knob} {value:g}" if isinstance(value, int | float) else str(value)
+            text = f"{text} →" if x == edge else text
             near = next((key for key in labels if abs(key[0] / x - 1) < 0.06 and abs(key[1] - y) < 0.04), (x, y))
             labels.setdefault(near, []).append((text, COLOURS[i]))
         each = (
@@ -272,15 +274,15 @@ def trade_off(
             axes.annotate(text, (x, y), place, textcoords="offset points", color=colour, fontsize=9)
     axes.axvline(base, color="#7F7F7F", ls="--", lw=1)
     across = axes.get_xaxis_transform()
-    axes.text(base, 1, " base model", color="#5F5F5F", fontsize=9, va="top", transform=across)
+    axes.text(base, 0.5, "base model ", color="#5F5F5F", fontsize=9, ha="right", rotation=90, transform=across)
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    ticks = [t for t in (1, 2, 5, 10, 15, 20, 30, 50, 100, 200, 500, 1000, 2000, 5000) if low < t < high]
-    axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
+    axes.set_xlim(0.85 * base, 2 * edge)
+    ticks = [base * times for times in (1, 2, 5, 10)]
+    axes.set_xticks(ticks, [f"{ticks[0]:.0f}", *(f"{tick:.0f}\n({tick / base:.0f}x)" for tick in ticks[1:])])
     axes.minorticks_off()
-    axes.set(xlabel=f"{harm} (log scale; lower is better)", ylabel=f"{gain} (share of queries)")
+    axes.set(xlabel=f"{harm} (log scale; lower is better; →: more than {edge:.0f})", ylabel=f"{gain} (share of queries)")
     axes.set_title(title, loc="left")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper right")
     measures = f"{gain} and {harm} (base model {base:.0f})"
     return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
 
