@@ -92,7 +92,7 @@ def test_the_lesson_runs_where_only_its_notebook_came_along_and_again_in_silence
     assert all(f"{name}=={version(machine, name)}" == bootstrap.pinned(name) for name in ("transformers", "peft"))
     record = "import sys, importlib.metadata as m; print(m.distribution(sys.argv[1]).read_text('direct_url.json'))"
     asked = [bootstrap.python_in(machine / "env"), "-c", record, doctor.DISTRIBUTION]
-    written = subprocess.check_output(asked, text=True)
+    written = subprocess.check_output(asked, text=True, cwd=machine)  # here, it would find this checkout
     assert json.loads(written)["vcs_info"]["vcs"] == "git"
     second = run(machine, 2)
     assert second.cells[2].outputs == [] and texts(second) == texts(stored)

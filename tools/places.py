@@ -23,7 +23,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 REF = "main"  # the branch that Binder and Colab open
-NOT_YET = ("07_scaling_out.ipynb",)  # lessons without badges; empty when every lesson has them
+NOT_YET = ()  # lessons without badges; empty when every lesson has them
 BADGES, SETUP = "places-badges", "places-setup"  # the ids of the two cells
 BEGIN, END = "<!-- places: written by `make places` -->", "<!-- /places -->"
 FIRST_LESSON = "00_start_here"
