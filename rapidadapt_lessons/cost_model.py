@@ -88,6 +88,8 @@ class Hardware:
 # NVIDIA, "H100 Tensor Core GPU" data sheet, column SXM: BF16 1,979 TFLOPS "with sparsity", half of it without; 80 GB;
 # NVLink 900 GB/s, which is both directions together. NDR InfiniBand: 400 Gbit/s a port. IEEE 802.3: 10 Gbit/s.
 LINKS = {"NVLink 4": 450e9, "InfiniBand NDR": 50e9, "10-gigabit Ethernet": 1.25e9}
+# How many GPUs a link joins in an ordinary server; none stated here: as many as one likes.
+REACH = {"NVLink 4": 8}
 H100 = Hardware(989e12, 80e9, LINKS["NVLink 4"], "NVIDIA H100 data sheet (SXM)")
 
 

@@ -6,6 +6,7 @@ seed and the iteration's number alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,13 +63,18 @@ def tasks_of_iteration(config: MetaRunConfig, iteration: int) -> TaskBatch:
 
 
 def meta_train(
-    config: MetaRunConfig, *, team: Team | None = None, checkpoint: str | Path | None = None
+    config: MetaRunConfig,
+    *,
+    team: Team | None = None,
+    checkpoint: str | Path | None = None,
+    goes_on: Callable[[int], None] | None = None,
 ) -> tuple[Params, list[float]]:
     """Meta-train one initialisation, alone or with other processes that are called with the same config.
 
     Args:
         checkpoint: a file. Where it holds a run of the same config, that run goes on. Process 0 alone reads and
             writes it.
+        goes_on: called in every process with the number of iterations done, where a checkpoint was taken up.
 
     Returns:
         The initialisation, and each iteration's meta-loss before its update: the same in all processes.
@@ -87,6 +93,8 @@ def meta_train(
         losses = list(state["losses"])
         optimizer.load_state_dict(state["optimizer"])
         net.load_state_dict(state["params"])
+        if goes_on:
+            goes_on(len(losses))
     while len(losses) < config.iterations:
         batch = tasks_of_iteration(config, len(losses))
         options = {"inner_lr": config.inner_lr, "steps": config.steps, "team": team}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from . import cost_model
-from .cost_model import ALL, H100, LINKS, LORA, MODELS
+from .cost_model import ALL, H100, LINKS, LORA, MODELS, REACH
 from .errors import CourseError
 from .lora_views import LOOKS
 from .plots import COLOURS, MARKERS, Picture, _canvas
@@ -21,23 +21,28 @@ def efficiency(
 
     Args:
         tokens: on each GPU, so that the batch grows with their number.
+
+    A link's line ends at the number of GPUs that it joins (`cost_model.REACH`).
     """
     shape = _known(model, MODELS, "model")
     figure, axes = _canvas(7.5, 4)
     told = []
-    for i, link in enumerate(links):
-        bandwidth = _known(link, LINKS, "link")
-        for way, filled in ((LORA, True), (ALL, False)):
+    for way, hollow in ((LORA, True), (ALL, False)):
+        for i, link in enumerate(links):
+            bandwidth = _known(link, LINKS, "link")
+            joined = [n for n in counts if n <= REACH.get(link, n)]
             times = [
-                cost_model.step_time(shape, n * tokens, way, n, rank=rank, bandwidth=bandwidth) for n in counts
+                cost_model.step_time(shape, n * tokens, way, n, rank=rank, bandwidth=bandwidth) for n in joined
             ]
             shares = [time.efficiency for time in times]
-            look = {"color": COLOURS[i], "marker": MARKERS[i], "ls": "-" if filled else LOOKS[1], "ms": 6}
-            axes.plot(range(len(counts)), shares, mfc=COLOURS[i] if filled else "white", label=f"{way}, {link}", **look)
-            told.append(f"{way} over {link}: " + ", ".join(f"{s:.2f} at {n}" for n, s in zip(counts, shares)))
+            look = {"color": COLOURS[i], "marker": MARKERS[i], "ls": "-" if hollow else LOOKS[1]}
+            # LoRA's lines lie on one another: hollow markers, the first the largest, so that each can be seen.
+            look |= {"mfc": "none", "ms": 6 + 4 * (len(links) - 1 - i)} if hollow else {"ms": 6}
+            axes.plot([counts.index(n) for n in joined], shares, label=f"{way}, {link}", **look)
+            told.append(f"{way} over {link}: " + ", ".join(f"{s:.2f} at {n}" for n, s in zip(joined, shares)))
     axes.set_xticks(range(len(counts)), [str(n) for n in counts])
     axes.set(xlabel="GPUs", ylabel="share of the time spent computing", ylim=(-0.03, 1.05))
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, labelspacing=0.9)
     title = f"{model}, {tokens:,} tokens a GPU and step"
     axes.set_title(title, loc="left")
     return Picture(figure, f"Line chart, on paper. {title}. Share of time spent computing. " + "; ".join(told) + ".")
@@ -79,8 +84,23 @@ def cost_view(gpus: int, model: str, way: str, link: str, tokens: int, each: flo
     )
 
 
+def two_curves(
+    first: tuple[str, Sequence[float]], second: tuple[str, Sequence[float]], *, title: str, ylabel: str, alt: str
+) -> Picture:
+    """Draw two curves over the updates that may lie on each other: the first has large hollow circles."""
+    figure, axes = _canvas(7, 4)
+    looks = ({"marker": "o", "ms": 12, "mfc": "none", "lw": 0, "mew": 1.8}, {"marker": "s", "ms": 4, "lw": 1.8})
+    for i, ((name, values), look) in enumerate(zip((first, second), looks)):
+        axes.plot(range(len(values)), list(values), color=COLOURS[i], label=name, **look)
+    axes.set(xlabel="update", ylabel=ylabel)
+    axes.legend(frameon=False)
+    axes.set_title(title, loc="left")
+    return Picture(figure, alt)
+
+
 def predicted_and_measured(rows: Mapping[str, tuple[float, float]], *, title: str, unit: str) -> Picture:
-    """Draw, for each name, a predicted number beside a measured one. The description has their ratios.
+    """Draw, for each name, a predicted number beside a measured one, on a logarithmic axis, so that small pairs can be
+    seen beside large ones. The description has their ratios.
 
     Raises:
         CourseError: there is nothing to draw, or a measured number is not above zero.
@@ -92,14 +112,19 @@ def predicted_and_measured(rows: Mapping[str, tuple[float, float]], *, title: st
         for i, (value, label) in enumerate(((predicted, "predicted"), (measured, "measured"))):
             place = row + (i - 0.5) * 0.38
             axes.barh(place, value, 0.36, color=COLOURS[i], hatch=HATCHES[i], ec="white", label=None if row else label)
-            axes.text(value, place, f" {value:,.0f}", va="center", fontsize=9)
+            axes.text(value, place, f" {_three_digits(value)}", va="center", fontsize=9)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.set(xlabel=unit, xlim=(0, 1.2 * max(max(pair) for pair in rows.values())))
+    shown = [value for pair in rows.values() for value in pair if value > 0]
+    axes.set(xscale="log", xlabel=f"{unit} (logarithmic)", xlim=(min(shown) / 3, 3 * max(shown)))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_title(title, loc="left")
     told = "; ".join(f"{name}: predicted {p / m:.2f} times the measured" for name, (p, m) in rows.items())
     return Picture(figure, f"Bar chart. {title}. {unit}. {told}.")
+
+
+def _three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _stack(axes, sizes: Mapping[str, float], colours: Sequence[str]) -> None:

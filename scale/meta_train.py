@@ -40,7 +40,12 @@ def run(chosen: argparse.Namespace, team: Team) -> None:
         chosen.iterations, chosen.meta_batch_size, chosen.shots, chosen.inner_lr, chosen.inner_steps, chosen.outer_lr,
         chosen.width, chosen.checkpoint_every, chosen.seed,
     )  # fmt: skip
-    params, losses = meta_train(config, team=team, checkpoint=chosen.out / "run.pt")
+
+    def goes_on(done: int) -> None:
+        if team.leads:
+            print(f"goes on from iteration {done}", flush=True)
+
+    params, losses = meta_train(config, team=team, checkpoint=chosen.out / "run.pt", goes_on=goes_on)
     if team.leads:
         write_tensors(chosen.out / "start.safetensors", params)
         write_report(chosen.out / "losses.json", team, losses)

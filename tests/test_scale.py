@@ -180,7 +180,9 @@ def test_a_run_whose_worker_is_killed_ends_with_the_same_bits(path, tiny_folder,
             assert status != 0 and names(out) == {"run.pt"}, "it ended before it was killed"
             before = torch.load(out / "run.pt", weights_only=True)["state"]
             assert 0 < before.get("done", len(before.get("losses", []))) < (200 if path == LORA else 500)
-            run(path, options, out)
+            said = run(path, options, out)
+            if path == META:
+                assert said.count(f"goes on from iteration {len(before['losses'])}\n") == 1, said
         else:
             assert status == 0, launched.output()
         assert_same_bits(tmp_path / "unbroken", out)

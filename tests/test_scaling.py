@@ -206,6 +206,22 @@ def test_the_views_say_in_words_what_they_show():
     assert "LoRA over 10-gigabit Ethernet: 1.00 at 1, 0.9" in picture.alt and "0.02 at 8" in picture.alt
     picture = scaling_views.predicted_and_measured({"a": (90, 100)}, title="t", unit="MB")
     assert "a: predicted 0.90 times the measured" in picture.alt
+    assert [scaling_views._three_digits(v) for v in (5.5296, 1614.2, 90, 0.12345)] == ["5.53", "1,610", "90", "0.123"]
+
+
+def test_a_line_ends_where_its_link_ends():
+    picture = scaling_views.efficiency("LLaMA, 6.7 billion", (1, 8, 64), list(cost_model.LINKS))
+    parts = {part.split(":")[0].split(". ")[-1]: part for part in picture.alt.split("; ")}
+    assert len(parts) == 6
+    for name, part in parts.items():
+        assert " at 8" in part and (" at 64" in part) == ("NVLink" not in name), part
+
+
+def test_two_curves_that_lie_on_each_other_can_both_be_seen():
+    picture = scaling_views.two_curves(("a", [2, 1]), ("b", [2, 1]), title="t", ylabel="loss", alt="equal")
+    first, second = picture.figure.axes[0].lines
+    assert first.get_markersize() > 2 * second.get_markersize() and first.get_markerfacecolor() == "none"
+    assert list(first.get_ydata()) == list(second.get_ydata()) == [2, 1] and picture.alt == "equal"
 
 
 # What is left on disk, and what was started.
