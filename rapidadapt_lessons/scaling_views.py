@@ -75,7 +75,7 @@ def cost_view(gpus: int, model: str, way: str, link: str, tokens: int, each: flo
     lower.set(xlabel="seconds of a step", xlim=(0, 1.15 * sum(seconds.values())))
     fits = "fits into" if memory.total <= H100.memory else "does not fit into"
     title = f"{model}, {way}, {gpus} GPU{'s' if gpus > 1 else ''}: {fits} {limit:.0f} GB"
-    upper.set_title(title, loc="left")
+    upper.set_title(title, loc="left", pad=20)  # above the limit's label
     each_part = ", ".join(f"{part} {size:.1f}" for part, size in sizes.items())
     return Picture(
         figure,
