@@ -280,7 +280,7 @@ def trade_off(
     ticks = [base * times for times in (1, 2, 5, 10)]
     axes.set_xticks(ticks, [f"{ticks[0]:.0f}", *(f"{tick:.0f}\n({tick / base:.0f}x)" for tick in ticks[1:])])
     axes.minorticks_off()
-    axes.set(xlabel=f"{harm} (log scale; lower is better; →: more than {edge:.0f})", ylabel=f"{gain} (share of queries)")
+    axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
     axes.set_title(title, loc="left")
     axes.legend(frameon=False, loc="upper right")
     measures = f"{gain} and {harm} (base model {base:.0f})"
