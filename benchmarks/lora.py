@@ -1,4 +1,5 @@
-"""What LoRA costs: ours beside peft's, beside full fine-tuning, in bfloat16, and as rank, length and batch grow.
+"""What LoRA costs: ours beside peft's, beside full fine-tuning, in bfloat16, and as rank, length and batch grow; what
+our loss saves against transformers' own; and how much of the machine's peak a step reaches.
 
 Run: python benchmarks/lora.py [rounds]
 All ways of one table take turns within each round, on the same batch; medians, and ratios of medians. Memory is
@@ -17,9 +18,11 @@ from statistics import median
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rapidadapt_lessons import lora
 from rapidadapt_lessons.cost import measure, training_bytes
+from rapidadapt_lessons.language_stream import task_part
 from rapidadapt_lessons.lora import LoRAConfig
 from rapidadapt_lessons.models import load_model
 from rapidadapt_lessons.quantise import without_kernel_notice
@@ -28,15 +31,26 @@ from rapidadapt_lessons.rows import Batch, Row, collate, token_loss
 TARGETS = ("q_proj", "v_proj")
 
 
+def own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return transformers' own loss, with the outputs of every token."""
+    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
+
+
 class Way:
     """A model and its optimiser, ready to be stepped."""
 
-    def __init__(self, make: Callable[[nn.Module], nn.Module], dtype: str = "float32"):
+    def __init__(
+        self,
+        make: Callable[[nn.Module], nn.Module],
+        dtype: str = "float32",
+        loss: Callable[[nn.Module, Batch], torch.Tensor] = token_loss,
+    ):
+        self._loss = loss
         self.model = make(load_model(dtype=dtype)[0]).train()
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-5)
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        return token_loss(self.model, batch)
+        return self._loss(self.model, batch)
 
     def step(self, batch: Batch) -> float:
         """Do one update and return its seconds."""
@@ -93,6 +107,42 @@ def alternate(ways: dict[str, Way], batches: dict[str, Batch], rounds: int) -> d
     return {name: median(values[1:]) for name, values in times.items()}
 
 
+def compare_losses(rounds: int) -> None:
+    """Print a step with our loss beside one of peft's LoRA with transformers' own, on both kinds of rows."""
+    _, tokenizer = load_model()
+    task = task_part(tokenizer, "number_words", train=8, test=1)
+    ways = {"ours": Way(ours()), "peft, transformers' own loss": Way(theirs(), loss=own_loss)}
+    device = next(ways["ours"].model.parameters()).device
+    kinds = {"a task, 8 rows with answers": collate(task.train, device)}
+    kinds["packed text, 4 x 128"] = batch_of(4, 128, device)
+    peak = matmul_flops(device)
+    print(f"\nthe loss alone changed; peak of a matrix product here: {peak / 1e12:.2f} TFLOP/s")
+    print(f"{'rows':<30}{'way':<30}{'seconds':>8}{'ratio':>7}{'of peak':>9}{'loss apart':>12}")
+    for kind, batch in kinds.items():
+        with torch.no_grad():
+            losses = {name: float(way.loss(batch)) for name, way in ways.items()}
+        seconds = alternate(ways, dict.fromkeys(ways, batch), rounds)
+        for name, way in ways.items():
+            with FlopCounterMode(display=False) as counter:
+                way.loss(batch).backward()
+            share = counter.get_total_flops() / seconds[name] / peak
+            apart = abs(losses[name] - losses["ours"])
+            ratio = seconds[name] / seconds["ours"]
+            print(f"{kind:<30}{name:<30}{seconds[name]:>8.2f}{ratio:>7.2f}{share:>9.0%}{apart:>12.1e}", flush=True)
+
+
+def matmul_flops(device: torch.device, size: int = 2048, rounds: int = 7) -> float:
+    """Return the operations a second of a product of two square matrices in float32: the median of some."""
+    a, times = torch.randn(size, size, device=device), []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / median(times[1:])
+
+
 def peak_of(name: str) -> int:
     """Return the peak bytes of one step above the loaded model, in a fresh process."""
     done = subprocess.run([sys.executable, __file__, "--peak", name], check=True, capture_output=True, text=True)
@@ -120,6 +170,7 @@ def main() -> None:
         print(f"{name:<26}{seconds[name]:>9.2f}{ratio:>7.2f}{counted:>12,.0f}{peak_of(name) / 1e6:>9,.0f}", flush=True)
     del ways
 
+    compare_losses(rounds)
     growth = {f"rank {rank}": (rank, 4, 128) for rank in (1, 8, 64)}
     growth |= {f"batch {size}": (8, size, 128) for size in (1, 2, 8)}
     growth |= {f"{length} tokens a row": (8, 4, length) for length in (32, 64, 256)}
