@@ -12,6 +12,7 @@ started as plain `python` finds none, and is a team of one.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -152,6 +153,18 @@ def team_of_this_process(seconds: float = 600) -> Iterator[Team]:
         yield Team(rank, size)
     finally:
         dist.destroy_process_group()
+
+
+def run_as_team(run: Callable[[Team], None]) -> int:
+    """Run a script's work as a member of its team, and return the exit status: 1 after a CourseError, told once."""
+    with team_of_this_process() as team:
+        try:
+            run(team)
+        except CourseError as error:
+            if team.leads:
+                print(error, file=sys.stderr)
+            return 1
+    return 0
 
 
 def device_of_this_process() -> str:

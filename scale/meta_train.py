@@ -14,9 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.meta_run import MetaRunConfig, meta_train
-from rapidadapt_lessons.scaling import Team, team_of_this_process
+from rapidadapt_lessons.scaling import Team, run_as_team
 from rapidadapt_lessons.scaling_files import write_report, write_tensors
 
 
@@ -52,16 +51,6 @@ def run(chosen: argparse.Namespace, team: Team) -> None:
         print(f"{team.size} process(es), {len(losses)} iterations, last meta-loss {losses[-1]:.4f}")
 
 
-def main() -> int:
-    with team_of_this_process() as team:
-        try:
-            run(arguments(), team)
-        except CourseError as error:
-            if team.leads:
-                print(error, file=sys.stderr)
-            return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    chosen = arguments()
+    sys.exit(run_as_team(lambda team: run(chosen, team)))

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from rapidadapt_lessons import lora
 from rapidadapt_lessons.adapter_files import save_adapter
-from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.language_stream import task_part
 from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.scaling import Team, device_of_this_process, team_of_this_process
+from rapidadapt_lessons.scaling import Team, device_of_this_process, run_as_team
 from rapidadapt_lessons.scaling_files import write_report
 from rapidadapt_lessons.store import DEFAULT_MODEL
 from rapidadapt_lessons.training import TrainConfig, train
@@ -60,16 +59,6 @@ def run(chosen: argparse.Namespace, team: Team) -> None:
         print(f"{team.size} process(es), {len(history.losses)} updates, last loss {history.losses[-1]:.4f}")
 
 
-def main() -> int:
-    with team_of_this_process() as team:
-        try:
-            run(arguments(), team)
-        except CourseError as error:
-            if team.leads:
-                print(error, file=sys.stderr)
-            return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    chosen = arguments()
+    sys.exit(run_as_team(lambda team: run(chosen, team)))

@@ -18,6 +18,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import links
 from run_notebooks import WIDGET_STATE, machine_paths
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,10 +184,8 @@ def has_short_code_cells(notebook: NotebookNode, path: Path, readme: str) -> lis
 @check
 def links_lead_somewhere(notebook: NotebookNode, path: Path, readme: str) -> list[str]:
     """Links to files of the project, in Markdown and in HTML."""
-    text = text_of(notebook)
-    targets = re.findall(r"\]\(<?([^)\s>]+)>?[^)]*\)", text) + re.findall(r"(?:href|src)=[\"']([^\"']+)", text)
     wrong = []
-    for target in targets:
+    for target in links.targets(text_of(notebook)):
         if re.match(r"[a-z][a-z0-9+.-]*:|#", target):
             continue
         file = (path.parent / unquote(target.partition("#")[0])).resolve()
