@@ -33,6 +33,11 @@ class Row:
     ids: tuple[int, ...]
     first: int = 1
 
+    @property
+    def counted(self) -> int:
+        """How many tokens are to be predicted."""
+        return len(self.ids) - max(self.first, 1)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -141,7 +146,7 @@ def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tenso
 def at_once(model: nn.Module, rows: Sequence[Row], batch_size: int, *, training: bool = False) -> int:
     """Return how many of the rows to put through a model at once: batch_size, or fewer where memory is short."""
     tokens = max(len(row.ids) for row in rows)
-    predicted = max(len(row.ids) - row.first for row in rows)
+    predicted = max(row.counted for row in rows)
     return memory.batch_size(model, batch_size, tokens, predicted, training=training)
 
 

@@ -227,7 +227,7 @@ class _Run:
         if self._loss is not None:
             yield from (self._loss(self.model, piece) * (len(piece) / len(chosen)) for piece in pieces)
             return
-        counted = collate(chosen).counted  # of all processes' rows, which each can see
+        counted = sum(row.counted for row in chosen)  # of all processes' rows, which each can see
         yield from (token_loss(self.model, collate(piece, self.device), "sum") / counted for piece in pieces)
 
     def rows_at_once(self) -> int:
