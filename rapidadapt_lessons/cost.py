@@ -54,10 +54,11 @@ def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[
 def training_bytes(
     model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]
 ) -> dict[str, int]:
-    """Do one training step and count the bytes it needs, tensor by tensor. The model is changed by the step.
+    """Count the bytes that one training step needs, tensor by tensor. The model is not changed.
 
-    Each parameter is updated as soon as its gradient is there, by an optimiser of its own with the same settings,
-    and both are counted and let go. So the counting itself fits where the training that it counts would not.
+    Each gradient is counted as soon as it is there, and let go. The optimiser's step is then done for a stand-in with
+    the parameter's shape and no memory (on the "meta" device), by an optimiser of its own with the same settings. So
+    the counting itself fits where the training that it counts would not.
 
     Returns:
         "weights"; "activations", which the forward pass keeps for the backward pass, weights and shared
@@ -75,10 +76,12 @@ def training_bytes(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    def update(parameter: torch.Tensor) -> None:
+    def count(parameter: torch.Tensor) -> None:
         counted["gradients"] += parameter.grad.nbytes
         if parameter in settings:
-            own = type(optimizer)([parameter])
+            stand_in = nn.Parameter(torch.empty_like(parameter, device="meta"))
+            stand_in.grad = torch.empty_like(stand_in)
+            own = type(optimizer)([stand_in])
             own.param_groups[0].update(settings[parameter])
             own.step()
             tensors = (t for state in own.state.values() for t in state.values() if isinstance(t, torch.Tensor))
@@ -86,7 +89,7 @@ def training_bytes(
         parameter.grad = None
 
     optimizer.zero_grad(set_to_none=True)
-    hooks = [p.register_post_accumulate_grad_hook(update) for p in model.parameters() if p.requires_grad]
+    hooks = [p.register_post_accumulate_grad_hook(count) for p in model.parameters() if p.requires_grad]
     try:
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             value = loss()

@@ -6,6 +6,7 @@ Any other name is taken as a folder or as a name on the Hugging Face hub.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from . import memory
 from .errors import CourseError, ModelNotFound
 from .store import DEFAULT_MODEL, ensure_model
 
@@ -42,6 +44,8 @@ def load_model(
         CourseError: the device or dtype is unknown or absent; see also `store.ensure_model`.
     """
     target, weights = pick_device(device), pick_dtype(dtype)
+    gc.collect()  # a model that was dropped just before, but that refers to itself, makes room for this one
+    memory.give_back()
     model, tokenizer = _load(str(ensure_model()), weights) if name == DEFAULT_MODEL else _load_other(name, weights)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import memory
 from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import CourseError, TrainingDiverged
 from .rows import Row, at_once, batches, collate, token_loss
@@ -145,6 +146,7 @@ def train(
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)
+        memory.give_back()
     return run.history
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from tiny_models import tiny_llama as llama
 from rapidadapt_lessons import doctor, memory, prompting, rows, scoring, training
 
 GIB = 2**30
+THIS_PROCESS = psutil.Process()  # before a test puts another in its place
 
 
 def machine(root: Path, lines: str, **groups: dict[str, str]) -> Path:
@@ -170,3 +172,15 @@ def test_the_estimate_is_near_what_a_step_keeps():
     counted = cost.training_bytes(model, optimizer, lambda: rows.token_loss(model, batch))["activations"]
     estimate = 8 * memory.row_bytes(model.config, 12, 11, training=True)
     assert counted <= estimate <= 3 * counted
+
+
+def test_memory_that_is_free_inside_the_process_goes_back_to_the_system():
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc can be asked")
+    pieces = [bytearray(b"x" * 50_000) for _ in range(4000)]  # 200 MB, in pieces that the C library keeps
+    last = bytearray(50_000)  # above them on the heap, so that they are not simply cut off its end
+    full = THIS_PROCESS.memory_info().rss
+    del pieces
+    memory.give_back()
+    assert full - THIS_PROCESS.memory_info().rss > 150e6
+    assert len(last) == 50_000
