@@ -4,9 +4,11 @@
     python benchmarks/report.py --lessons 00,03       some lessons; the rest stays as it was measured last
     python benchmarks/report.py --setup               set-up from nothing, and again (downloads everything anew)
     python benchmarks/report.py --benchmarks maml     some benchmarks
+    python benchmarks/report.py --headlines           the lessons' headline results over 5 seeds; goes on where it was
     python benchmarks/report.py --write               measure nothing, write the report from what is there
 
-Every piece is kept as JSON in build/report, so that pieces can be measured at different times. Times are the clock's.
+Every piece is kept as JSON in build/report, so that pieces can be measured at different times. A piece that is not
+kept there, such as in a new copy of the course, stays as benchmarks/report.md tells it. Times are the clock's.
 A lesson's time is from the start of its kernel to its last output, its first result the first output that a reader
 sees, and its memory the most that the kernel and all its children held at one time, looked at five times a second:
 RSS, which counts mapped files in full, and PSS, which counts what is shared with other processes in part (Linux).
@@ -36,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "report"
 REPORT, README = ROOT / "benchmarks" / "report.md", ROOT / "README.md"
 BEGIN, END = "<!-- report -->", "<!-- /report -->"
+HEADLINES = "## Headline results over 5 seeds"
 ALL_LESSONS_SECONDS = 15 * 60  # the budget of all lessons together, on 2 cores
 LESSON_BYTES = 2e9  # the budget of one lesson's memory
 BUSY = 15.0  # percent: where the cores were busier than this before a piece began, its times are too long
@@ -49,16 +52,25 @@ BRIEF = {  # how each benchmark is run for the report; one that is not here runs
     "scaling": ["5"],
 }
 Piece = dict[str, Any]
+ROW = re.compile(  # of the table of lessons, as `lesson_row` writes it
+    r"^\| \[(?P<stem>\w+)\]\(\S+\)(?: \(changed since\))? \| (?P<seconds>\d+) \| (?P<first>[\d.]+|none) \| "
+    r"(?P<rss>\d+) \| (?P<pss>\d+) \| \S+ \| (?P<day>[\d-]+)(?: <!-- code (?P<code>\w+) -->)? \|$",
+    re.MULTILINE,
+)
+BENCHMARK = re.compile(r"^### (\w+)\n\nMeasured on (\S+)\.\n\n```text\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+SETUP = re.compile(r"^\| set-up from nothing; again \| ([\d min]+ s); ([\d min]+ s) \|", re.MULTILINE)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lessons", help="numbers of lessons, such as 00,03; or all")
     parser.add_argument("--benchmarks", help="names of benchmarks, such as maml,lora; or all")
+    parser.add_argument("--headlines", action="store_true", help="the lessons' headline results; see headlines.py")
     parser.add_argument("--setup", action="store_true", help="set-up in a new environment, with an empty cache")
     parser.add_argument("--write", action="store_true", help="measure nothing")
     chosen = parser.parse_args(arguments)
-    everything = not (chosen.lessons or chosen.benchmarks or chosen.setup or chosen.write)
+    parts = (chosen.lessons, chosen.benchmarks, chosen.headlines, chosen.setup, chosen.write)
+    everything = not any(parts)
     KEPT.mkdir(parents=True, exist_ok=True)
     failed = []
     if chosen.setup or everything:
@@ -67,7 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
         failed += keep(f"lesson-{path.stem}", lambda path=path: measure_lesson(path))
     for path in pick(benchmarks(), "all" if everything else chosen.benchmarks):
         failed += keep(f"benchmark-{path.stem}", lambda path=path: run_benchmark(path))
-    text = report_text()
+    if chosen.headlines or everything:
+        failed += keep("headlines", lambda: run_headlines(anew=everything))
+    text = report_text(earlier=from_report(REPORT.read_text(encoding="utf-8")))
     replace_file(REPORT, text)
     replace_file(README, with_summary(README.read_text(encoding="utf-8"), summary_of(text)))
     print(f"Written: {REPORT.relative_to(ROOT)}, and the summary in README.md", flush=True)
@@ -79,7 +93,7 @@ def lessons() -> list[Path]:
 
 
 def benchmarks() -> list[Path]:
-    return sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "report")
+    return sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("report", "headlines"))
 
 
 def pick(paths: list[Path], names: str | None) -> list[Path]:
@@ -201,6 +215,22 @@ def run_benchmark(path: Path) -> Piece:
     return {"lines": done.stdout.rstrip().splitlines(), "seconds": time.perf_counter() - start}
 
 
+def run_headlines(anew: bool) -> Piece:
+    """Run benchmarks/headlines.py, and keep the table that it prints.
+
+    Args:
+        anew: measure also the seeds that are kept; else only what is not.
+
+    Raises:
+        RuntimeError: it failed. The seeds that it had finished are kept.
+    """
+    command = [sys.executable, str(ROOT / "benchmarks" / "headlines.py"), *(["--anew"] if anew else [])]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=2 * 3600)
+    if done.returncode:
+        raise RuntimeError(f"headlines.py ended with {done.returncode}")
+    return {"lines": done.stdout.rstrip().splitlines()}
+
+
 def machine() -> str:
     """Describe the processor, memory and system, without names of machines, users or folders."""
     name = platform.processor() or platform.machine()
@@ -225,20 +255,33 @@ def code_digest(path: Path) -> str:
 # Writing
 
 
-def report_text() -> str:
-    """Return the report from what is kept. What was never measured is named as such."""
-    setup, kept = load("setup"), {path: load(f"lesson-{path.stem}") for path in lessons()}
+def report_text(earlier: dict[str, Piece] | None = None) -> str:
+    """Return the report from what is kept. What was never measured is named as such.
+
+    Args:
+        earlier: pieces to take where none is kept; from `from_report`.
+    """
+
+    def piece_of(name: str) -> Piece | None:
+        return load(name) or (earlier or {}).get(name)
+
+    setup, kept = piece_of("setup"), {path: piece_of(f"lesson-{path.stem}") for path in lessons()}
     measured = {path: piece for path, piece in kept.items() if piece}
-    others = {path: load(f"benchmark-{path.stem}") for path in benchmarks()}
-    pieces = [piece for piece in (setup, *kept.values(), *others.values()) if piece]
+    others = {path: piece_of(f"benchmark-{path.stem}") for path in benchmarks()}
+    results = piece_of("headlines")
+    pieces = [piece for piece in (setup, *kept.values(), *others.values(), results) if piece]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "jupyterlab"))
-    lines = ["# Speed and memory", "", "Written by `make report`; do not edit. The budget is for 2 cores.", ""]
-    lines += [f"- Machine: {text}." for text in sorted({piece["machine"] for piece in pieces})]
+    lines = ["# Results, speed and memory", "", "Written by `make report`; do not edit. The budget is for 2 cores.", ""]
+    machines = {text for piece in pieces for text in piece["machine"].splitlines()}
+    lines += [f"- Machine: {text}." for text in sorted(machines)]
     lines += [f"- Python {platform.python_version()}, {packages}.", ""]
     busy = [name for name, piece in named_pieces(setup, kept, others) if is_busy(piece)]
     if busy:
         lines += [f"The machine had other work when these began, so their times are too long: {', '.join(busy)}.", ""]
-    lines += [*summary(setup, measured, missing=len(kept) - len(measured)), "", "## Lessons", ""]
+    lines += [*summary(setup, measured, missing=len(kept) - len(measured)), "", HEADLINES, ""]
+    lines += ["Whether what a lesson says of its headline result holds at both ends of the result's interval: the mean"]
+    lines += ["of the seeds and its 95% interval by Student's t. By [headlines.py](headlines.py).", ""]
+    lines += [*(results["lines"] if results else ["Not measured yet."]), "", "## Lessons", ""]
     lines += ["From a fresh kernel each, one after another. MB are 10^6 bytes.", ""]
     heads = ("lesson", "seconds", "first result after (s)", "peak RSS (MB)", "peak PSS (MB)", "within 2 GB", "day")
     lines += [f"| {' | '.join(heads)} |"]
@@ -253,6 +296,33 @@ def report_text() -> str:
     return "\n".join(lines)
 
 
+def from_report(text: str) -> dict[str, Piece]:
+    """Return the pieces that a report was written from, by their names, with their figures as it rounds them."""
+    machines = "\n".join(re.findall(r"^- Machine: (.+)\.$", text, re.MULTILINE))
+    busy = re.search(r"^The machine had other work .+: (.+)\.$", text, re.MULTILINE)
+    names = busy[1].split(", ") if busy else []
+    found: dict[str, Piece] = {}
+
+    def put(kind: str, name: str, day: str, **values: Any) -> None:
+        known = {"machine": machines, "busy_before": 100.0 if name in names else 0.0, "day": day}
+        found[kind + name if kind else "setup"] = known | values
+
+    if setup := SETUP.search(text):
+        cold, warm = map(seconds_of, setup.groups())
+        put("", "set-up", "", cold_seconds=cold, warm_seconds=warm)
+    for row in ROW.finditer(text):
+        first = None if row["first"] == "none" else float(row["first"])
+        peak = {"rss": 1e6 * int(row["rss"]), "pss": 1e6 * int(row["pss"])}
+        values = {"seconds": int(row["seconds"]), "first_seconds": first, "peak": peak, "code": row["code"] or ""}
+        put("lesson-", row["stem"], row["day"], **values)
+    for name, day, lines in BENCHMARK.findall(text):
+        put("benchmark-", name, day, lines=lines.splitlines())
+    section = text.partition(f"{HEADLINES}\n")[2].partition("\n## ")[0]
+    if found_table := re.search(r"^\| lesson \|.*", section, re.MULTILINE | re.DOTALL):
+        found["headlines"] = {"machine": machines, "busy_before": 0.0, "lines": found_table[0].strip().splitlines()}
+    return found
+
+
 def named_pieces(setup, kept, others) -> list[tuple[str, Piece]]:
     named = {"set-up": setup} | {path.stem: piece for path, piece in (kept | others).items()}
     return [(name, piece) for name, piece in named.items() if piece]
@@ -262,12 +332,12 @@ def lesson_row(path: Path, piece: Piece | None) -> str:
     name = f"[{path.stem}](../notebooks/{path.name})"
     if not piece:
         return f"| {name} | not measured | | | | | |"
-    mark = "" if piece["code"] == code_digest(path) else " (changed since)"
+    mark = "" if code_digest(path).startswith(piece["code"] or "unknown") else " (changed since)"
     rss, pss = piece["peak"]["rss"], piece["peak"]["pss"]
     first = f"{piece['first_seconds']:.1f}" if piece["first_seconds"] else "none"
     within = "yes" if rss <= LESSON_BYTES else "**no**"
     cells = f"{piece['seconds']:.0f} | {first} | {rss / 1e6:.0f} | {pss / 1e6:.0f} | {within}"
-    return f"| {name}{mark} | {cells} | {piece['day']} |"
+    return f"| {name}{mark} | {cells} | {piece['day']} <!-- code {piece['code'][:12] or 'unknown'} --> |"
 
 
 def summary(setup: Piece | None, measured: dict[Path, Piece], missing: int) -> list[str]:
@@ -306,6 +376,12 @@ def is_busy(piece: Piece) -> bool:
 def minutes(seconds: float) -> str:
     whole, rest = divmod(round(seconds), 60)
     return f"{whole} min {rest} s" if whole else f"{rest} s"
+
+
+def seconds_of(told: str) -> int:
+    """Return the seconds that `minutes` told."""
+    *whole, rest = map(int, re.findall(r"\d+", told))
+    return 60 * sum(whole) + rest
 
 
 def summary_of(text: str) -> str:
