@@ -25,7 +25,8 @@ def wilson(right: int, of: int) -> tuple[float, float]:
     z = 1.959964
     middle = (right + z * z / 2) / (of + z * z)
     half = z * (right * (of - right) / of + z * z / 4) ** 0.5 / (of + z * z)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    share = right / of  # which rounding must not put outside
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
 
 
 def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:

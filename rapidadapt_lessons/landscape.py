@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vmap
 
 from . import maml
-from .errors import CourseError
+from .errors import BadData, CourseError
 from .maml import TaskBatch, mse
 
 PAPER = 2.0  # the recorder's paper shows y from about -2 to 2
@@ -95,6 +95,56 @@ def wave_family(tasks: int = 40, shots: int = 10, spread: float = 2.2, seed: int
     amplitude, phase = 1 + 0.5 * random(tasks, 1, 1), spread * random(tasks, 1, 1)
     x = math.pi * random(tasks, 2 * shots, 1)
     return _family(Wave(), x, amplitude * torch.sin(x + phase), shots, amplitude, phase)
+
+
+def own_lines(text: str) -> Family:
+    """Return the reader's own points as tasks for a `Line`: a task in each line of the text.
+
+    A line holds points "x y" with commas between them, as many as the other lines, an even number from 4 on. They are
+    support and query in turn. The true parameters are the least-squares solution on all of a task's points.
+
+    Raises:
+        BadData: something is no such point, or not between -100 and 100; a task has too few points, or all at one x;
+            there are no tasks, or more than 8.
+    """
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not 1 <= len(lines) <= 8:
+        raise BadData(f"there are {len(lines)} tasks.", "write 1 to 8, each in a line of its own.")
+    tasks = [
+        [two_numbers(point, f"a point of task {number}") for point in line.split(",")]
+        for number, line in enumerate(lines, start=1)
+    ]
+    for number, points in enumerate(tasks, start=1):
+        if len(points) < 4 or len(points) % 2 or len(points) != len(tasks[0]):
+            other = f", task 1 has {len(tasks[0])}" if len(points) != len(tasks[0]) else ""
+            raise BadData(
+                f"task {number} has {len(points)} points{other}.",
+                "give all tasks equally many, an even number from 4 on: support and query in turn.",
+            )
+        for part in (points[::2], points[1::2]):
+            if len({x for x, _ in part}) < 2:
+                raise BadData(
+                    f"task {number} has all points of its support, or of its query, at x = {part[0][0]:g}.",
+                    "no slope can be learned from one place: move a point.",
+                )
+    data = torch.tensor(tasks, dtype=torch.float64)  # [tasks, points, 2]
+    x, y = data[..., :1], data[..., 1:]
+    batch = TaskBatch(x[:, ::2], y[:, ::2], x[:, 1::2], y[:, 1::2])
+    truth = torch.linalg.lstsq(torch.cat([torch.ones_like(x), x], dim=-1), y).solution[..., 0]
+    return Family(Line(), batch, truth)
+
+
+def two_numbers(text: str, what: str) -> tuple[float, float]:
+    """Return the two numbers of a text such as "0.5 -1". Raises BadData for anything else, or beyond +-100."""
+    try:
+        x, y = map(float, text.split())
+        if not all(abs(number) <= 100 for number in (x, y)):
+            raise ValueError
+    except ValueError:
+        raise BadData(
+            f"{what} is {text.strip()[:30]!r}.", 'write two numbers between -100 and 100 with a space: "0.5 -1".'
+        ) from None
+    return x, y
 
 
 def direction(family: Family, method: str, inner_lr: float, steps: int) -> Callable[[Tensor], Tensor]:

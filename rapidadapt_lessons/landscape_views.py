@@ -13,6 +13,7 @@ from . import landscape, maml
 from .errors import CourseError
 from .landscape import METHODS, Family
 from .plots import COLOURS, MARKERS, STYLE, Picture
+from .views import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ LOOK = {
     "first-order MAML": (COLOURS[2], "D"),
     "MAML": (COLOURS[1], "s"),
 }
+LEAST_LOSS = 1e-9  # a logarithm needs more than the 0 of points that lie on a line exactly
 SCALES = "each panel has its own colour scale; darker is lower"
 
 
@@ -32,21 +34,35 @@ def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
     figure, (axes,) = _panels(1, 7, 4.2)
     told = []
     for i, task in enumerate(chosen):
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        part = family.batch.tasks(task, task + 1)
-        xs = torch.cat([part.support_x, part.query_x], 1).flatten()
-        ends = torch.stack([xs.min(), xs.max()])
-        intercept, slope = family.truth[task].tolist()
-        axes.plot(ends, intercept + slope * ends, color=colour, lw=1.2, alpha=0.7)
-        style = {"color": colour, "marker": marker, "s": 34}
-        axes.scatter(part.support_x.flatten(), part.support_y.flatten(), **style, label=f"slope {slope:.1f}")
-        axes.scatter(part.query_x.flatten(), part.query_y.flatten(), **style | {"facecolors": "white"})
+        slope = family.truth[task, 1].item()
+        ends = _task(axes, family, i, task, family.truth[task], f"slope {slope:.1f}")
         told.append(f"slope {slope:.1f} with x from {ends[0]:.1f} to {ends[1]:.1f}")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="filled: support\nhollow: query")
     axes.set(xlabel="x", ylabel="y")
     title = f"{len(chosen)} of {len(family.batch)} tasks"
     axes.set_title(title, loc="left")
     return Picture(figure, f"Scatter plot. {title}, each a noisy straight line: " + "; ".join(told) + ".")
+
+
+def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) -> Picture:
+    """Draw every task's examples, the line of the initialisation, and each task's line after adapting from it."""
+    figure, (axes,) = _panels(1, 7, 4.2)
+    told = []
+    for task, (x, y) in enumerate(zip(family.batch.support_x, family.batch.support_y)):
+        adapted = maml.adapt(family.module, {"theta": theta}, x, y, inner_lr=inner_lr, steps=steps)["theta"].detach()
+        slope, true = adapted[1].item(), family.truth[task, 1].item()
+        _task(axes, family, task, task, adapted, f"task {task + 1}: slope {slope:.2f}")
+        told.append(f"task {task + 1} {slope:.2f}, its points' own {true:.2f}")
+    xs = torch.cat([family.batch.support_x, family.batch.query_x], 1)
+    ends = torch.stack([xs.min(), xs.max()])
+    axes.plot(ends, theta[0] + theta[1] * ends, color="black", ls="--", lw=1.4, label=f"start: slope {theta[1]:.2f}")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="filled: support\nhollow: query")
+    axes.set(xlabel="x", ylabel="y")
+    title = f"From MAML's start, {steps} inner step{'s' * (steps > 1)} on the support"
+    axes.set_title(title, loc="left")
+    return Picture(
+        figure, f"Scatter plot with lines. {title}. Start: slope {theta[1]:.2f}; then " + "; ".join(told) + "."
+    )
 
 
 def steps_picture(
@@ -263,6 +279,67 @@ def weights_view(inner_lr: float, steps: int, spread: float) -> Picture:
     return weights_picture(landscape.line_family(spread=spread), inner_lr, steps)
 
 
+def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
+    """Show what the lesson's functions make of the reader's own points, as HTML: every method's start, what the inner
+    steps do from MAML's, and the gradients at a start of the reader's own.
+
+    Args:
+        points: as for `landscape.own_lines`.
+        start: the reader's intercept and slope, "0 1".
+
+    Raises:
+        BadData: as `landscape.own_lines`, or the start is no two numbers.
+        CourseError: as `line_landscape_view`.
+    """
+    if steps < 1 or not (math.isfinite(inner_lr) and inner_lr > 0):
+        raise CourseError(f"inner_lr {inner_lr} with {steps} steps adapts nothing.", "take a rate above 0 and a step.")
+    family = landscape.own_lines(points)
+    own = torch.tensor(landscape.two_numbers(start, "your start"), dtype=torch.float64)
+    rest = {name: landscape.resting_point(family, name, inner_lr, steps) for name in METHODS}
+    after = f"after {steps} step{'s' * (steps > 1)}"
+    starts = []
+    for name, theta in {"your start": own, **rest}.items():
+        losses = [landscape.loss_at(family, theta, inner_lr, n).item() for n in (0, steps)]
+        starts.append((name, *(f"{value:.2f}" for value in [*theta.tolist(), *losses])))
+    tasks = []
+    for i, hessian in enumerate(landscape.hessians(family, own)):
+        values = torch.linalg.eigvalsh(hessian).tolist()
+        shown = ("; ".join(f"{f(v):.2f}" for v in values) for f in (float, lambda v: 1 - inner_lr * v))
+        tasks.append((str(i + 1), f"{family.truth[i, 1]:.2f}", *shown))
+    gradients, true = [], landscape.direction(family, "MAML", inner_lr, steps)(own)
+    for name in ("MAML", "first-order MAML", "Reptile"):
+        found = landscape.direction(family, name, inner_lr, steps)(own)
+        apart = f"{landscape.angle(true, found):.0f}°" if found.norm() * true.norm() > 0 else "one is zero"
+        gradients.append((name, *(f"{v:.3f}" for v in found.tolist()), apart))
+    nudge = 1e-5 * torch.eye(2, dtype=torch.float64)
+    up, down = (landscape.loss_at(family, own + e, inner_lr, steps) for e in (nudge, -nudge))
+    by_hand = ((up - down) / 2e-5).tolist()
+    gradients.append(("MAML by finite differences", *(f"{v:.3f}" for v in by_hand), ""))
+    spread = torch.stack([*family.truth, own, *rest.values()])
+    low, high = spread.min(0).values, spread.max(0).values
+    limits = tuple((a - 0.3 * (b - a) - 0.1, b + 0.3 * (b - a) + 0.1) for a, b in zip(low.tolist(), high.tolist()))
+    return (
+        adapted_picture(family, rest["MAML"], inner_lr, steps).html()
+        + landscape_picture(family, inner_lr, steps, rest, limits).html()
+        + table(("start from", "intercept", "slope", "loss before adapting", after), starts)
+        + table(("task", "slope of its points", "curvatures λ of its support", "a step leaves 1 − αλ"), tasks)
+        + table(("direction at your start", "intercept", "slope", "angle to MAML's"), gradients)
+    )
+
+
+def _task(axes: Axes, family: Family, look: int, task: int, line: Tensor, label: str) -> Tensor:
+    """Draw one task's examples, support filled, and a line over their range of x; return the range's two ends."""
+    part = family.batch.tasks(task, task + 1)
+    xs = torch.cat([part.support_x, part.query_x], 1).flatten()
+    ends = torch.stack([xs.min(), xs.max()])
+    colour = COLOURS[look % len(COLOURS)]
+    axes.plot(ends, line[0] + line[1] * ends, color=colour, lw=1.2, alpha=0.7)
+    style = {"color": colour, "marker": MARKERS[look % len(MARKERS)], "s": 34}
+    axes.scatter(part.support_x.flatten(), part.support_y.flatten(), **style, label=label)
+    axes.scatter(part.query_x.flatten(), part.query_y.flatten(), **style | {"facecolors": "white"})
+    return ends
+
+
 def _start(axes: Axes, point: Tensor) -> None:
     axes.plot(*point, marker="o", color="white", ms=8, mec="black", mew=1.4, ls="none", label="start", zorder=3)
 
@@ -300,8 +377,9 @@ def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: A
 
     first, second = (torch.linspace(*span, 61, dtype=torch.float64) for span in limits)
     grid = torch.stack(torch.meshgrid(first, second, indexing="xy"), dim=-1)
-    values = landscape.loss_at(family, grid, inner_lr, steps).log10()
+    values = landscape.loss_at(family, grid, inner_lr, steps).clamp_min(LEAST_LOSS).log10()
     low, high = values.min().item(), values.max().item()
+    high = max(high, low + 1e-6)
     levels = [low + (high - low) * i / 9 for i in range(10)]
     axes.contourf(first, second, values, levels=levels, cmap="Blues_r", alpha=0.75, extend="both")
     lines = axes.contour(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from . import cost_model
 from .cost_model import ALL, H100, LINKS, LORA, MODELS, REACH
 from .errors import CourseError
 from .lora_views import LOOKS
 from .plots import COLOURS, MARKERS, Picture, _canvas
+from .scoring import count_tokens
+from .views import require_whole, table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 HATCHES = ("", "//", "..", "xx")
+MOST_LETTERS = 20_000  # of a row that is pasted
 PARTS = ("weights", "gradients", "optimiser", "activations")
 
 
@@ -59,6 +67,83 @@ def cost_view(gpus: int, model: str, way: str, link: str, tokens: int, each: flo
         CourseError: an unknown model, way or link, or fewer than one GPU.
     """
     shape, bandwidth = _known(model, MODELS, "model"), _known(link, LINKS, "link")
+    return _step_picture(shape, model, bandwidth, link, gpus, way, tokens, each, rank)
+
+
+def own_step_view(
+    tokenizer: PreTrainedTokenizerBase,
+    each: Mapping[str, float],
+    text: str,
+    rows: int,
+    examples: int,
+    gpus: int,
+    layers: int,
+    width: int,
+    way: str,
+    rank: int,
+    gigabits: float,
+) -> str:
+    """Show what training a model of the reader's size on the reader's text would take, on paper, as HTML.
+
+    The model is a decoder like LLaMA: feed-forward units 8/3 of the width, a vocabulary of 32,000, H100 GPUs.
+
+    Args:
+        each: for each way, see `cost_model.step_memory`.
+        text: one row of the reader's data; all rows are taken to have as many tokens.
+        rows: that each GPU takes in a step.
+        examples: rows in all.
+        gigabits: that a GPU sends a second, as links are sold.
+
+    Raises:
+        CourseError: the text has no tokens or too many letters, a number is below 1 (`gigabits`: not above 0), or the
+            way is unknown.
+    """
+    numbers = {"rows": rows, "examples": examples, "gpus": gpus, "layers": layers, "width": width, "rank": rank}
+    for name, value in numbers.items():
+        if value < 1:
+            raise CourseError(f"{name} is {value}.", "give 1 or more.")
+    if not (math.isfinite(gigabits) and gigabits > 0):
+        raise CourseError(f"gigabits is {gigabits}.", "give the link's speed, such as 10 for ordinary Ethernet.")
+    _known(way, each, "way")
+    require_whole(text)
+    if len(text) > MOST_LETTERS:
+        raise CourseError(f"your row has {len(text):,} letters; {MOST_LETTERS:,} is the most here.", "paste one row.")
+    row = count_tokens(tokenizer, text) if text.strip() else 0
+    if row < 2:
+        raise CourseError(f"your row {text[:20]!r} has {row} tokens.", "paste a text: one to read, one to predict.")
+    shape = cost_model.Shape(layers, width, width, round(8 * width / 3), 32000, tied=False)
+    tokens, bandwidth = rows * row, gigabits * 1e9 / 8
+    name = f"{shape.weights / 1e9:.3g} billion weights"
+    picture = _step_picture(
+        shape, name, bandwidth, f"{gigabits:g} gigabits a second", gpus, way, tokens, each[way], rank
+    )
+    time = cost_model.step_time(shape, gpus * tokens, way, gpus, rank=rank, bandwidth=bandwidth)
+    seconds, steps = time.computing + time.communicating, math.ceil(examples / (rows * gpus))
+    trained, total = shape.trained_weights(way, rank), steps * seconds
+    lasts = f"{total / 3600:,.1f} hours" if total >= 3600 else f"{total:,.1f} seconds"
+    lines = {
+        "tokens in your row, and of each GPU in a step": f"{row:,}, {tokens:,}",
+        "trained numbers": f"{trained:,}: {trained / shape.weights:.2%} of the weights",
+        "each GPU sends in a step": f"{cost_model.ring_bytes(2 * trained, gpus) / 1e6:,.1f} MB",
+        "share of the time spent computing": f"{time.efficiency:.2f}",
+        f"as fast as one GPU, times (at most {gpus})": f"{gpus * time.efficiency:.1f}",
+        f"once through your {examples:,} rows": f"{steps:,} steps, {lasts}",
+    }
+    return picture.html() + table(("on paper", ""), lines.items())
+
+
+def _step_picture(
+    shape: cost_model.Shape,
+    name: str,
+    bandwidth: float,
+    link: str,
+    gpus: int,
+    way: str,
+    tokens: int,
+    each: float,
+    rank: int,
+) -> Picture:
+    """Draw `cost_view` for a model of any shape and a link of any bandwidth, in bytes a second."""
     memory = cost_model.step_memory(shape, tokens, tokens, way, rank=rank, bits=16, each=each)
     time = cost_model.step_time(shape, gpus * tokens, way, gpus, rank=rank, bandwidth=bandwidth)
     figure, _ = _canvas(8, 3.2)
@@ -74,7 +159,7 @@ def cost_view(gpus: int, model: str, way: str, link: str, tokens: int, each: flo
     _stack(lower, seconds, COLOURS[4:])
     lower.set(xlabel="seconds of a step", xlim=(0, 1.15 * sum(seconds.values())))
     fits = "fits into" if memory.total <= H100.memory else "does not fit into"
-    title = f"{model}, {way}, {gpus} GPU{'s' if gpus > 1 else ''}: {fits} {limit:.0f} GB"
+    title = f"{name}, {way}, {gpus} GPU{'s' if gpus > 1 else ''}: {fits} {limit:.0f} GB"
     upper.set_title(title, loc="left", pad=20)  # above the limit's label
     each_part = ", ".join(f"{part} {size:.1f}" for part, size in sizes.items())
     return Picture(

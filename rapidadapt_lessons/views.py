@@ -6,12 +6,12 @@ They hold no state and need no browser, so tests and readers call them directly.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from .calibration import batch_calibration, content_free_prior, contextual_calibration
-from .errors import CourseError
+from .errors import BadData, CourseError
 from .plots import horizontal_bars, strips
 from .prompting import ARROW, Template, build_prompt, build_prompts, chat_prompt, reorder, templates_for
 from .scoring import (
@@ -72,14 +72,12 @@ def prompt_view(
     rows, right = [], 0
     for query, answer, probability in zip(episode.query, answers, probabilities):
         right += answer == query.y
-        cells = (query.x, answer, f"{probability:.2f}", "yes" if answer == query.y else f"no: {query.y}")
-        rows.append("<tr>" + "".join(f"<td {CELL}>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th {CELL}>{h}</th>" for h in ("query", "the model's answer", "its probability", "right?"))
+        rows.append((query.x, answer, f"{probability:.2f}", "yes" if answer == query.y else f"no: {query.y}"))
     return (
         f"<p><b>{escape(task.title)}</b>: {right} of {n_query} right; "
         f"{count_tokens(tokenizer, prompts[0].text)} tokens in the first prompt.</p>"
-        f"<pre style='background:#F3F3F3;color:#111;padding:8px;white-space:pre-wrap'>{escape(prompts[0].text)}</pre>"
-        f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+        + text_block(prompts[0].text)
+        + table(("query", "the model's answer", "its probability", "right?"), rows)
     )
 
 
@@ -135,6 +133,26 @@ def order_view(
     )
     order = ", ".join(f"{x} → {y}" for x, y in support)
     return f"<p>Examples, in this order: {escape(order)}</p>{picture.html()}"
+
+
+def require_whole(text: str) -> None:
+    """Raise BadData where a text holds half a character (a lone surrogate), which no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadData(f"character {error.start + 1} is half of one ({text[error.start]!a}).", "delete it.") from error
+
+
+def text_block(text: str) -> str:
+    """Return a text as it is, line by line, as HTML."""
+    return f"<pre style='background:#F3F3F3;color:#111;padding:8px;white-space:pre-wrap'>{escape(text)}</pre>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts as HTML. What a learner typed stays text."""
+    top = "".join(f"<th {CELL}>{escape(cell, quote=False)}</th>" for cell in head)
+    body = ("<tr>" + "".join(f"<td {CELL}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{''.join(body)}</table>"
 
 
 def task_prompts(

@@ -40,12 +40,16 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
     display(VBox([chooser, shown]))
 
 
-def on_demand(view: Callable[..., str | Picture], *, label: str = "Run", **controls: Any) -> None:
+def on_demand(
+    view: Callable[..., str | Picture], *, label: str = "Run", at_once: bool = False, **controls: Any
+) -> None:
     """Show controls and a button, and what `view` makes of the controls' values when the button is pressed.
 
-    For what takes seconds. Nothing runs before the first press, so a stored notebook holds the controls alone.
+    For what takes seconds.
 
     Args:
+        at_once: compute once before the first press too, so that a stored notebook holds a result. Otherwise it holds
+            the controls alone.
         controls: as for `explore`.
 
     An error that is not a `CourseError` is told in place of the result, and logged with its traceback.
@@ -65,7 +69,16 @@ def on_demand(view: Callable[..., str | Picture], *, label: str = "Run", **contr
             button.disabled = False
 
     button.on_click(run)
+    if at_once:
+        run(button)
     display(VBox([chooser, button, shown]))
+
+
+def text_box(value: str, lines: int = 6) -> Any:
+    """Return a control for several lines of text, wide enough to read them."""
+    from ipywidgets import Layout, Textarea
+
+    return Textarea(value, rows=lines, layout=Layout(width="min(42em, 95%)"))
 
 
 def render(view: Callable[..., str | Picture], **values: Any) -> str:
