@@ -1,11 +1,24 @@
-"""What a few-shot task looks like."""
+"""What a few-shot task looks like, and what several starts make of a reader's own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import escape
+
 import torch
 
+from . import lora, meta_lora
+from .errors import BadData, CourseError
+from .meta_lora import State
+from .playground import MOST_PAIR_TOKENS, own_task, read_lines
 from .plots import COLOURS, STYLE, Picture
+from .prompting import build_prompt, cue_template
+from .scoring import count_tokens
 from .task_batch import TaskBatch
+from .views import best_answers, table
+
+MOST_STEPS = 20
+MOST_OWN_PAIRS = 16
 
 
 def episode_picture(batch: TaskBatch, *, task: int = 0, title: str = "One task") -> Picture:
@@ -37,3 +50,62 @@ def episode_picture(batch: TaskBatch, *, task: int = 0, title: str = "One task")
         "turned, stretched and shifted."
     )
     return Picture(figure, alt)
+
+
+def own_task_view(
+    model: torch.nn.Module, tokenizer, starts: Mapping[str, State], *, pairs: str, query: str,
+    cue: str = "{x} -> {y}", steps: int = 5, lr: float = 6e-3,
+) -> str:  # fmt: skip
+    """Adapt each start to a reader's own pairs, ask each the same query before and after, and return a table as HTML.
+
+    Last in the table is each start where it reads the pairs in its prompt and takes no step. The model's LoRA layers
+    end as they were.
+
+    Args:
+        starts: LoRA's matrices by the start's name.
+        pairs: as for `playground.read_lines`, 1 to MOST_OWN_PAIRS of them.
+        query: what to answer.
+        cue: how a pair is written, with {x} and, at the end, {y}.
+        steps: Adam steps on all the pairs at once, 0 to MOST_STEPS.
+        lr: their rate.
+
+    Raises:
+        BadData: no pairs, too many or too long ones, or no query.
+        BadPrompt: the cue lacks {x} or {y}, or {y} is not at its end.
+        CourseError: there are no starts, or steps or lr are out of range; see also `meta_lora.adapt`.
+    """
+    if not starts:
+        raise CourseError("there is no start to adapt from.", "pass at least one, by its name.")
+    if not 0 <= steps <= MOST_STEPS:
+        raise CourseError(f"{steps} steps were asked for.", f"choose 0 to {MOST_STEPS}.")
+    support, query = read_lines(pairs, MOST_OWN_PAIRS), " ".join(query.split())
+    if not support or not query:
+        raise BadData(
+            f"there are {len(support)} pairs, and the query is {query!r}.",
+            'write at least one pair, "cat, cats", and a query.',
+        )
+    task = own_task(cue, support)
+    template = cue_template(task)
+    for text in (*(template.shot(*pair) for pair in support), template.query(query)):
+        if (tokens := count_tokens(tokenizer, text)) > MOST_PAIR_TOKENS:
+            raise BadData(f"{text[:40]!r} has {tokens} tokens; {MOST_PAIR_TOKENS} is the most here.", "shorten it.")
+    alone, behind = build_prompt(query, (), template), build_prompt(query, support, template)
+
+    def asked(prompt) -> tuple[str, str]:
+        [answer], [probability] = best_answers(model, tokenizer, task, [prompt])
+        return repr(answer), f"{probability:.2f}"
+
+    kept, rows, reading = lora.adapter_state(model), [], []
+    try:
+        for name, start in starts.items():
+            meta_lora.adapt(model, tokenizer, support, template, start=start, steps=0, lr=lr)
+            rows.append((name, "0", *asked(alone)))
+            reading.append((f"{name}, the pairs in its prompt", "0", *asked(behind)))
+            if steps:
+                meta_lora.adapt(model, tokenizer, support, template, start=start, steps=steps, lr=lr)
+                rows.append((name, f"{steps}", *asked(alone)))
+    finally:
+        lora.set_adapter_state(model, kept)
+    known = [pair.y for pair in support if pair.x == query]
+    note = f"<p>Your query is one of the pairs: {escape(repr(known[0]))} would be memory.</p>" if known else ""
+    return table(("start", "steps", f"answer to {alone.text!r}", "its probability"), [*rows, *reading]) + note

@@ -119,6 +119,52 @@ def task_rows(tokenizer, task: MiniTask, config: MetaConfig, rng: random.Random)
     return answer_rows(tokenizer, build_prompts(queries, support, task.template), [q.y for q in queries])
 
 
+def train_on_prompts(
+    model: nn.Module,
+    tokenizer,
+    family: Sequence[MiniTask],
+    *,
+    steps: int,
+    rows: int = 4,
+    shots: int = 8,
+    lr: float = 1e-3,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[float]:
+    """Train the LoRA layers to answer a query behind `shots` solved examples of its task: MetaICL (Min et al. 2022).
+
+    Each row is of a task of its own, drawn at random, and only the query's answer counts (section 3.1 there). A new
+    task is then solved by reading: its examples go in the prompt, and no step is taken. Adam, at a rate that falls
+    linearly to zero. Returns the loss of each step: mean -log P of the answers' tokens in nats, before the step.
+
+    Raises:
+        CourseError: no LoRA layers, an empty family, or a number that makes no sense.
+        NotEnoughExamples: a task has no query besides so many shots.
+        TrainingDiverged: a loss became NaN or infinite.
+    """
+    from tqdm.auto import tqdm
+
+    adapter_state(model)  # raises where there are no LoRA layers
+    if not family:
+        raise CourseError("the family has no tasks.", "pass mini_tasks.load_family().")
+    if steps < 1 or rows < 1 or shots < 0 or not lr > 0:
+        raise CourseError(
+            f"{steps} steps of {rows} rows with {shots} shots at lr {lr}.",
+            "give 1 step and 1 row or more, 0 shots or more, and a rate above 0.",
+        )
+    rng, losses = random.Random(seed), []
+    optimizer = torch.optim.Adam(_trainable(model), lr=lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, total_iters=max(steps - 1, 1))
+    for _ in tqdm(range(steps), desc="training on prompts", disable=not progress, leave=False):
+        batch = []
+        for task in rng.choices(family, k=rows):
+            *support, query = task.draw(shots + 1, rng)
+            batch += answer_rows(tokenizer, build_prompts([query], support, task.template), [query.y])
+        losses.append(_step(model, optimizer, batch))
+        schedule.step()
+    return losses
+
+
 def adapt(
     model: nn.Module, tokenizer, support: Sequence[Example], template: Template, *, start: State, steps: int, lr: float
 ) -> list[float]:
@@ -201,14 +247,31 @@ def choose_lr(
     return max(means, key=means.get), means
 
 
-def meta_gradients(
-    model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
-    inner_lr: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return MAML's meta-gradient without and with its Hessian term, through the whole model, for one inner step.
+def example_batch(model: nn.Module, tokenizer, examples: Sequence[Example], template: Template) -> Batch:
+    """Return examples as a batch on the model's device: each behind no other, only answers count."""
+    prompts = build_prompts(examples, (), template)
+    return collate(answer_rows(tokenizer, prompts, [e.y for e in examples]), next(model.parameters()).device)
 
-    Both are taken at what the LoRA layers hold, and each is a vector of all of LoRA's parameters end to end. The model
-    needs `attn_implementation="eager"`: the fused attention has no second derivative.
+
+def loss_with(model: nn.Module, params: State, batch: Batch) -> Tensor:
+    """Return the loss of a batch with other values for some of the model's parameters: the parameters are an argument.
+
+    `params` are values by name, as in `model.named_parameters()`; the rest are the model's own. The loss is the mean
+    -log P of the answers' tokens in nats, and can be differentiated with respect to the values.
+    """
+    return token_loss(_WithParams(model, params), batch)
+
+
+def meta_gradient(
+    model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
+    inner_lr: float, second_order: bool = True,
+) -> Tensor:  # fmt: skip
+    """Return MAML's meta-gradient through the whole model, for one inner step, with or without its Hessian term.
+
+    It is taken at what the LoRA layers hold, and is a vector of all of LoRA's parameters end to end. With g the
+    gradient of the query's loss after the step, and H the Hessian of the support's before it, the result is
+    (I - inner_lr H) g, or g (Finn et al. 2017, sections 2.2 and 5.2). The model needs `attn_implementation="eager"`
+    for either: the fused attention has no second derivative, and the two are to be compared.
 
     Raises:
         CourseError: no LoRA layers, or another attention.
@@ -219,22 +282,24 @@ def meta_gradients(
             f"the model uses {used!r} attention, which has no second derivative.",
             'call model.set_attn_implementation("eager") first.',
         )
-    values = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    inner, outer = (
-        collate(answer_rows(tokenizer, build_prompts(part, (), template), [e.y for e in part]), model.device)
-        for part in (support, query)
+    theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    inner, outer = (example_batch(model, tokenizer, part, template) for part in (support, query))
+    grads = torch.autograd.grad(loss_with(model, theta, inner), list(theta.values()), create_graph=second_order)
+    adapted = {name: p - inner_lr * g for (name, p), g in zip(theta.items(), grads)}
+    found = torch.autograd.grad(loss_with(model, adapted, outer), list(theta.values()))
+    return torch.cat([g.flatten() for g in found])
+
+
+def meta_gradients(
+    model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
+    inner_lr: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the `meta_gradient` without and with its Hessian term, and raise as it does."""
+    first, second = (
+        meta_gradient(model, tokenizer, support, query, template, inner_lr=inner_lr, second_order=order)
+        for order in (False, True)
     )
-
-    def gradient(params: dict[str, Tensor], batch: Batch, of: dict[str, Tensor], keep: bool) -> tuple[Tensor, ...]:
-        loss = token_loss(_WithParams(model, params), batch)
-        return torch.autograd.grad(loss, list(of.values()), create_graph=keep)
-
-    found = []
-    for second_order in (False, True):
-        grads = gradient(values, inner, values, second_order)
-        adapted = {name: p - inner_lr * g for (name, p), g in zip(values.items(), grads)}
-        found.append(torch.cat([g.flatten() for g in gradient(adapted, outer, values, False)]))
-    return found[0], found[1]
+    return first, second
 
 
 def second_order_cosine(
@@ -250,12 +315,12 @@ def second_order_cosine(
 class _WithParams:
     """A model that runs with other values for some of its parameters."""
 
-    def __init__(self, model: nn.Module, params: dict[str, Tensor]):
+    def __init__(self, model: nn.Module, params: State):
         self.model, self.params = model, params
         self.get_output_embeddings = model.get_output_embeddings
 
     def __call__(self, **inputs):
-        return torch.func.functional_call(self.model, self.params, kwargs=inputs)
+        return torch.func.functional_call(self.model, dict(self.params), kwargs=inputs)
 
 
 def _trainable(model: nn.Module) -> list[nn.Parameter]:

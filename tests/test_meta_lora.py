@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
+from html import unescape
 
 import pytest
 import torch
 
-from rapidadapt_lessons import lora, meta_lora
-from rapidadapt_lessons.errors import CourseError, TrainingDiverged
+from rapidadapt_lessons import few_shot_views, lora, meta_lora
+from rapidadapt_lessons.errors import CourseError, NotEnoughExamples, TrainingDiverged
 from rapidadapt_lessons.lora import LoRAConfig, adapter_state
 from rapidadapt_lessons.meta_lora import MetaConfig
 from rapidadapt_lessons.mini_tasks import MiniTask
@@ -146,6 +148,36 @@ def test_score_puts_the_shots_asked_for_in_the_prompt(model, tokenizer, monkeypa
     assert prompts[0][0].text.startswith("After a comes b\nAfter b comes c\nAfter k comes")
 
 
+def test_training_on_prompts_reads_solved_examples_and_counts_the_query_alone(model, tokenizer, monkeypatch):
+    """MetaICL's rows: k solved examples of the row's own task, then a query that is none of them."""
+    seen, step = [], meta_lora._step
+    monkeypatch.setattr(meta_lora, "_step", lambda m, o, rows: seen.append(rows) or step(m, o, rows))
+    options = {"steps": 6, "rows": 5, "shots": 3, "progress": False}
+    losses = meta_lora.train_on_prompts(model, tokenizer, (NEXT, SAME), **options)
+    assert len(losses) == 6 and [len(rows) for rows in seen] == [5] * 6
+    kinds = set()
+    for row in (row for rows in seen for row in rows):
+        lines = tokenizer.decode(row.ids).strip().split("\n")
+        queries = [line.split()[1] for line in lines]
+        assert len(lines) == 4 and len(set(queries)) == 4 and len({line.split()[0] for line in lines}) == 1
+        assert tokenizer.decode(row.ids[row.first :]).strip() == lines[-1].split()[-1]
+        kinds.add(lines[0].split()[0])
+    assert kinds == {"After", "Again"}
+
+
+def test_training_on_prompts_learns_repeats_and_moves_lora_alone(model, tokenizer):
+    start, found = adapter_state(model), []
+    base = {name: p.clone() for name, p in model.named_parameters() if "lora_" not in name}
+    for seed in (0, 0, 1):
+        lora.set_adapter_state(model, start)
+        options = {"steps": 25, "rows": 6, "shots": 2, "lr": 2e-2, "seed": seed, "progress": False}
+        losses = meta_lora.train_on_prompts(model, tokenizer, (SAME,), **options)
+        assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+        found.append(adapter_state(model))
+    assert same(found[0], found[1]) and not same(found[0], found[2])
+    assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in base.items())
+
+
 def test_choose_lr_takes_the_best_and_of_equals_the_smallest(model, tokenizer, monkeypatch):
     table = {1e-3: 0.2, 1e-2: 0.5, 1e-1: 0.5}
 
@@ -205,6 +237,39 @@ def test_the_meta_gradient_against_finite_differences(model, tokenizer):
         assert abs(float(second @ flat) - numeric) < 0.2 * abs(float(first @ flat) - numeric)
 
 
+def test_the_second_order_is_the_first_times_identity_minus_hessian(model, tokenizer):
+    """(I - alpha H) g, with H the support's Hessian before the step and g the query's gradient after it."""
+    model.set_attn_implementation("eager")
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(0.02 * torch.randn(p.shape, generator=generator))
+    support, query, template, alpha = NEXT.examples[:3], NEXT.examples[5:8], Template(CUE), 0.05
+    first, second = meta_lora.meta_gradients(model, tokenizer, support, query, template, inner_lr=alpha)
+    theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    batch = meta_lora.example_batch(model, tokenizer, support, template)
+    grads = torch.autograd.grad(meta_lora.loss_with(model, theta, batch), list(theta.values()), create_graph=True)
+    parts = [part.view_as(p) for part, p in zip(first.split([p.numel() for p in theta.values()]), theta.values())]
+    product = torch.autograd.grad(grads, list(theta.values()), grad_outputs=parts)
+    hessian_term = torch.cat([h.flatten() for h in product])
+    assert torch.allclose(second, first - alpha * hessian_term, atol=1e-5 * float(first.abs().max()))
+    assert float((alpha * hessian_term).norm() / first.norm()) > 1e-3  # there is something to tell apart
+
+
+def test_the_loss_with_given_values_is_the_loss_of_a_model_that_holds_them(model, tokenizer):
+    batch = meta_lora.example_batch(model, tokenizer, NEXT.examples[:3], Template(CUE))
+    theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    generator = torch.Generator().manual_seed(2)
+    moved = {name: p.detach() + 0.05 * torch.randn(p.shape, generator=generator) for name, p in theta.items()}
+    before, given = (meta_lora.loss_with(model, values, batch).item() for values in (theta, moved))
+    assert before == pytest.approx(meta_lora.token_loss(model, batch).item()) and given != pytest.approx(before)
+    with torch.no_grad():
+        for name, p in theta.items():
+            p.copy_(moved[name])
+    assert given == pytest.approx(meta_lora.token_loss(model, batch).item(), abs=1e-5)
+
+
 def test_first_and_second_order_agree_without_an_inner_step(model, tokenizer):
     model.set_attn_implementation("eager")
     given = (model, tokenizer, NEXT.examples[:3], NEXT.examples[5:8], Template(CUE))
@@ -251,6 +316,91 @@ def test_bad_input(model, tokenizer):
         meta_lora.adapt_and_score(model, tokenizer, EPISODE, template, start=start, lr=1e-3, at=())
     with pytest.raises(CourseError, match="no rates"):
         meta_lora.choose_lr(model, tokenizer, [EPISODE], template, start=start, rates=())
+    with pytest.raises(CourseError, match="no tasks"):
+        meta_lora.train_on_prompts(model, tokenizer, (), steps=1, progress=False)
+    for change in ({"steps": 0}, {"rows": 0}, {"shots": -1}, {"lr": 0}):
+        with pytest.raises(CourseError, match="steps of"):
+            meta_lora.train_on_prompts(model, tokenizer, (NEXT,), **{"steps": 1, "progress": False} | change)
+    with pytest.raises(NotEnoughExamples, match="k=27"):
+        meta_lora.train_on_prompts(model, tokenizer, (SAME,), steps=1, shots=26, progress=False)
     lora.remove(model)
-    with pytest.raises(CourseError, match="no LoRA layers"):
-        quiet_meta_train(model, tokenizer, MetaConfig(iterations=1))
+    for train in (
+        lambda: quiet_meta_train(model, tokenizer, MetaConfig(iterations=1)),
+        lambda: meta_lora.train_on_prompts(model, tokenizer, (NEXT,), steps=1, progress=False),
+        lambda: meta_lora.meta_gradient(
+            model, tokenizer, NEXT.examples[:1], NEXT.examples[1:2], template, inner_lr=0.1
+        ),
+    ):
+        with pytest.raises(CourseError, match="no LoRA layers"):
+            train()
+
+
+PAIRS = "\n".join(f"{e.x}, {e.y}" for e in NEXT.examples[:4])
+
+
+def own(model, tokenizer, **changes) -> str:
+    values = {"starts": {"here": adapter_state(model)}, "pairs": PAIRS, "query": "k", "cue": CUE} | changes
+    return few_shot_views.own_task_view(model, tokenizer, values.pop("starts"), **values)
+
+
+def cells(html: str) -> list[list[str]]:
+    """Return the rows of a table, without its head."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html)[1:]
+    return [[unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in rows]
+
+
+def test_the_playground_shows_each_start_before_after_and_reading(model, tokenizer):
+    starts = {"one": adapter_state(model)}
+    meta_lora.adapt(model, tokenizer, SAME.examples[:4], SAME.template, start=starts["one"], steps=4, lr=2e-2)
+    starts["<two>"] = adapter_state(model)
+    rows = cells(own(model, tokenizer, starts=starts, pairs="a, b", query="a", steps=20, lr=5e-2))
+    assert [row[:2] for row in rows[:4]] == [["one", "0"], ["one", "20"], ["<two>", "0"], ["<two>", "20"]]
+    assert [row[0] for row in rows[4:]] == [f"{name}, the pairs in its prompt" for name in starts]
+    assert rows[1][2:] == ["'b'", rows[1][3]] and float(rows[1][3]) > 0.9  # one pair is soon known by heart
+    assert rows[0][2] != "'b'" and float(rows[0][3]) < 0.5
+    assert same(adapter_state(model), starts["<two>"])  # as it was before, whatever has been tried
+
+
+def test_the_playground_takes_no_step_where_none_is_asked_for_and_says_what_is_memory(model, tokenizer):
+    html = own(model, tokenizer, steps=0)
+    assert [row[1] for row in cells(html)] == ["0", "0"] and "memory" not in html
+    html = own(model, tokenizer, query=" a ", pairs="a, <i>b</i>", steps=0)
+    assert "memory" in html and "<i>" not in html
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"pairs": ""}, "0 pairs"),
+        ({"pairs": "cat cats"}, "line 1 is 'cat cats'"),
+        ({"pairs": "a, b\n" * 17}, "17 pairs"),
+        ({"pairs": "a " * 200 + ", b"}, "tokens"),
+        ({"query": " \n"}, "the query is ''"),
+        ({"query": "a " * 200}, "tokens"),
+        ({"cue": "After {x}"}, "needs"),
+        ({"cue": "{y} before {x}"}, "needs"),
+        ({"steps": -1}, "-1 steps"),
+        ({"steps": 21}, "21 steps"),
+        ({"lr": 0.0}, "lr 0.0"),
+        ({"starts": {}}, "no start"),
+    ],
+)
+def test_the_playground_says_what_is_wrong_and_changes_nothing(model, tokenizer, change, told):
+    before = adapter_state(model)
+    with pytest.raises(CourseError, match=told):
+        own(model, tokenizer, **change)
+    assert same(before, adapter_state(model))
+
+
+def test_a_playground_that_diverges_leaves_the_model_as_it_was(model, tokenizer, monkeypatch):
+    before, adapt = adapter_state(model), meta_lora.adapt
+
+    def diverging(*args, steps, **options):
+        adapt(*args, steps=steps, **options)
+        if steps:
+            raise TrainingDiverged("the loss became nan.", "lower the rate.")
+
+    monkeypatch.setattr(meta_lora, "adapt", diverging)
+    with pytest.raises(TrainingDiverged, match="nan"):
+        own(model, tokenizer, steps=3)
+    assert same(before, adapter_state(model))
