@@ -2,7 +2,8 @@
 
 A check calls the learner's function and looks at what comes back: properties, references, random inputs. How the
 function is written does not matter. The function runs within limits of time and memory (`check_guard`), whatever it
-raises is told in the report, and the result is written down in the learner's own progress (`progress`).
+raises is told in the report, and the result is written down in the learner's own progress (`progress`). What the course
+itself computes from what came back, such as a model's answers to a prompt, runs afterwards and without these limits.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .check_parts import Nothing, Test, Wrong, show
 
 _MODULES = {
     "ex01_prompting.ipynb": "checks_prompting",
+    "ex01b_prompts.ipynb": "checks_prompts",
     "ex02_lora.ipynb": "checks_lora",
     "ex03_maml_math.ipynb": "checks_maml_math",
     "ex04_maml_from_scratch.ipynb": "checks_maml",
@@ -59,7 +61,7 @@ class Report:
 
     Attributes:
         exercise: which one.
-        passed: what held, in the order of checking.
+        passed: what held, in the order of checking; where there is a figure to it, with that.
         failure: the first thing that did not hold; None when all did.
         waiting: how many checks come after that one.
         started: False where the function is still as it was handed out.
@@ -103,7 +105,8 @@ class Report:
         if self.failure:
             lines += [f"  to do:  {self.failure.label}"] if self.failure.label else []
             width = max(len(heading) for heading, _ in self.failure.lines) + 1
-            lines += [f"      {heading + ':':<{width}} {text}" for heading, text in self.failure.lines]
+            for heading, text in self.failure.lines:
+                lines.append(f"      {heading + ':':<{width}} " + text.replace("\n", "\n" + " " * (width + 7)))
         if self.waiting and self.started:
             lines.append(f"  {_waiting(self.waiting)}")
         return "\n".join([*lines, *([f"  Note: {self.note}"] if self.note else [])])
@@ -156,11 +159,11 @@ def check(
     passed: list[str] = []
     report = None
     for label, test in tests.items():
-        failure, started = _run(test, label, function, exercise, not passed, seconds, megabytes)
+        failure, started, remark = _run(test, label, function, exercise, not passed, seconds, megabytes)
         if failure:
             report = Report(exercise, tuple(passed), failure, len(tests) - len(passed) - 1, started)
             break
-        passed.append(label)
+        passed.append(f"{label}: {remark}" if remark else label)
     report = report or Report(exercise, tuple(passed), None, 0)
     if record and report.started:
         report = replace(report, note=progress.record(exercise.name, report.solved))
@@ -173,30 +176,39 @@ def _tests(exercise: Exercise) -> dict[str, Test]:
 
 def _run(
     test: Test, label: str, function: Callable, exercise: Exercise, first: bool, seconds: float, megabytes: float
-) -> tuple[Failure | None, bool]:
-    """Return why the test failed, or None; and whether the learner has begun."""
+) -> tuple[Failure | None, bool, str]:
+    """Return why the test failed, or None; whether the learner has begun; and a remark on what held, or ""."""
     begin = ("to begin", f"{exercise.begin} The hints under the exercise go on from there.")
     try:
         with warnings.catch_warnings(action="ignore"), _one_thread(), limits(seconds, megabytes):
-            test(function)  # without warnings: nbgrader takes every line on standard error for a failure
-        return None, True
+            rest = test(function)  # without warnings: nbgrader takes every line on standard error for a failure
     except Nothing as wrong:
         lines = (("called", wrong.call), ("came", f"{wrong.came}: {wrong.why}"))
-        return Failure(label, (*lines, begin) if first else lines), not first
+        return Failure(label, (*lines, begin) if first else lines), not first, ""
     except Wrong as wrong:
-        told = (("called", wrong.call), ("expected", wrong.expected), ("came", wrong.came), ("likely", wrong.why))
-        return Failure(label, told), True
+        return _wrong(label, wrong), True, ""
     except NotImplementedError as error:
         if first:
             todo = "put your own lines in the place of `raise NotImplementedError()`, then run that cell and this one."
-            return Failure("", (("to do", todo), begin)), False
-        return Failure(label, (("came", f"NotImplementedError{_where(error.__traceback__)}"), _PARTLY)), True
+            return Failure("", (("to do", todo), begin)), False, ""
+        return Failure(label, (("came", f"NotImplementedError{_where(error.__traceback__)}"), _PARTLY)), True, ""
     except TookTooLong as stop:
-        return Failure(label, (("came", f"no answer in {seconds:g} seconds{_where(stop.__traceback__)}"), _LOOP)), True
+        came = f"no answer in {seconds:g} seconds{_where(stop.__traceback__)}"
+        return Failure(label, (("came", came), _LOOP)), True, ""
     except KeyboardInterrupt:
         raise  # the learner pressed stop
     except BaseException as error:  # whatever the learner's code raises, SystemExit too, is told and not passed on
-        return Failure(label, _explain(error, function, megabytes)), True
+        return Failure(label, _explain(error, function, megabytes)), True, ""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return None, True, rest() if rest else ""
+    except Wrong as wrong:
+        return _wrong(label, wrong), True, ""
+
+
+def _wrong(label: str, wrong: Wrong) -> Failure:
+    told = (("called", wrong.call), ("expected", wrong.expected), ("came", wrong.came), ("likely", wrong.why))
+    return Failure(label, told)
 
 
 _PARTLY = ("likely", "a part of the function is not written yet.")

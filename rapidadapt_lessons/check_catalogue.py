@@ -29,11 +29,13 @@ class Exercise:
     begin: str
 
 
-_PROMPTING, _LORA, _MATHS = "ex01_prompting.ipynb", "ex02_lora.ipynb", "ex03_maml_math.ipynb"
+_PROMPTING, _PROMPTS = "ex01_prompting.ipynb", "ex01b_prompts.ipynb"
+_LORA, _MATHS = "ex02_lora.ipynb", "ex03_maml_math.ipynb"
 _MAML, _CONTINUAL, _BUGS = "ex04_maml_from_scratch.ipynb", "ex05_continual.ipynb", "ex06_bug_hunts.ipynb"
 
 LESSONS = {
     _PROMPTING: "1 Prompting",
+    _PROMPTS: "Prompts that work",
     _LORA: "2 LoRA",
     _MATHS: "3 The mathematics of MAML",
     _MAML: "4 MAML from scratch",
@@ -53,6 +55,22 @@ EXERCISES = (
     Exercise(
         "prompting.calibrate", "Divide a bias out", _PROMPTING, 10, 3,
         "divide the probabilities by the prior first; then look at what each row sums to.",
+    ),
+    Exercise(
+        "prompts.examples", "A prompt of examples", _PROMPTS, 8, 1,
+        'write two lines like "walk -> walked" first, then a line that ends where the answer belongs.',
+    ),
+    Exercise(
+        "prompts.unbiased", "A prompt that takes no side", _PROMPTS, 8, 2,
+        "begin a sentence with {x} in it that somebody could end with either label.",
+    ),
+    Exercise(
+        "prompts.capitals", "A prompt within fourteen tokens", _PROMPTS, 8, 2,
+        "begin with one example, and count its tokens.",
+    ),
+    Exercise(
+        "prompts.orders", "A prompt that survives orders", _PROMPTS, 12, 3,
+        "write the plural of one practice query below it, order and all.",
     ),
     Exercise(
         "lora.scaling", "How much the update counts", _LORA, 3, 1,

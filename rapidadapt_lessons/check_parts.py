@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Test = Callable[[Callable[..., Any]], None]  # takes the learner's function; raises Wrong, or what that raised
+Rest = Callable[[], str]  # what the course itself still has to compute; raises Wrong, or returns a remark on what held
+Test = Callable[[Callable[..., Any]], Rest | None]  # takes the learner's function; raises Wrong, or what that raised
 
 
 class Wrong(Exception):

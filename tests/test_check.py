@@ -6,13 +6,16 @@ import json
 import sys
 import time
 import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
 
+from rapidadapt_lessons import check as check_module
 from rapidadapt_lessons import progress
 from rapidadapt_lessons.check import Unsolved, check
 from rapidadapt_lessons.check_catalogue import EXERCISES
+from rapidadapt_lessons.check_parts import Wrong
 from rapidadapt_lessons.errors import CourseError
 
 
@@ -200,3 +203,28 @@ def test_the_catalogue_is_in_order_and_each_exercise_has_a_first_step():
     notebooks = [exercise.notebook for exercise in EXERCISES]
     assert notebooks == sorted(notebooks)
     assert all(exercise.begin.endswith((".", "?")) and 1 <= exercise.points <= 3 for exercise in EXERCISES)
+
+
+def test_what_the_course_computes_itself_runs_without_limits_and_may_add_a_remark(monkeypatch):
+    seen = []
+
+    @contextmanager
+    def limits(seconds, megabytes):
+        seen.append("limits")
+        yield
+        seen.append("no limits")
+
+    def rest():
+        seen.append("rest")
+        return "3 of 4"
+
+    def fails():
+        raise Wrong("the model", "four lines", "one\ntwo", "a reason")
+
+    monkeypatch.setattr(check_module, "limits", limits)
+    monkeypatch.setattr(check_module, "_tests", lambda exercise: {"first": lambda f: rest, "second": lambda f: fails})
+    report = check("lora.scaling", lambda: None)
+    assert seen[:3] == ["limits", "no limits", "rest"]
+    assert report.passed == ("first: 3 of 4",) and report.failure.label == "second"
+    shown = repr(report).splitlines()
+    assert [line.index(word) for line, word in zip(shown[-3:], ("one", "two", "a reason"))] == [16] * 3
