@@ -60,8 +60,8 @@ def test_an_interval_is_students_t_over_the_seeds_cut_at_the_bounds(made):
     ("gains", "fails"),
     [
         ((1.0, 1.1, 0.9), []),
-        ((1.0, 1.0, -0.5), ["gain, lower end"]),  # the mean is above 0 and so is the upper end
-        ((-1.0, -1.1, -0.9), ["gain, lower end", "gain, upper end"]),
+        ((1.0, 1.0, -0.5), ["gain (lower end)"]),  # the mean is above 0 and so is the upper end
+        ((-1.0, -1.1, -0.9), ["gain (lower end)", "gain (upper end)"]),
     ],
 )
 def test_a_sentence_holds_only_at_both_ends(headlines, made, gains, fails):
