@@ -98,7 +98,7 @@ class Headline:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits / 2 else f"{value:.0e}"
+    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits / 2 else f"{value:.1g}"
 
 
 # Measuring: a function for each lesson
