@@ -246,11 +246,9 @@ def _ask(
         verdicts, mistakes = _choose(model, tokenizer, prompts, queries, assignment.labels)
     else:
         verdicts, mistakes = _write(model, tokenizer, prompts, queries)
-    right, asked = {}, {}
-    for query, verdict in zip(queries, verdicts):
-        group = query.y if assignment.labels else ""
-        right[group] = right.get(group, 0) + verdict
-        asked[group] = asked.get(group, 0) + 1
+    groups = [query.y if assignment.labels else "" for query in queries]
+    asked = {name: groups.count(name) for name in assignment.labels or ("",) if name in groups}
+    right = {name: sum(ok for ok, group in zip(verdicts, groups) if group == name) for name in asked}
     return Grade(_tokens(tokenizer, prompt), assignment.budget, right, asked, tuple(mistakes), note)
 
 
