@@ -182,6 +182,8 @@ def lora_playground(
     """
     task, rows = _rows(tokenizer, template, read_lines(pairs))
     require_whole(query)
+    if not 0 < lr <= 1:
+        raise CourseError(f"lr is {lr}.", "give a rate above 0, at most 1; 2e-3 is usual.")
     prompt = build_prompt(query, (), ways.template_of(task))
     _require_short(tokenizer, [prompt.text])
 
