@@ -19,6 +19,7 @@ from .training import TrainConfig, train
 
 PARTS = ("weights", "activations", "gradients", "optimiser")
 LOOKS = ("-", "--", "-.", ":")
+PLAIN = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # behind labels that lines may cross
 
 
 def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
@@ -271,7 +272,7 @@ def trade_off(
         for row, (text, colour) in enumerate(texts):
             below = len(texts) > 1 and y > 0.15 * axes.get_ylim()[1]  # under the lines, which rise to the right
             place = (9, -12 - 11 * row if below else 4 + 11 * (len(texts) - 1 - row))
-            axes.annotate(text, (x, y), place, textcoords="offset points", color=colour, fontsize=9)
+            axes.annotate(text, (x, y), place, textcoords="offset points", color=colour, fontsize=9, bbox=PLAIN)
     axes.axvline(base, color="#7F7F7F", ls="--", lw=1)
     across = axes.get_xaxis_transform()
     axes.text(base, 0.5, "base model ", color="#5F5F5F", fontsize=9, ha="right", rotation=90, transform=across)
@@ -282,7 +283,7 @@ def trade_off(
     axes.minorticks_off()
     axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
     axes.set_title(title, loc="left")
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.06, 1))
     measures = f"{gain} and {harm} (base model {base:.0f})"
     return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
 
