@@ -365,8 +365,8 @@ HEADLINES = (
     ),
     Headline(
         "07",
-        "Not equal to the last bit, but equal up to rounding.",
-        "8 updates of 8 verbs, by one process and by two of this machine; the seed sets first weights and order",
+        "equal up to rounding",
+        "8 updates of 8 verbs, by one process and by two of this machine; the seed sets first weights and row order",
         two_processes,
         (
             Part("largest difference of the losses", "below 0.0001", lambda v: v < 1e-4, POSITIVE, digits=6),
