@@ -308,15 +308,15 @@ HEADLINES = (
     ),
     Headline(
         "02",
-        "The prompt holds no example at all: what it took some eight worked examples to say in lesson 1 now sits in a "
-        "few added weights.",
+        "Over five seeds (other examples, first weights and order; 48 verbs asked) it gets nine of ten right or more, "
+        "and is between two verbs behind a prompt of eight examples and six ahead of it.",
         "40 verbs to train on, 15 updates of 8, the same 48 verbs asked; the prompt holds the first 8 of the 40",
         adapter,
         (
             Part("before training", "0", lambda v: v == 0),
-            Part("after 15 updates"),
+            Part("after 15 updates", "0.9 or more", lambda v: v >= 0.9),
             Part("8 examples in the prompt"),
-            Part("adapter less prompt", "0 or more", lambda v: v >= 0, ANY),
+            Part("adapter less prompt", "-2/48 to 6/48", lambda v: -2 / 48 <= v <= 6 / 48, ANY),
         ),
     ),
     Headline(
@@ -344,15 +344,15 @@ HEADLINES = (
     ),
     Headline(
         "05",
-        "24 examples of 120 bought back most of the loss on text, and 50 examples a third of it on permuted digits and "
-        "half of it on split ones.",
+        "On digits, over five seeds, 50 examples bought back a fifth to a half of it where pixels are permuted, and "
+        "two to three fifths where digits are split.",
         "the digits, five parts each; the text tasks take `benchmarks/continual.py --text`",
         replay,
         (
             Part("permuted, ACC of replay less fine-tuning", "above 0", lambda v: v > 0, ANY),
-            Part("permuted, share of the loss bought back", "a third: 0.25 to 0.42", lambda v: 0.25 <= v <= 0.42, ANY),
+            Part("permuted, share of the loss bought back", "0.2 to 0.5", lambda v: 0.2 <= v <= 0.5, ANY),
             Part("split, ACC of replay less fine-tuning", "above 0", lambda v: v > 0, ANY),
-            Part("split, share of the loss bought back", "half: 0.42 to 0.58", lambda v: 0.42 <= v <= 0.58, ANY),
+            Part("split, share of the loss bought back", "0.4 to 0.6", lambda v: 0.4 <= v <= 0.6, ANY),
         ),
     ),
     Headline(
