@@ -132,10 +132,10 @@ def _reason(prompt: str, found: Grade, assignment: Assignment) -> str:
             "the model ends the line and writes no answer. Let the prompt stop where the answer belongs, in the middle "
             "of a line: after an arrow, a colon, or a word such as `is`."
         )
-    if most(lambda m: m.said.casefold().startswith(m.wanted.casefold())):
+    if found.unfinished >= sum(found.asked.values()) / 4:
         return (
-            "the right answer comes, and then more. An answer is the whole rest of its line: give an example, and let "
-            "every example end with a line break."
+            f"{found.unfinished} times the right answer comes, and then more. An answer is the whole rest of its line: "
+            "give an example, and let every example end with a line break."
         )
     return ""
 

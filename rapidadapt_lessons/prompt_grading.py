@@ -86,6 +86,7 @@ class Grade:
         right: right answers; with labels, those of each label.
         asked: queries asked, by the same names.
         mistakes: the worst, those first whose right answer the model thought least probable; at most SHOWN.
+        unfinished: wrong answers in which the model wrote the right one first, and then went on in the same line.
         note: what else to know, or "".
     """
 
@@ -94,6 +95,7 @@ class Grade:
     right: dict[str, int]
     asked: dict[str, int]
     mistakes: tuple[Mistake, ...]
+    unfinished: int = 0
     note: str = ""
 
     @property
@@ -242,14 +244,15 @@ def _ask(
     note: str = "",
 ) -> Grade:
     prompts = [_filled(prompt, query) for query in queries]
+    unfinished = 0
     if assignment.labels:
         verdicts, mistakes = _choose(model, tokenizer, prompts, queries, assignment.labels)
     else:
-        verdicts, mistakes = _write(model, tokenizer, prompts, queries)
+        verdicts, mistakes, unfinished = _write(model, tokenizer, prompts, queries)
     groups = [query.y if assignment.labels else "" for query in queries]
     asked = {name: groups.count(name) for name in assignment.labels or ("",) if name in groups}
     right = {name: sum(ok for ok, group in zip(verdicts, groups) if group == name) for name in asked}
-    return Grade(_tokens(tokenizer, prompt), assignment.budget, right, asked, tuple(mistakes), note)
+    return Grade(_tokens(tokenizer, prompt), assignment.budget, right, asked, tuple(mistakes), unfinished, note)
 
 
 def _choose(
@@ -272,16 +275,21 @@ def _choose(
 
 def _write(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], queries: Sequence[Example]
-) -> tuple[list[bool], list[Mistake]]:
-    """Let the model write its answers. Only those that are shown are really generated (see `exact_matches`)."""
+) -> tuple[list[bool], list[Mistake], int]:
+    """Let the model write its answers. Only those that are shown are really generated (see `exact_matches`).
+
+    Returns which are right, the worst mistakes, and how many are right but for their end.
+    """
     verdicts = exact_matches(model, tokenizer, prompts, [query.y for query in queries])
     missed = [(p, query) for p, query, verdict in zip(prompts, queries, verdicts) if not verdict]
     pairs = [(p.text, p.answer_prefix + query.y + p.stop) for p, query in missed]
-    chances = [scored.logprobs.sum().exp().item() for scored in score_continuations(model, tokenizer, pairs)]
+    scores = score_continuations(model, tokenizer, pairs)
+    unfinished = sum(bool(scored.greedy[:-1].all()) for scored in scores)  # the last token is the line break
+    chances = [scored.logprobs.sum().exp().item() for scored in scores]
     worst = sorted(zip(chances, missed), key=lambda item: item[0])[:SHOWN]
     shown = [p for _, (p, _) in worst]
     said = generate_answers(model, tokenizer, shown, max_new_tokens=_WRITTEN) if shown else []
-    return verdicts, [Mistake(q.x, q.y, text, chance) for (chance, (_, q)), text in zip(worst, said)]
+    return verdicts, [Mistake(q.x, q.y, text, chance) for (chance, (_, q)), text in zip(worst, said)], unfinished
 
 
 def _worst(mistakes: Sequence[Mistake]) -> list[Mistake]:

@@ -89,6 +89,16 @@ def test_a_grade_is_exact_match_and_its_mistakes_are_what_the_model_writes(real_
     assert grade(*real_model, prompt, SMALL) == found
 
 
+def test_answers_that_go_on_in_their_line_are_counted(real_model):
+    in_line = "{x} in the plural: "
+    prompt = "".join(f"{in_line.replace('{x}', x)}{y}; " for x, y in [("dog", "dogs"), ("church", "churches")])
+    found = grade(*real_model, prompt + in_line.rstrip(), SMALL)
+    prompts = [prompt_grading._filled(prompt + in_line.rstrip(), query) for query in SMALL.held_out]
+    written = generate_answers(*real_model, prompts)
+    begun = [re.match(rf"{query.y}\W", text) for query, text in zip(SMALL.held_out, written)]
+    assert found.right == {"": 0} and found.unfinished == sum(map(bool, begun)) >= 4
+
+
 def test_of_labels_the_worst_mistakes_come_first_and_each_label_is_counted(real_model):
     found = practise(*real_model, answers_prompts.NAIVE["prompts.unbiased"], find_assignment("prompts.unbiased"))
     assert found.asked == {"negative": 12, "positive": 12} and found.right["positive"] < 6 < found.right["negative"]
