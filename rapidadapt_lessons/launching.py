@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from . import memory
 from .errors import CourseError
 
 
@@ -156,6 +157,7 @@ def launch(
         if processes > 1:
             command += ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
             command += ["--nproc-per-node", processes, "--max-restarts", max_restarts]
+    memory.give_back()  # what this process no longer uses, the new ones will need
     return Launched([str(word) for word in (*command, script, *arguments)], environment)
 
 

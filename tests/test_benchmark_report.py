@@ -35,14 +35,14 @@ def kept(report, tmp_path, monkeypatch):
     return put
 
 
-def put_lesson(report, put, path: Path, seconds: float, rss: float, **more) -> None:
-    peak = {"rss": rss, "pss": rss / 2}
+def put_lesson(report, put, path: Path, seconds: float, held: float, **more) -> None:
+    peak = {"rss": 2 * held, "pss": held}  # mapped files count twice in RSS
     put(f"lesson-{path.stem}", **{"seconds": seconds, "first_seconds": 4.0, "peak": peak} | more)
 
 
 def wrong_sums(report, text: str) -> list[str]:
     """Return what the summary of a report says that its table of lessons does not."""
-    rows = re.findall(r"^\| \[(\d\d)\S*\]\(\S+\)[^|]*\| (\d+) \| ([\d.]+|none) \| (\d+) \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| \[(\d\d)\S*\]\(\S+\)[^|]*\| (\d+) \| ([\d.]+|none) \| \d+ \| (\d+) \|", text, re.MULTILINE)
     summary, wrong = report.summary_of(text), []
     if rows:
         if f"| {report.minutes(sum(int(row[1]) for row in rows))}" not in summary:
@@ -196,3 +196,8 @@ def test_the_report_shows_every_headline(report):
     section = report.REPORT.read_text(encoding="utf-8").partition(report.HEADLINES)[2].partition("\n## ")[0]
     for path in report.lessons()[1:]:
         assert re.search(rf"^\| {path.stem[:2]} \| .+ \| .+ \|", section, re.MULTILINE), "report.py --headlines"
+
+
+def test_without_pss_a_lesson_is_held_to_rss(report):
+    assert report.held({"peak": {"rss": 3e9, "pss": 1e9}}) == 1e9
+    assert report.held({"peak": {"rss": 3e9, "pss": 0}}) == 3e9
