@@ -26,7 +26,7 @@ help:
 	@echo "make test        set up what is missing, and run every test and every notebook"
 	@echo "make test-browser      drive JupyterLab with Chromium: short lessons, controls, zoom, dark theme (minutes)"
 	@echo "make test-browser-all  the same with every lesson as a whole"
-	@echo "make report      measure set-up, lessons and benchmarks, and write benchmarks/report.md (half an hour)"
+	@echo "make report      measure set-up, lessons and benchmarks, and write benchmarks/report.md (an hour)"
 	@echo "make audit       look for known vulnerabilities in the pinned packages (asks a service on the network)"
 	@echo "make test-portable   run the notebooks as another processor would, with one thread"
 	@echo "make setup       set up what is missing: .venv, packages, learn2learn, model"
