@@ -361,6 +361,16 @@ def test_the_playground_shows_each_start_before_after_and_reading(model, tokeniz
     assert same(adapter_state(model), starts["<two>"])  # as it was before, whatever has been tried
 
 
+def test_the_playground_asks_the_query_alone_and_reading_behind_the_pairs(model, tokenizer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        few_shot_views, "best_answers", lambda m, t, task, prompts: asked.append(prompts[0].text) or (["?"], [0.5])
+    )
+    own(model, tokenizer, pairs="a, b\nb, c", query="k", steps=1)
+    behind = "After a comes b\nAfter b comes c\nAfter k comes"
+    assert asked == ["After k comes", behind, "After k comes"]  # before, reading, after
+
+
 def test_the_playground_takes_no_step_where_none_is_asked_for_and_says_what_is_memory(model, tokenizer):
     html = own(model, tokenizer, steps=0)
     assert [row[1] for row in cells(html)] == ["0", "0"] and "memory" not in html
