@@ -84,6 +84,8 @@ def test_a_grade_is_exact_match_and_its_mistakes_are_what_the_model_writes(real_
     assert len(found.mistakes) == min(8 - sum(right), prompt_grading.SHOWN)
     for mistake in found.mistakes:
         assert written[mistake.x].startswith(mistake.said) and mistake.said != mistake.wanted
+    begun = [re.match(rf"{query.y}\W", written[query.x]) for query in SMALL.held_out]
+    assert found.unfinished == sum(map(bool, begun)) < 8 - sum(right)
     chances = [mistake.probability for mistake in found.mistakes]
     assert chances == sorted(chances) and all(0 <= chance < 0.5 for chance in chances)
     assert grade(*real_model, prompt, SMALL) == found
