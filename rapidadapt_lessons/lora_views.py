@@ -263,11 +263,7 @@ def trade_off(
             text = f"{text} →" if x == edge else text
             near = next((key for key in labels if abs(key[0] / x - 1) < 0.06 and abs(key[1] - y) < 0.04), (x, y))
             labels.setdefault(near, []).append((text, COLOURS[i]))
-        each = (
-            f"{value}: {r[gain]:.2f} and {f'{r[harm]:.0f}' if r[harm] <= 2 * base else 'more than twice the base'}"
-            for value, r in found.items()
-        )
-        told.append(f"{knob} " + ", ".join(each))
+        told.append(f"{knob} " + ", ".join(f"{value}: {_told(r[gain], r[harm], base)}" for value, r in found.items()))
     for (x, y), texts in labels.items():  # settings that came out alike are listed beside their common place
         for row, (text, colour) in enumerate(texts):
             below = len(texts) > 1 and y > 0.15 * axes.get_ylim()[1]  # under the lines, which rise to the right
@@ -286,6 +282,13 @@ def trade_off(
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.06, 1))
     measures = f"{gain} and {harm} (base model {base:.0f})"
     return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
+
+
+def _told(gain: float, harm: float, base: float) -> str:
+    """Say what a setting did; of one that ruined the model only roughly, as a query more or less is chance there."""
+    if harm <= 2 * base:
+        return f"{gain:.2f} and {harm:.0f}"
+    return f"{'half or more' if gain >= 0.5 else 'under half'} and more than twice the base"
 
 
 def live_run(
