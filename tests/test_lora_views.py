@@ -91,7 +91,8 @@ def test_a_sweep_shows_what_was_recorded(knob, measure, told):
 
 def test_gain_and_harm_are_told_for_every_setting_and_great_harm_only_as_that():
     picture = lora_views.trade_off(RECORDS, "accuracy", "perplexity", base=10.2, title="T")
-    check(picture, "base model 10", "rank 1: 0.25 and 20, 8: half or more and more than twice the base", "q_proj: 0.12 and 19")
+    ruined = "8: half or more and more than twice the base"
+    check(picture, "base model 10", f"rank 1: 0.25 and 20, {ruined}", "q_proj: 0.12 and 19")
 
 
 def test_what_was_not_recorded_is_told():
