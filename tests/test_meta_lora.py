@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import re
+import sys
 from html import unescape
+from pathlib import Path
 
 import pytest
 import torch
@@ -414,3 +417,58 @@ def test_a_playground_that_diverges_leaves_the_model_as_it_was(model, tokenizer,
     with pytest.raises(TrainingDiverged, match="nan"):
         own(model, tokenizer, steps=3)
     assert same(before, adapter_state(model))
+
+
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch):
+    """benchmarks/meta_lora.py, which keeps its results in an empty folder."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "meta_lora.py"
+    spec = importlib.util.spec_from_file_location("benchmark_meta_lora", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "KEPT", tmp_path)
+    return module
+
+
+def result(benchmark, seed: int, meta: float = 0.9, plain: float = 0.5) -> dict:
+    """A seed's result as the benchmark keeps it, scores made up: meta-learned a little less with each seed."""
+    steps = len(benchmark.Settings().at)
+    scores = {"plain LoRA": [plain] * steps, "meta-learned LoRA": [meta - seed / 100] * steps}
+    scores |= {"base model, prompted": [meta - 0.012], "MetaICL, prompted": [0.95]}
+    by_task = {name: {task: values for task in benchmark.HELD_OUT} for name, values in scores.items()}
+    rates = {"plain LoRA": 1e-3, "meta-learned LoRA": 1e-3, "MetaICL": 1e-3}
+    validation = {name: {"0.001": 0.5} for name in rates}
+    return {"rates": rates, "validation": validation, "scores": by_task, "seconds": {"all": 1}}
+
+
+def test_the_benchmark_says_who_wins_and_by_how_much(benchmark):
+    settings, found = benchmark.Settings(), [result(benchmark, seed) for seed in range(3)]
+    lines = "\n".join(benchmark.table(found, settings))
+    assert "plain LoRA, 5 steps" in lines and "0.50 ± 0.00" in lines
+    assert "0.89 ± 0.02" in lines  # .90 .89 .88: t = 4.303 for two degrees, times .01 / sqrt(3) is .025
+    told = {line.split(": ")[0].strip(): line for line in benchmark.verdicts(found, settings)}
+    assert "plurals +0.39 wins" in told["plain LoRA, 5 steps"] and "all four +0.39 wins" in told["plain LoRA, 10 steps"]
+    assert "plurals -0.06 loses" in told["MetaICL, prompted, against 5 steps"]
+    assert "plurals +0.00" in told["base model, prompted, against 5 steps"]
+    assert "wins" not in told["base model, prompted, against 5 steps"]
+
+
+def test_the_benchmark_goes_on_where_it_was_stopped(benchmark, monkeypatch):
+    measured = []
+
+    def measure(model, tokenizer, seed, settings, rates):
+        measured.append((seed, rates))
+        return result(benchmark, seed)
+
+    monkeypatch.setattr(benchmark, "load_model", lambda: ("model", "tokenizer"))
+    monkeypatch.setattr(benchmark, "one_seed", measure)
+    settings, rates = benchmark.Settings(), result(benchmark, 0)["rates"]
+    benchmark.results(2, settings)
+    assert measured == [(0, None), (1, rates)]  # the first chooses, the others take its choice
+    found = benchmark.results(3, settings)
+    assert measured[2:] == [(2, rates)] and [r["scores"] for r in found] == [
+        result(benchmark, seed)["scores"] for seed in range(3)
+    ]
+    benchmark.results(1, benchmark.Settings(queries=5))  # other settings are measured anew
+    assert measured[3:] == [(0, None)]
