@@ -150,7 +150,7 @@ def text_block(text: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of texts as HTML. What a learner typed stays text."""
-    top = "".join(f"<th {CELL}>{escape(cell, quote=False)}</th>" for cell in head)
+    top = "".join(f"<th {CELL}>{escape(cell, quote=False)}</th>" if cell else f"<td {CELL}></td>" for cell in head)
     body = ("<tr>" + "".join(f"<td {CELL}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{''.join(body)}</table>"
 

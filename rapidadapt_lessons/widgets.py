@@ -26,9 +26,9 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
         reader sees it in place of the result too.
     """
     from IPython.display import display
-    from ipywidgets import HTML, VBox
+    from ipywidgets import VBox
 
-    shown = HTML()
+    shown = _result()
     chooser, fields = _controls(controls)
 
     def update(change: Any = None) -> None:
@@ -55,9 +55,9 @@ def on_demand(
     An error that is not a `CourseError` is told in place of the result, and logged with its traceback.
     """
     from IPython.display import display
-    from ipywidgets import HTML, Button, VBox
+    from ipywidgets import Button, VBox
 
-    shown = HTML(f"<i>Choose, then press {escape(label)}.</i>")
+    shown = _result(f"<i>Choose, then press {escape(label)}.</i>")
     button = Button(description=label, button_style="primary")
     chooser, fields = _controls(controls)
 
@@ -95,6 +95,13 @@ def render(view: Callable[..., str | Picture], **values: Any) -> str:
 
 def _message(problem: str, remedy: str) -> str:
     return f"<div role='alert'><p><b>{escape(problem)}</b></p><p>What to do: {escape(remedy)}</p></div>"
+
+
+def _result(value: str = "") -> Any:
+    """Return the widget for the result: as wide as its place, so that a wide table does not widen the figures too."""
+    from ipywidgets import HTML, Layout
+
+    return HTML(value, layout=Layout(display="grid", grid_template_columns="minmax(0, 1fr)"))
 
 
 def _controls(controls: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -232,3 +232,8 @@ def test_an_answer_that_ends_in_the_end_of_text_is_counted_once(real_model):
 def test_an_empty_query_is_told():
     with pytest.raises(BadPrompt, match="empty"):
         task_prompts(None, load_task("plurals"), [Example("", "")], (), ARROW)
+
+
+def test_a_corner_without_a_heading_is_no_heading():
+    html = views.table(("", "right"), [("LoRA", "3")])
+    assert html.count("<th ") == 1 and html.index("<td ") < html.index("<th ")
