@@ -3,10 +3,12 @@
 #   PYTHON   the Python (3.11 or later) that .venv is made with. After changing it, run `make clean` first.
 #   TORCH    which torch: auto (a CUDA build where there is an NVIDIA GPU, else a CPU build), cpu, cuda,
 #            default (whatever pip's package index has), or the URL of a package index
+#   WORKERS  how pytest shares the tests out: -n 2 --dist loadfile, two processes of up to 2 GB each; empty for one
 #   LAB_OPTIONS   more options for JupyterLab, such as --no-browser
 
 PYTHON ?= python3
 TORCH ?= auto
+WORKERS ?= -n 2 --dist loadfile
 LAB_OPTIONS ?=
 
 ifeq ($(OS),Windows_NT)
@@ -42,14 +44,17 @@ help:
 	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH) (auto, cpu, cuda, default, or an index's URL)"
+	@echo "           WORKERS=$(WORKERS)  (for make test)"
 
 lab: setup
 	$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
-# One call for both, so that one summary line tells of both. A cell may take longer than a unit test.
+# One call for both, so that one summary line tells of both. A cell may take longer than a unit test. Two processes with
+# a thread each, a file at a time, take half the time of one process with two threads: most work is too small to share.
+test: export OMP_NUM_THREADS = 1
 test: setup
-	$(BIN)/python -m pytest tests notebooks/*.ipynb solutions/*.ipynb --timeout 660 \
-	  --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg
+	$(BIN)/python -m pytest tests notebooks/*.ipynb solutions/*.ipynb --timeout 1200 $(WORKERS) \
+	  --nbval --nbval-current-env --nbval-cell-timeout 1100 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 # In a real browser: Debian's Chromium, or the one that CHROMIUM names. Plain `make test` leaves tests/browser out.
 test-browser: setup $(UPKEEP)
@@ -75,7 +80,7 @@ test-portable: export ONEDNN_MAX_CPU_ISA = AVX2
 test-portable: export MKL_ENABLE_INSTRUCTIONS = AVX2
 test-portable: export OMP_NUM_THREADS = 1
 test-portable: setup
-	$(BIN)/python -m pytest $(PORTABLE) --timeout 1800 \
+	$(BIN)/python -m pytest $(PORTABLE) --timeout 1800 $(WORKERS) \
 	  --nbval --nbval-current-env --nbval-cell-timeout 1500 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 setup:

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rapidadapt_lessons import lora
-from rapidadapt_lessons.cost import measure, training_bytes
+from rapidadapt_lessons.cost import matmul_flops, measure, training_bytes
 from rapidadapt_lessons.language_stream import task_part
 from rapidadapt_lessons.lora import LoRAConfig
 from rapidadapt_lessons.models import load_model
@@ -129,18 +129,6 @@ def compare_losses(rounds: int) -> None:
             apart = abs(losses[name] - losses["ours"])
             ratio = seconds[name] / seconds["ours"]
             print(f"{kind:<30}{name:<30}{seconds[name]:>8.2f}{ratio:>7.2f}{share:>9.0%}{apart:>12.1e}", flush=True)
-
-
-def matmul_flops(device: torch.device, size: int = 2048, rounds: int = 7) -> float:
-    """Return the operations a second of a product of two square matrices in float32: the median of some."""
-    a, times = torch.randn(size, size, device=device), []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / median(times[1:])
 
 
 def peak_of(name: str) -> int:

@@ -40,6 +40,7 @@ REPORT, README = ROOT / "benchmarks" / "report.md", ROOT / "README.md"
 BEGIN, END = "<!-- report -->", "<!-- /report -->"
 HEADLINES = "## Headline results over 5 seeds"
 ALL_LESSONS_SECONDS = 15 * 60  # the budget of all lessons together, on 2 cores
+BUDGET_FLOPS = 0.33e12  # of the machine for which it was set, in float32 products of 2048-square matrices
 LESSON_BYTES = 2e9  # the budget of one lesson's memory
 BUSY = 15.0  # percent: where the cores were busier than this before a piece began, its times are too long
 BRIEF = {  # how each benchmark is run for the report; one that is not here runs as it does by itself
@@ -54,7 +55,7 @@ BRIEF = {  # how each benchmark is run for the report; one that is not here runs
 Piece = dict[str, Any]
 ROW = re.compile(  # of the table of lessons, as `lesson_row` writes it
     r"^\| \[(?P<stem>\w+)\]\(\S+\)(?: \(changed since\))? \| (?P<seconds>\d+) \| (?P<first>[\d.]+|none) \| "
-    r"(?P<rss>\d+) \| (?P<pss>\d+) \| \S+ \| (?P<day>[\d-]+)(?: <!-- code (?P<code>\w+) -->)? \|$",
+    r"(?P<rss>\d+) \| (?P<pss>\d+) \| \S+ \| (?P<speed>[\d.]+|unknown) \| (?P<day>[\d-]+)(?: <!-- code (?P<code>\w+) -->)? \|$",
     re.MULTILINE,
 )
 BENCHMARK = re.compile(r"^### (\w+)\n\nMeasured on (\S+)\.\n\n```text\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
@@ -163,14 +164,22 @@ def measure_lesson(path: Path) -> Piece:
     options = {"timeout": 900, "kernel_name": "python3", "resources": {"metadata": {"path": path.parent}}}
     client = Client(notebook, **options)
     environment = {**os.environ, "RAPIDADAPT_PROGRESS": "off"}
+    speeds = [machine_flops()]
     start = time.perf_counter()
     with client.setup_kernel(env=environment), Watcher(client.km.provisioner.process.pid) as watcher:
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
         seconds = time.perf_counter() - start
+    speeds.append(machine_flops())
     first = client.first - start if client.first else None
-    peaks = {"rss": watcher.rss, "pss": watcher.pss}
-    return {"seconds": seconds, "first_seconds": first, "peak": peaks, "code": code_digest(path)}
+    found = {"seconds": seconds, "first_seconds": first, "peak": {"rss": watcher.rss, "pss": watcher.pss}}
+    return found | {"flops": sum(speeds) / 2, "code": code_digest(path)}
+
+
+def machine_flops() -> float:
+    """Return how many operations a second the machine does now, in a process of its own."""
+    command = "from rapidadapt_lessons.cost import matmul_flops; print(matmul_flops())"
+    return float(subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True).stdout)
 
 
 class Watcher:
@@ -290,10 +299,12 @@ def report_text(earlier: dict[str, Piece] | None = None) -> str:
     lines += ["of the seeds and its 95% interval by Student's t. By [headlines.py](headlines.py).", ""]
     lines += [*(results["lines"] if results else ["Not measured yet."]), "", "## Lessons", ""]
     lines += ["From a fresh kernel each, one after another. MB are 10^6 bytes. Whether a lesson keeps within 2 GB goes"]
-    lines += ["by PSS where the system tells it: a file of weights that is mapped several times is in memory once.", ""]
-    heads = ("lesson", "seconds", "first result after (s)", "peak RSS (MB)", "peak PSS (MB)", "within 2 GB", "day")
+    lines += ["by PSS where the system tells it: a file of weights that is mapped several times is in memory once."]
+    lines += ["TFLOP/s: what the machine reached before and after the lesson, in float32 products of 2048-square"]
+    lines += [f"matrices; most of a lesson is such work. The budgets were set on one of {BUDGET_FLOPS / 1e12:.2f}.", ""]
+    heads = ("lesson", "seconds", "first result after (s)", "peak RSS (MB)", "peak PSS (MB)", "within 2 GB", "TFLOP/s", "day")
     lines += [f"| {' | '.join(heads)} |"]
-    lines += ["|---|---|---|---|---|---|---|", *(lesson_row(path, piece) for path, piece in kept.items()), ""]
+    lines += ["|---|---|---|---|---|---|---|---|", *(lesson_row(path, piece) for path, piece in kept.items()), ""]
     lines += ["## Benchmarks", "", "Each compares its sides within one run; see the head of its file.", ""]
     for path, piece in others.items():
         lines += [f"### {path.stem}", ""]
@@ -322,6 +333,7 @@ def from_report(text: str) -> dict[str, Piece]:
         first = None if row["first"] == "none" else float(row["first"])
         peak = {"rss": 1e6 * int(row["rss"]), "pss": 1e6 * int(row["pss"])}
         values = {"seconds": int(row["seconds"]), "first_seconds": first, "peak": peak, "code": row["code"] or ""}
+        values["flops"] = None if row["speed"] == "unknown" else 1e12 * float(row["speed"])
         put("lesson-", row["stem"], row["day"], **values)
     for name, day, lines in BENCHMARK.findall(text):
         put("benchmark-", name, day, lines=lines.splitlines())
@@ -339,13 +351,14 @@ def named_pieces(setup, kept, others) -> list[tuple[str, Piece]]:
 def lesson_row(path: Path, piece: Piece | None) -> str:
     name = f"[{path.stem}](../notebooks/{path.name})"
     if not piece:
-        return f"| {name} | not measured | | | | | |"
+        return f"| {name} | not measured | | | | | | |"
     mark = "" if code_digest(path).startswith(piece["code"] or "unknown") else " (changed since)"
     rss, pss = piece["peak"]["rss"], piece["peak"]["pss"]
     first = f"{piece['first_seconds']:.1f}" if piece["first_seconds"] else "none"
     within = "yes" if held(piece) <= LESSON_BYTES else "**no**"
     cells = f"{piece['seconds']:.0f} | {first} | {rss / 1e6:.0f} | {pss / 1e6:.0f} | {within}"
-    return f"| {name}{mark} | {cells} | {piece['day']} <!-- code {piece['code'][:12] or 'unknown'} --> |"
+    speed = f"{piece['flops'] / 1e12:.2f}" if piece.get("flops") else "unknown"
+    return f"| {name}{mark} | {cells} | {speed} | {piece['day']} <!-- code {piece['code'][:12] or 'unknown'} --> |"
 
 
 def held(piece: Piece) -> float:
@@ -366,6 +379,10 @@ def summary(setup: Piece | None, measured: dict[Path, Piece], missing: int) -> l
         which = "all lessons" if not missing else f"{len(measured)} of {len(measured) + missing} lessons"
         over = "" if total <= ALL_LESSONS_SECONDS else " (**over**)"
         rows.append(f"| {which}, one after another | {minutes(total)}{over} | {minutes(ALL_LESSONS_SECONDS)} |")
+        if all(piece.get("flops") for piece in measured.values()):
+            work = sum(round(piece["seconds"]) * round(piece["flops"], -10) for piece in measured.values())
+            speed = f"{BUDGET_FLOPS / 1e12:.2f} TFLOP/s, for which the budget was set"
+            rows.append(f"| the same, worked out for a machine of {speed} | {minutes(work / BUDGET_FLOPS)} | |")
         path, piece = max(measured.items(), key=lambda item: held(item[1]))
         most = held(piece)
         over = "" if most <= LESSON_BYTES else " (**over**)"

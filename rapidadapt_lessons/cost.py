@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import TypeVar
 
 import torch
@@ -99,6 +100,19 @@ def training_bytes(
             hook.remove()
     size = sum(p.nbytes for p in model.parameters())
     return {"weights": size, "activations": sum(kept.values()), **counted}
+
+
+def matmul_flops(device: torch.device | str = "cpu", size: int = 2048, rounds: int = 7) -> float:
+    """Return the floating-point operations a second of a product of two square matrices in float32: the median."""
+    device = torch.device(device)
+    a, times = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).to(device), []
+    for _ in range(rounds + 1):  # the first one warms up
+        start = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / median(times[1:])
 
 
 class _Sampler:

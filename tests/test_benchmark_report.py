@@ -120,7 +120,7 @@ def test_a_lesson_is_measured_with_all_its_processes(report, tmp_path):
     piece = report.measure_lesson(path)
     assert 5e8 < piece["peak"]["rss"] < 9e8
     assert piece["first_seconds"] <= piece["seconds"] and piece["code"] == report.code_digest(path)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and piece["flops"] > 1e9
 
 
 def test_a_piece_that_fails_keeps_the_last_one(report, kept, capsys):
@@ -155,7 +155,7 @@ TABLE = [
 def test_what_is_not_kept_stays_as_the_report_tells_it(report, kept, tmp_path):
     """A report is written; everything that was kept is lost; the next report says the same, and takes new pieces."""
     first, second, third, *_ = report.lessons()
-    put_lesson(report, kept, first, 61.0, 2.5e9, code=report.code_digest(first))
+    put_lesson(report, kept, first, 61.0, 2.5e9, code=report.code_digest(first), flops=1.6e11)
     put_lesson(report, kept, second, 9.0, 1e9, code="0123456789abcdef", first_seconds=None, busy_before=80.0)
     kept("setup", cold_seconds=125.0, warm_seconds=7.0, busy_before=80.0)
     kept("benchmark-maml", lines=["a  b", "", "c"], machine="Another, 4 cores")
@@ -171,6 +171,8 @@ def test_what_is_not_kept_stays_as_the_report_tells_it(report, kept, tmp_path):
         "too long: set-up, ",
         "1 min 10 s",
         "(changed since)",
+        "| 0.16 |",
+        "| unknown |",
     ):
         assert said in text
     put_lesson(report, kept, third, 30.0, 3e9, code="another")
@@ -201,3 +203,12 @@ def test_the_report_shows_every_headline(report):
 def test_without_pss_a_lesson_is_held_to_rss(report):
     assert report.held({"peak": {"rss": 3e9, "pss": 1e9}}) == 1e9
     assert report.held({"peak": {"rss": 3e9, "pss": 0}}) == 3e9
+
+
+def test_the_time_on_another_machine_is_worked_out_from_its_speed(report, kept):
+    first, second, *_ = report.lessons()
+    put_lesson(report, kept, first, 99.0, 1e9, code="", flops=report.BUDGET_FLOPS / 3)
+    put_lesson(report, kept, second, 10.0, 1e9, code="")
+    assert "worked out" not in report.report_text()  # not for every lesson that was measured
+    put_lesson(report, kept, second, 10.0, 1e9, code="", flops=2 * report.BUDGET_FLOPS)
+    assert "1 min 49 s |" in report.report_text() and "was set | 53 s |" in report.report_text()

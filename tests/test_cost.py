@@ -6,7 +6,7 @@ import torch
 from tiny_models import tiny_llama
 from torch import nn
 
-from rapidadapt_lessons import lora
+from rapidadapt_lessons import cost, lora
 from rapidadapt_lessons.cost import measure, training_bytes
 from rapidadapt_lessons.lora import LoRAConfig
 
@@ -70,3 +70,9 @@ def test_a_peak_is_seen_and_the_result_handed_on():
     assert cost.seconds > 0
     _, small = measure(lambda: 1)
     assert small.peak_bytes < 50e6
+
+
+def test_the_rate_of_a_matrix_product_is_operations_over_the_median_time(monkeypatch):
+    moments = iter([0.0, 9.0, 10.0, 10.5, 20.0, 20.25, 30.0, 31.0])  # rounds of 9 (not counted), .5, .25 and 1 second
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(moments))
+    assert cost.matmul_flops(size=10, rounds=3) == 2 * 10**3 / 0.5
