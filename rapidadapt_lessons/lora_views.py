@@ -279,7 +279,7 @@ def trade_off(
     axes.minorticks_off()
     axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
     axes.set_title(title, loc="left")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.06, 1))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # points may lie anywhere inside
     measures = f"{gain} and {harm} (base model {base:.0f})"
     return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
 
@@ -288,7 +288,7 @@ def _told(gain: float, harm: float, base: float) -> str:
     """Say what a setting did; of one that ruined the model only roughly, as a query more or less is chance there."""
     if harm <= 2 * base:
         return f"{gain:.2f} and {harm:.0f}"
-    return f"{'half or more' if gain >= 0.5 else 'under half'} and more than twice the base"
+    return f"{'a quarter or more' if gain >= 0.25 else 'under a quarter'} and more than twice the base"
 
 
 def live_run(

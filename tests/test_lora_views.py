@@ -91,7 +91,7 @@ def test_a_sweep_shows_what_was_recorded(knob, measure, told):
 
 def test_gain_and_harm_are_told_for_every_setting_and_great_harm_only_as_that():
     picture = lora_views.trade_off(RECORDS, "accuracy", "perplexity", base=10.2, title="T")
-    ruined = "8: half or more and more than twice the base"
+    ruined = "8: a quarter or more and more than twice the base"
     check(picture, "base model 10", f"rank 1: 0.25 and 20, {ruined}", "q_proj: 0.12 and 19")
 
 
