@@ -42,7 +42,7 @@ def alts(html: str) -> list[str]:
 
 def rows(html: str) -> list[list[str]]:
     """Return the cells of all rows of all tables, without their heads."""
-    found = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    found = [row for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL) if "<th " not in row]
     cells = [[unescape(cell) for cell in re.findall(r"<td [^>]*>(.*?)</td>", row, re.DOTALL)] for row in found]
     return [row for row in cells if row]
 
