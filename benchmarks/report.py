@@ -55,7 +55,8 @@ BRIEF = {  # how each benchmark is run for the report; one that is not here runs
 Piece = dict[str, Any]
 ROW = re.compile(  # of the table of lessons, as `lesson_row` writes it
     r"^\| \[(?P<stem>\w+)\]\(\S+\)(?: \(changed since\))? \| (?P<seconds>\d+) \| (?P<first>[\d.]+|none) \| "
-    r"(?P<rss>\d+) \| (?P<pss>\d+) \| \S+ \| (?P<speed>[\d.]+|unknown) \| (?P<day>[\d-]+)(?: <!-- code (?P<code>\w+) -->)? \|$",
+    r"(?P<rss>\d+) \| (?P<pss>\d+) \| \S+ \| (?P<speed>[\d.]+|unknown) \| "
+    r"(?P<day>[\d-]+)(?: <!-- code (?P<code>\w+) -->)? \|$",
     re.MULTILINE,
 )
 BENCHMARK = re.compile(r"^### (\w+)\n\nMeasured on (\S+)\.\n\n```text\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
@@ -302,8 +303,8 @@ def report_text(earlier: dict[str, Piece] | None = None) -> str:
     lines += ["by PSS where the system tells it: a file of weights that is mapped several times is in memory once."]
     lines += ["TFLOP/s: what the machine reached before and after the lesson, in float32 products of 2048-square"]
     lines += [f"matrices; most of a lesson is such work. The budgets were set on one of {BUDGET_FLOPS / 1e12:.2f}.", ""]
-    heads = ("lesson", "seconds", "first result after (s)", "peak RSS (MB)", "peak PSS (MB)", "within 2 GB", "TFLOP/s", "day")
-    lines += [f"| {' | '.join(heads)} |"]
+    heads = ["lesson", "seconds", "first result after (s)", "peak RSS (MB)", "peak PSS (MB)", "within 2 GB", "TFLOP/s"]
+    lines += [f"| {' | '.join([*heads, 'day'])} |"]
     lines += ["|---|---|---|---|---|---|---|---|", *(lesson_row(path, piece) for path, piece in kept.items()), ""]
     lines += ["## Benchmarks", "", "Each compares its sides within one run; see the head of its file.", ""]
     for path, piece in others.items():
