@@ -7,7 +7,6 @@ that was killed and resumed ends with the same weights as one that was not (test
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -67,7 +66,7 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 1 or more.")
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        if not 0 < self.lr <= 1e37:  # AdamW's first step is ten times that, and must still be a 32-bit number
             raise CourseError(f"lr is {self.lr}.", "give a positive number; 1e-3 suits LoRA, 1e-5 a whole model.")
         if self.patience is not None and self.eval_every < 1:
             raise CourseError(f"patience is {self.patience} with no evaluation.", "set eval_every too.")

@@ -235,6 +235,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         ({"steps": 1, "accumulate": -1}, "accumulate is -1"),
         ({"steps": 1, "lr": 0.0}, "lr is 0.0"),
         ({"steps": 1, "lr": float("nan")}, "lr is nan"),
+        ({"steps": 1, "lr": 1e38}, r"lr is 1e\+38"),
         ({"steps": 1, "patience": 2}, "patience is 2 with no evaluation"),
     ],
 )
