@@ -3,7 +3,8 @@
 #   PYTHON   the Python (3.11 or later) that .venv is made with. After changing it, run `make clean` first.
 #   TORCH    which torch: auto (a CUDA build where there is an NVIDIA GPU, else a CPU build), cpu, cuda,
 #            default (whatever pip's package index has), or the URL of a package index
-#   WORKERS  how pytest shares the tests out: -n 2 --dist loadfile, two processes of up to 2 GB each; empty for one
+#   WORKERS  how pytest shares the tests out: -n 2 --dist loadfile, two processes, each with up to 4 GB, its
+#            notebook's kernel included; empty for one process
 #   LAB_OPTIONS   more options for JupyterLab, such as --no-browser
 
 PYTHON ?= python3
@@ -44,13 +45,13 @@ help:
 	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH) (auto, cpu, cuda, default, or an index's URL)"
-	@echo "           WORKERS=$(WORKERS)  (for make test)"
+	@echo "           WORKERS=$(WORKERS)  (for make test and make test-portable)"
 
 lab: setup
 	$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
 # One call for both, so that one summary line tells of both. A cell may take longer than a unit test. Two processes with
-# a thread each, a file at a time, take half the time of one process with two threads: most work is too small to share.
+# a thread each take a file at a time: most of the work is too small for a second thread to shorten it much.
 test: export OMP_NUM_THREADS = 1
 test: setup
 	$(BIN)/python -m pytest tests notebooks/*.ipynb solutions/*.ipynb --timeout 1200 $(WORKERS) \

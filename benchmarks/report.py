@@ -303,9 +303,10 @@ def report_text(earlier: dict[str, Piece] | None = None) -> str:
     lines += ["by PSS where the system tells it: a file of weights that is mapped several times is in memory once."]
     lines += ["TFLOP/s: what the machine reached before and after the lesson, in float32 products of 2048-square"]
     lines += [f"matrices; most of a lesson is such work. The budgets were set on one of {BUDGET_FLOPS / 1e12:.2f}.", ""]
-    heads = ["lesson", "seconds", "first result after (s)", "peak RSS (MB)", "peak PSS (MB)", "within 2 GB", "TFLOP/s"]
-    lines += [f"| {' | '.join([*heads, 'day'])} |"]
-    lines += ["|---|---|---|---|---|---|---|---|", *(lesson_row(path, piece) for path, piece in kept.items()), ""]
+    memory = ("peak RSS (MB)", "peak PSS (MB)", "within 2 GB")
+    heads = ("lesson", "seconds", "first result after (s)", *memory, "TFLOP/s", "day")
+    lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines += [*(lesson_row(path, piece) for path, piece in kept.items()), ""]
     lines += ["## Benchmarks", "", "Each compares its sides within one run; see the head of its file.", ""]
     for path, piece in others.items():
         lines += [f"### {path.stem}", ""]
