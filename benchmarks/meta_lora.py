@@ -132,7 +132,8 @@ def table(found: list[Result], settings: Settings) -> list[str]:
     rows += [(name, name, 0) for name in READERS]
     for label, name, place in rows:
         lines.append(f"{label:28}" + "".join(f"{told(values):>14}" for values in columns(found, name, place)))
-    return lines
+    half = ["±: half the 95% interval over the seeds; wins, loses: the interval of the difference leaves out zero"]
+    return lines + half * (len(found) > 1)
 
 
 def columns(found: list[Result], name: str, place: int) -> list[list[float]]:

@@ -53,12 +53,14 @@ def lines(
     log_x: bool = False,
     log_y: bool = False,
     points: bool = True,
+    levels: Mapping[str, float] | None = None,
     alt: str | None = None,
 ) -> Picture:
     """Draw one line for each name over true distances in x.
 
     Args:
         points: mark each value.
+        levels: what does not depend on x, drawn as thin lines from side to side; the scale then starts at 0.
         alt: the description; None lists every value, to two digits after the point.
     """
     figure, axes = _canvas(7, 4)
@@ -73,14 +75,17 @@ def lines(
         axes.minorticks_off()
     if log_y:
         axes.set_yscale("log")
+    for i, (name, level) in enumerate((levels or {}).items()):
+        axes.axhline(level, color=COLOURS[i % len(COLOURS)], ls=(0, (2, 2 + 2 * i)), lw=1.4, label=name)
+        axes.set_ylim(bottom=0)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, loc="left")
-    if len(series) > 1:
+    if len(series) > 1 or levels:
         axes.legend(frameon=False)
     if alt is None:
-        each = (
+        each = [
             f"{name}: " + ", ".join(f"{y:.2f} at {x:g}" for x, y in values.items()) for name, values in series.items()
-        )
+        ] + [f"{name}: {level:.2f}" for name, level in (levels or {}).items()]
         alt = f"Line chart. {title}. {ylabel} by {xlabel}. " + "; ".join(each) + "."
     return Picture(figure, alt)
 
@@ -171,7 +176,8 @@ def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Pic
     """Draw methods as rows and what was measured as panels: accuracy, parameters, seconds, memory.
 
     Args:
-        results: for each method "accuracy", "trainable" (numbers), "seconds" (a step), "megabytes" (a step).
+        results: for each method "accuracy", "seconds" (a step), "megabytes" (a step), and "trainable" (numbers), which
+            may be left out of all.
 
     The description leaves seconds and memory out, since they differ from machine to machine.
     """
@@ -184,20 +190,27 @@ def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Pic
         "seconds": ("seconds a step", "{:.2f}", False),
         "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}", False),
     }
+    panels = {key: panel for key, panel in panels.items() if all(key in r for r in results.values())}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 1 + 0.4 * len(results)), layout="constrained")
+        figure = Figure(figsize=(2.5 * len(panels), 1 + 0.4 * len(results)), layout="constrained")
         grid = figure.subplots(1, len(panels), sharey=True)
     for i, (axes, (key, (label, form, log))) in enumerate(zip(grid, panels.items())):
         values = [r[key] / (1000 if key == "trainable" else 1) for r in results.values()]
-        axes.barh(range(len(values)), values, color=COLOURS[i], log=log)
+        if log:  # dots: a bar's length would say nothing, as a log scale has no zero
+            axes.plot(values, range(len(values)), "o", color=COLOURS[i])
+            axes.set_xscale("log")
+            axes.set_xlim(left=min(values) / 3)
+        else:
+            axes.barh(range(len(values)), values, color=COLOURS[i])
         for row, value in enumerate(values):
-            axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
+            axes.text(value, row, ("  " if log else " ") + form.format(value), va="center", fontsize=9)
         axes.set_xlabel(label)
-        axes.set_xlim(right=max(values) * (12 if log else 1.35))
+        axes.set_xlim(right=max(values) * (30 if log else 1.35))
     grid[0].set_yticks(range(len(results)), list(results))
     grid[0].invert_yaxis()
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    told = "; ".join(f"{n}: accuracy {r['accuracy']:.2f}, {r['trainable']:,.0f} numbers" for n, r in results.items())
+    sizes = {n: f", {r['trainable']:,.0f} numbers" if "trainable" in panels else "" for n, r in results.items()}
+    told = "; ".join(f"{n}: accuracy {r['accuracy']:.2f}{sizes[n]}" for n, r in results.items())
     return Picture(figure, f"Bar charts, one panel a measurement. {title}. {told}.")
 
 

@@ -44,6 +44,16 @@ def test_lines_tell_their_values_or_what_they_are_told_to(options):
     assert told.alt == "in words"
 
 
+def test_what_does_not_depend_on_x_is_a_line_from_side_to_side():
+    picture = lora_views.lines(
+        {"a": {1: 0.5, 10: 0.25}}, title="T", xlabel="x", ylabel="y", levels={"b": 0.4, "c": 0.3}
+    )
+    check(picture, "a: 0.50 at 1, 0.25 at 10; b: 0.40; c: 0.30.")
+    [axes] = picture.figure.axes
+    assert [line.get_ydata()[0] for line in axes.lines[1:]] == [0.4, 0.3] and axes.get_ylim()[0] == 0
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c"]
+
+
 def test_a_spectrum_says_how_many_values_hold_most_of_an_update():
     """Singular values 3, 1, 0, 0: nine tenths of 9 + 1 are held by one."""
     delta = torch.zeros(4, 5)
@@ -75,6 +85,9 @@ def test_the_family_is_told_without_what_differs_between_machines():
     check(picture, "A: accuracy 0.75, 4,608 numbers", "B: accuracy 0.50")
     assert "123" not in picture.alt and "987" not in picture.alt
     assert len(picture.figure.axes) == 4
+    del result["trainable"]
+    check(short := lora_views.family_panels({"A": result}, "F"), "F. A: accuracy 0.75.")
+    assert len(short.figure.axes) == 3
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,20 @@ def move_slider(lab: LabPage, box: Locator, handle: Locator) -> bool:
     return False
 
 
+def change_one_of_each(lab: LabPage, box: Locator) -> None:
+    """Move a slider, take a list's second entry, and where there is neither write another word into a field."""
+    slider, choice = box.locator(".noUi-handle").first, box.locator("select").first
+    if slider.count():
+        slider.focus()
+        lab.page.keyboard.press("ArrowRight")
+    if choice.count():
+        choice.select_option(index=1)
+    if not slider.count() and not choice.count():
+        word = box.locator("input[type=text]").first
+        word.fill("small")
+        word.press("Tab")  # a field counts when it is left
+
+
 def try_controls(lab: LabPage, name: str) -> int:
     """Move every slider of the notebook, and take pictures. Return the number of sliders.
 
@@ -114,9 +128,8 @@ def try_controls(lab: LabPage, name: str) -> int:
         handles = box.locator(".noUi-handle")
         button = box.locator("> button, > .jupyter-button")
         pictures, text = images(box), shown(box)
-        if button.count():  # runs when pressed: move one slider, then press
-            handles.first.focus()
-            lab.page.keyboard.press("ArrowRight")
+        if button.count():  # runs when pressed: change something, then press
+            change_one_of_each(lab, box)
             assert shown(box) == text, "it ran before its button was pressed"
             button.first.click()
             assert changed(lab, box, text, 180), f"{name}: box {number}'s button changed nothing"
