@@ -308,8 +308,9 @@ HEADLINES = (
     ),
     Headline(
         "02",
-        "Over five seeds (other examples, first weights and order; 48 verbs asked) it gets nine of ten right or more on "
-        "average, and by the 95% interval it is between two verbs behind a prompt of eight examples and six ahead of it",
+        "Over five seeds (other examples, first weights and order; 48 verbs asked) it gets nine of ten right or more "
+        "on average, and by the 95% interval it is between two verbs behind a prompt of eight examples and six ahead "
+        "of it",
         "40 verbs to train on, 15 updates of 8, the same 48 verbs asked; the prompt holds the first 8 of the 40",
         adapter,
         (

@@ -36,6 +36,7 @@ _MODULES = {
     "ex04_maml_from_scratch.ipynb": "checks_maml",
     "ex05_continual.ipynb": "checks_continual",
     "ex06_bug_hunts.ipynb": "checks_bugs",
+    "ex07_scaling_out.ipynb": "checks_scaling",
 }
 _PACKAGE = Path(__file__).resolve().parent
 

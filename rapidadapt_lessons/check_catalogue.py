@@ -32,6 +32,7 @@ class Exercise:
 _PROMPTING, _PROMPTS = "ex01_prompting.ipynb", "ex01b_prompts.ipynb"
 _LORA, _MATHS = "ex02_lora.ipynb", "ex03_maml_math.ipynb"
 _MAML, _CONTINUAL, _BUGS = "ex04_maml_from_scratch.ipynb", "ex05_continual.ipynb", "ex06_bug_hunts.ipynb"
+_SCALING = "ex07_scaling_out.ipynb"
 
 LESSONS = {
     _PROMPTING: "1 Prompting",
@@ -41,6 +42,7 @@ LESSONS = {
     _MAML: "4 MAML from scratch",
     _CONTINUAL: "5 Continual learning",
     _BUGS: "Bug hunts",
+    _SCALING: "7 Scaling out",
 }
 
 EXERCISES = (
@@ -127,6 +129,22 @@ EXERCISES = (
     Exercise(
         "ewc.bug_hunt", "Three bugs in EWC", _BUGS, 20, 3,
         "copy the body of the broken function into yours, run this check, and repair what it names.",
+    ),
+    Exercise(
+        "scaling.mean_over_team", "The mean over a team", _SCALING, 6, 1,
+        "take two processes and one parameter: with which weight does each gradient enter the mean over all tokens?",
+    ),
+    Exercise(
+        "scaling.my_share", "A process's share", _SCALING, 6, 2,
+        "write down on paper who takes which of eight rows when there are three processes.",
+    ),
+    Exercise(
+        "scaling.ring_all_reduce", "An all-reduce by hand", _SCALING, 15, 3,
+        "cut each vector into n pieces, and play a single round: which piece does each process pass on?",
+    ),
+    Exercise(
+        "scaling.training_bytes_on_paper", "A cost on paper", _SCALING, 10, 2,
+        "take one trained weight: how many bytes are kept for it, and for what?",
     ),
 )  # fmt: skip
 

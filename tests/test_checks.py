@@ -10,13 +10,22 @@ import answers_lora
 import answers_maml
 import answers_prompting
 import answers_prompts
+import answers_scaling
 import pytest
 from exercise_cells import EXERCISES, SOLUTIONS, defined, functions
 
 from rapidadapt_lessons.check import check
 from rapidadapt_lessons.check_catalogue import EXERCISES as CATALOGUE
 
-ANSWERS = (answers_prompting, answers_prompts, answers_lora, answers_maml, answers_continual, answers_bugs)
+ANSWERS = (
+    answers_prompting,
+    answers_prompts,
+    answers_lora,
+    answers_maml,
+    answers_continual,
+    answers_bugs,
+    answers_scaling,
+)
 WRONG = {name: answers for module in ANSWERS for name, answers in module.WRONG.items()}
 ALSO_RIGHT = {name: answer for module in ANSWERS for name, answer in module.ALSO_RIGHT.items()}
 NAMES = [exercise.name for exercise in CATALOGUE]

@@ -88,7 +88,7 @@ def test_reading_a_damaged_file_says_so_and_leaves_it(file, what):
     with pytest.raises(CourseError, match="cannot be read"):
         progress.load(file)
     shown = progress.panel(file)
-    assert "cannot be read" in repr(shown) and "0 of 21 done" in repr(shown)
+    assert "cannot be read" in repr(shown) and "0 of 25 done" in repr(shown)
     assert file.read_bytes() == DAMAGED[what]
 
 
@@ -130,7 +130,7 @@ def test_the_panel_says_what_is_done_tried_and_next(file):
     assert shown.next == second
     assert [shown.states[name] for name in (first, second, third)] == ["done", "to do", "tried"]
     text, html = repr(shown), shown._repr_html_()
-    assert "Exercises: 1 of 21 done, 1 more tried." in text and "Exercises: 1 of 21 done, 1 more tried." in html
+    assert "Exercises: 1 of 25 done, 1 more tried." in text and "Exercises: 1 of 25 done, 1 more tried." in html
     assert f"[x] {first}  [ ] {second}  [~] {third}" in text and EXERCISES[1].title in text
     assert f"✓ {first} (done)" in html and f"… {third} (tried)" in html
     assert text.isascii(), "not every console knows other signs"
@@ -144,7 +144,7 @@ def test_the_panel_when_all_is_done(file):
 
 def test_names_that_are_no_exercises_of_today_do_no_harm(file):
     progress.record("an.old.exercise", True, file)
-    assert "0 of 21 done" in repr(progress.panel(file))
+    assert "0 of 25 done" in repr(progress.panel(file))
 
 
 def rows(path):
@@ -175,7 +175,7 @@ def test_the_command_shows_and_exports(file, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(progress.VARIABLE, str(file))
     progress.record(EXERCISES[0].name, True)
     assert cli.main(["progress"]) == 0
-    assert "1 of 21 done" in capsys.readouterr().out
+    assert "1 of 25 done" in capsys.readouterr().out
     assert cli.main(["progress", "--export", str(tmp_path / "out.csv"), "--learner", "Ada"]) == 0
     assert "Written: " in capsys.readouterr().out and rows(tmp_path / "out.csv")[0]["learner"] == "Ada"
     file.write_text("{")
