@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -52,6 +53,13 @@ def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[
     return result, Cost(seconds, sampler.peak - sampler.before)
 
 
+@dataclass(eq=False)
+class _Saved:
+    """The numbers of a tensor that the forward pass saved. It lives as long as the graph that saved them."""
+
+    tensor: torch.Tensor
+
+
 def training_bytes(
     model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]
 ) -> dict[str, int]:
@@ -68,14 +76,12 @@ def training_bytes(
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     groups = optimizer.param_groups
     settings = {p: {key: group[key] for key in optimizer.defaults} for group in groups for p in group["params"]}
-    kept: dict[int, int] = {}
+    saved: weakref.WeakSet[_Saved] = weakref.WeakSet()  # what the graph lets go again drops out by itself
     counted = {"gradients": 0, "optimiser": 0}
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def pack(tensor: torch.Tensor) -> _Saved:
+        saved.add(one := _Saved(tensor.detach()))  # with its graph it would hold itself alive
+        return one
 
     def count(parameter: torch.Tensor) -> None:
         counted["gradients"] += parameter.grad.nbytes
@@ -92,8 +98,11 @@ def training_bytes(
     optimizer.zero_grad(set_to_none=True)
     hooks = [p.register_post_accumulate_grad_hook(count) for p in model.parameters() if p.requires_grad]
     try:
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
+        with saved_tensors_hooks(pack, lambda one: one.tensor):
             value = loss()
+        storages = {one.tensor.untyped_storage() for one in saved}
+        kept = {storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr() not in weights}
+        del storages
         value.backward()
     finally:
         for hook in hooks:

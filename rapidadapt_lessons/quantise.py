@@ -9,6 +9,7 @@ is how trained weights are spread. Two numbers share a byte. For each product th
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import memory
 from .errors import CourseError
 from .lora import find_targets
 
@@ -129,6 +131,9 @@ def quantise_model(
     for name, layer in find_targets(model, target_modules).items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, make(layer))
+    layer = None
+    gc.collect()  # the layers that were replaced make room at once
+    memory.give_back()
     return model
 
 

@@ -21,6 +21,19 @@ def test_the_bytes_of_one_layers_training_are_those_worked_out_by_hand():
     assert found["activations"] == (8 * 10 + 8 * 4) * 4  # the layer's input, and tanh's output
 
 
+def test_what_the_forward_pass_lets_go_again_is_not_counted():
+    """As with DoRA's norms, which are made with a graph and then cut off from it."""
+    layer, x = nn.Linear(10, 4), torch.randn(8, 10)
+    optimizer = torch.optim.AdamW(layer.parameters())
+
+    def loss():
+        held = [(layer.weight.repeat(50, 1) ** 2).sum().sqrt().detach() for _ in range(3)]
+        return (layer(x) / held[0]).sum()
+
+    found = training_bytes(layer, optimizer, loss)
+    assert found["activations"] == (8 * 10 + 1) * 4  # the input, and the divisor
+
+
 def test_the_count_is_that_of_a_whole_step_which_is_not_taken():
     """Counted one parameter after another, with each group's settings; tied weights count once, and stay."""
     model, twin = tiny_llama(), tiny_llama()

@@ -48,7 +48,7 @@ review = prompting.Template("Word: {x}\\nSentiment: {y}", separator="\\n\\n")
 class Server(NamedTuple):
     address: str
     token: str
-    folder: Path  # that it serves: a copy of the notebooks
+    folder: Path  # that it serves: a copy of the notebooks and of scale/
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,7 +70,9 @@ def widgets_of_lesson_1() -> nbformat.NotebookNode:
 def server(tmp_path_factory) -> Iterator[Server]:
     """JupyterLab on a free port, in a home of its own, over copies of the lessons."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for part in ("notebooks", "scale"):  # lesson 7 starts the scripts beside it
+        leave = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+        shutil.copytree(ROOT / part, folder / part, ignore=leave)
     nbformat.write(widgets_of_lesson_1(), folder / "notebooks" / "widgets_of_01.ipynb")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
