@@ -85,7 +85,7 @@ def give_back() -> None:
     """Hand memory that is free inside this process back to the system, where the C library can (glibc).
 
     Left to itself it keeps pieces of up to 32 MB for later use, and a process that has trained stays as large as it
-    was at its largest. Done before a model is loaded and after one was trained; it takes milliseconds.
+    was at its largest. Done before and after a model is loaded, and after one was trained; it takes milliseconds.
     """
     try:
         ctypes.CDLL(None).malloc_trim(0)

@@ -49,6 +49,7 @@ def load_model(
     model, tokenizer = _load(str(ensure_model()), weights) if name == DEFAULT_MODEL else _load_other(name, weights)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token
+    memory.give_back()  # reading the tokenizer's file leaves some 30 MB of free pieces
     return model.to(target).eval(), tokenizer
 
 
