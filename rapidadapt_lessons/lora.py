@@ -85,8 +85,8 @@ class LoRALinear(nn.Module):
         y = self.base(x)
         if self.unmerged is not None:
             return y
-        update = F.linear(F.linear(self.dropout(x.to(self.lora_A.dtype)), self.lora_A), self.lora_B)
-        return y + (self.scaling * update).to(y.dtype)
+        reduced = F.linear(self.dropout(x.to(self.lora_A.dtype)), self.lora_A)
+        return y + F.linear(self.scaling * reduced, self.lora_B).to(y.dtype)  # scaled while it is small: [..., rank]
 
     @torch.no_grad()
     def delta(self) -> Tensor:
