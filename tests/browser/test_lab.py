@@ -92,7 +92,7 @@ def unreadable(lab: LabPage) -> list[str]:
 def move_slider(lab: LabPage, box: Locator, handle: Locator) -> bool:
     """Move a slider by keyboard, a step and then to both ends, until the result is another. Says whether it was."""
     handle.scroll_into_view_if_needed()
-    slider = handle.locator("xpath=ancestor::*[contains(concat(' ', @class, ' '), ' jupyter-widgets ')][1]")
+    slider = handle.locator("xpath=ancestor::*[.//*[contains(concat(' ', @class, ' '), ' widget-readout ')]][1]")
     before, value = shown(box), slider.locator(".widget-readout").inner_text()
     for key in ("ArrowRight", "End", "Home"):
         handle.focus()
@@ -143,6 +143,9 @@ def try_controls(lab: LabPage, name: str) -> int:
             button.first.click()
             assert changed(lab, box, text, 180), f"{name}: box {number}'s button changed nothing"
             moved += handles.count()
+        elif not handles.count():
+            change_one_of_each(lab, box)
+            assert changed(lab, box, text), f"{name}: the choices of box {number} changed nothing"
         else:
             for i in range(handles.count()):
                 if not move_slider(lab, box, handles.nth(i)):  # where another one stands may leave it without effect
