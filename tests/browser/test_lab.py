@@ -152,6 +152,8 @@ def try_controls(lab: LabPage, name: str) -> int:
                     for other in set(range(handles.count())) - {i}:
                         handles.nth(other).focus()
                         lab.page.keyboard.press("End")
+                    for choice in box.locator("select").all():
+                        choice.select_option(index=0 if choice.evaluate("one => one.selectedIndex") else 1)
                     settled(lab, box)
                     again = move_slider(lab, box, handles.nth(i))
                     assert again, f"{name}: slider {i + 1} of box {number} changed nothing"
