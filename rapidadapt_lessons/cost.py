@@ -100,9 +100,8 @@ def training_bytes(
     try:
         with saved_tensors_hooks(pack, lambda one: one.tensor):
             value = loss()
-        storages = {one.tensor.untyped_storage() for one in saved}
+        storages = (one.tensor.untyped_storage() for one in saved)
         kept = {storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr() not in weights}
-        del storages
         value.backward()
     finally:
         for hook in hooks:

@@ -77,6 +77,7 @@ def lines(
         axes.set_yscale("log")
     for i, (name, level) in enumerate((levels or {}).items()):
         axes.axhline(level, color=COLOURS[i % len(COLOURS)], ls=(0, (2, 2 + 2 * i)), lw=1.4, label=name)
+    if levels:
         axes.set_ylim(bottom=0)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, loc="left")
