@@ -226,7 +226,7 @@ def adapted_accuracy(
     inner_lr: float | Rates,
     steps: int,
     head_only: bool = False,
-    chunk_size: int = 50,
+    chunk_size: int = 10,
 ) -> Tensor:
     """Return the tasks' accuracies after 0, 1, ..., `steps` gradient steps on the support, [tasks, steps + 1].
 
