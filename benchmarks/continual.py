@@ -28,7 +28,7 @@ from rapidadapt_lessons.stream_memory import learning_bytes
 from rapidadapt_lessons.training import TrainConfig
 
 DIGITS = TrainConfig(steps=40, batch_size=32, lr=5e-3)
-TEXT = TrainConfig(steps=12, batch_size=8, lr=2e-3)
+TEXT = TrainConfig(steps=8, batch_size=8, lr=4e-3)
 TASKS = ("sentiment", "continents", "language_of_word")
 
 Maker = Callable[[float], Method]
@@ -113,7 +113,7 @@ def text(seeds: int) -> None:
         (lambda _: Method(), [0]),
         (lambda _: Joint(only_last=True), [0]),
         (lambda _: Replay(24), [0]),
-        (lambda strength: EWC(strength, examples=12), [1e4, 1e5, 1e6]),
+        (lambda strength: EWC(strength, examples=12), [3e3, 3e4, 3e5]),
         (LwF, [0.3, 1]),
         (lambda _: PerTask(), [0]),
         (lambda _: PerTask("centroid"), [0]),

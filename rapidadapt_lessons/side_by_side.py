@@ -24,8 +24,9 @@ def side_by_side(work: Callable[..., Any], items: Iterable[Any], processes: int 
     lost, and it may be a function that was written in a notebook.
 
     Args:
-        processes: how many at a time; None for as many as there are cores and as memory allows. With one, or one
-            item, it is done here, without another process.
+        processes: how many at a time; None for as many as torch has threads (OMP_NUM_THREADS sets that), and no
+            more than there are cores and than memory allows. With one, or one item, it is done here, without another
+            process.
 
     Raises:
         CourseError: processes is less than 1. What the work raises comes out as it is.
@@ -51,6 +52,7 @@ def _do(work: Callable[..., Any], item: Any) -> Any:
 
 
 def _processes_that_fit(items: int) -> int:
+    import torch
     from joblib import cpu_count  # which knows of the limits of containers and of processor sets
 
-    return max(1, min(items, cpu_count(), memory.available_memory() // PROCESS_BYTES))
+    return max(1, min(items, torch.get_num_threads(), cpu_count(), memory.available_memory() // PROCESS_BYTES))

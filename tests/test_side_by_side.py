@@ -65,12 +65,16 @@ def test_no_processes_are_refused(processes):
         side_by_side(slope, range(3), processes)
 
 
-@pytest.mark.parametrize(("room", "cores", "expected"), [(0.5, 4, 1), (2.5, 4, 2), (100, 4, 4), (100, 1, 1)])
-def test_no_more_processes_than_memory_and_cores_allow(monkeypatch, room, cores, expected):
+@pytest.mark.parametrize(
+    ("room", "cores", "threads", "expected"),
+    [(0.5, 4, 4, 1), (2.5, 4, 4, 2), (100, 4, 4, 4), (100, 1, 4, 1), (100, 4, 1, 1)],
+)
+def test_no_more_processes_than_memory_cores_and_threads_allow(monkeypatch, room, cores, threads, expected):
     import joblib
 
     monkeypatch.setattr(memory, "available_memory", lambda: int(room * PROCESS_BYTES))
     monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     pids = side_by_side(lambda _: os.getpid(), range(8))
     if expected == 1:
         assert set(pids) == {os.getpid()}
