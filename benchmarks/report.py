@@ -10,8 +10,9 @@
 Every piece is kept as JSON in build/report, so that pieces can be measured at different times. A piece that is not
 kept there, such as in a new copy of the course, stays as benchmarks/report.md tells it. Times are the clock's.
 A lesson's time is from the start of its kernel to its last output, its first result the first output that a reader
-sees, and its memory the most that the kernel and all its children held at one time, looked at five times a second:
-RSS, which counts mapped files in full, and PSS, which counts what is shared with other processes in part (Linux).
+sees, and its memory the most that the kernel and all its children held at one time, looked at up to five times a
+second: RSS, which counts mapped files in full, and PSS, which counts what is shared with other processes in part
+(Linux).
 """
 
 from __future__ import annotations
@@ -184,7 +185,11 @@ def machine_flops() -> float:
 
 
 class Watcher:
-    """Looks at the memory of a process and its children five times a second, and keeps the highest sums in bytes."""
+    """Looks at the memory of a process and its children, and keeps the highest sums in bytes.
+
+    Five times a second, or less often: a look at a process of 2 GB takes a twentieth of a second, in which that process
+    may have to wait, so the pause after it is twenty times as long.
+    """
 
     def __init__(self, pid: int):
         self._root, self._over = psutil.Process(pid), threading.Event()
@@ -200,14 +205,16 @@ class Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.2):
-            rss = pss = 0
+        pause = 0.2
+        while not self._over.wait(pause):
+            begun, rss, pss = time.perf_counter(), 0, 0
             try:
                 for process in [self._root, *self._root.children(recursive=True)]:
                     rss, pss = rss + process.memory_info().rss, pss + proportional(process.pid)
             except (psutil.Error, OSError):  # a child has just ended
                 continue
             self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
+            pause = max(0.2, 20 * (time.perf_counter() - begun))
 
 
 def proportional(pid: int) -> int:
