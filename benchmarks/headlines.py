@@ -221,7 +221,7 @@ def meta_start() -> Mapping[str, Any]:
     from rapidadapt_lessons.adapting import meta_learned_start
     from rapidadapt_lessons.models import load_model
 
-    plan = Planned(ways.META, meta_iterations=30).meta_training(seed=0)
+    plan = Planned(ways.META, meta_iterations=20).meta_training(seed=0)
     return meta_learned_start(*load_model(), plan, progress=False)
 
 
