@@ -1,6 +1,6 @@
 """Every continual method on two streams of digits, or on three text tasks: ACC, BWT, and what it costs.
 
-    python benchmarks/continual.py [SEEDS]          digits, a minute
+    python benchmarks/continual.py [SEEDS]          digits, about three minutes a seed
     python benchmarks/continual.py [SEEDS] --text   the language model with LoRA; about five minutes a seed
 
 Prints means over seeds (3 by default) with their standard deviations. Strengths are chosen on validation data, by

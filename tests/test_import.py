@@ -11,7 +11,10 @@ import pytest
 
 import rapidadapt_lessons
 
-HEAVY = {"torch", "transformers", "numpy", "matplotlib", "IPython", "ipywidgets", "sklearn", "scipy", "peft", "gguf"}
+HEAVY = {
+    "torch", "transformers", "numpy", "matplotlib", "IPython", "ipywidgets", "sklearn", "scipy", "peft", "gguf",
+    "joblib",
+}  # fmt: skip
 
 
 def modules_after(statement: str) -> set[str]:
@@ -29,8 +32,8 @@ def test_importing_the_package_loads_nothing_but_itself_and_the_standard_library
     assert {name for name in new if name.startswith("rapidadapt_lessons.")} == set()
 
 
-@pytest.mark.parametrize("module", ["cli", "doctor", "l2l", "errors", "store"])
-def test_what_setting_up_needs_does_not_import_heavy_packages(module):
+@pytest.mark.parametrize("module", ["cli", "doctor", "l2l", "errors", "store", "side_by_side"])
+def test_what_setting_up_needs_and_what_is_light_does_not_import_heavy_packages(module):
     loaded = modules_after(f"import rapidadapt_lessons.{module}")
     assert f"rapidadapt_lessons.{module}" in loaded
     assert loaded & HEAVY == set()

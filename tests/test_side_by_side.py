@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 import torch
@@ -80,11 +79,3 @@ def test_no_more_processes_than_memory_cores_and_threads_allow(monkeypatch, room
         assert set(pids) == {os.getpid()}
     else:
         assert os.getpid() not in pids and len(set(pids)) <= expected
-
-
-def test_importing_it_imports_neither_joblib_nor_torch():
-    code = "import sys, rapidadapt_lessons.side_by_side; print('joblib' in sys.modules, 'torch' in sys.modules)"
-    import subprocess
-
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.split() == ["False", "False"]
