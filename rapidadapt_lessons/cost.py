@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from . import memory
+
 T = TypeVar("T")
 
 
@@ -96,6 +98,7 @@ def training_bytes(
         parameter.grad = None
 
     optimizer.zero_grad(set_to_none=True)
+    memory.give_back()  # what earlier work let go stays with the process in pieces, which the step may not fit into
     hooks = [p.register_post_accumulate_grad_hook(count) for p in model.parameters() if p.requires_grad]
     try:
         with saved_tensors_hooks(pack, lambda one: one.tensor):
