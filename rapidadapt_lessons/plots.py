@@ -148,7 +148,8 @@ def curves(
     cut = (0.0, 1.0) if limits == SHARES else (float("-inf"), float("inf"))
     for i, (name, line) in enumerate(results.items()):
         spans = {x: interval(list(line[x]), cut) for x in sorted(line)}
-        xs = [place[x] + 0.04 * (i - len(results) / 2) for x in spans]  # side by side, so bars do not hide bars
+        aside = 0.04 * (i - len(results) / 2) if even else 0  # side by side, so that bars do not hide bars
+        xs = [place[x] + aside for x in spans]
         ys = [s.mean for s in spans.values()]
         error = [[s.mean - s.low for s in spans.values()], [s.high - s.mean for s in spans.values()]]
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
@@ -175,19 +176,28 @@ def heat_map(
     title: str,
     label: str = "accuracy (share of queries)",
     limits: tuple[float, float] = (0, 1),
+    framed: Sequence[tuple[int, int]] = (),
 ) -> Picture:
     """Draw a table of numbers as a coloured grid, each number written in its cell.
+
+    Args:
+        limits: the values of the colour scale's ends.
+        framed: the row and the column of each cell to put a frame round, counted from 0.
 
     Raises:
         CourseError: there are no values.
     """
     _require_values(values)
+    from matplotlib.patches import Rectangle
+
     figure, axes = _canvas(1.6 + 1.25 * len(columns), 1.2 + 0.5 * len(rows))
     image = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
     middle = (limits[0] + limits[1]) / 2
     for i, line in enumerate(values):
         for j, value in enumerate(line):
             axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < middle else "black")
+    for i, j in framed:
+        axes.add_patch(Rectangle((j - 0.47, i - 0.44), 0.94, 0.88, fill=False, edgecolor=COLOURS[1], linewidth=3))
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(columns)), [name.replace(" ", "\n", 1) for name in columns])
     axes.spines[:].set_visible(False)
@@ -317,7 +327,9 @@ def _counted(values: Sequence[float]) -> str:
 
 
 def _short(value: float) -> str:
-    """Return a bar's value with two digits, and what is not zero never as 0.00."""
+    """Return a bar's value: a count as it is, others with two digits, and what is not zero never as 0.00."""
+    if isinstance(value, int):
+        return str(value)
     return "<0.005" if 0 < value < 0.005 else f"{value:.2f}"
 
 

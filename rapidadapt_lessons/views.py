@@ -44,7 +44,8 @@ def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
         # Different tokens can read alike: those that are part of a character all print as the same mark.
         alike = sum(name.startswith(repr(token)) for name in found)
         found[f"{token!r} ({alike + 1})" if alike else repr(token)] = p
-    title = f"What comes after {text[-40:]!r}?"
+    end = (text.strip().splitlines() or [text])[-1][-40:]
+    title = f"What comes after “{'… ' if end != text else ''}{end}”?"
     return horizontal_bars(found, title=title, xlabel="probability of the next token", limit=1.1).html()
 
 

@@ -349,6 +349,20 @@ def test_a_heat_map_holds_its_values_and_writes_them_readably():
     }
 
 
+def test_a_heat_map_frames_the_cells_that_are_named():
+    picture = plots.heat_map([[0.1, 0.2], [0.3, 0.4]], ["a", "b"], ["c", "d"], title="T", framed=[(1, 0)])
+    [frame] = picture.figure.axes[0].patches
+    box = frame.get_bbox()
+    assert box.intervalx.round().tolist() == [0, 0] and box.intervaly.round().tolist() == [1, 1]
+    assert not frame.get_fill()
+
+
+def test_counts_are_written_without_decimals():
+    picture = plots.horizontal_bars({"a": 63, "b": 6.5, "c": 1.0}, title="T", xlabel="x")
+    assert [text.get_text().strip() for text in picture.figure.axes[0].texts] == ["63", "6.50", "1.00"]
+    assert "a 63, b 6.50, c 1.00" in picture.alt
+
+
 def test_strips_draw_every_value_and_each_mean():
     picture = plots.strips(DOTS, title="T", xlabel="x", line=0.5, line_label="decision")
     axes = picture.figure.axes[0]
