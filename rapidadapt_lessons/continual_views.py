@@ -98,7 +98,7 @@ def plane(results: Results, title: str = "Stability against plasticity") -> Pict
         axes.scatter([mean(xs)], [mean(ys)], s=90, marker=marker, label=label, **hollow)
         told.append(f"{name}: plasticity {mean(xs):.2f}, stability {mean(ys):.2f}")
     axes.set(xlabel="plasticity: score just after learning (share right)", ylabel="stability: 1 - forgetting")
-    axes.set_xlim(right=1.02)
+    axes.set_xlim(axes.get_xlim()[0] - 0.03, 1.02)  # a marker at the left edge is seen whole
     axes.set_ylim(top=1.04)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_title(title, loc="left")
@@ -186,7 +186,8 @@ def tug_of_war(
         axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ms=7, lw=1.2, label=name)
         for place in dict.fromkeys(line.values()):  # strengths that end at one place share a label
             here = ", ".join(_short(strength) for strength in strengths if line[strength] == place)
-            axes.annotate(here, place[::-1], textcoords="offset points", xytext=(8, 6), color=COLOURS[i])
+            written = axes.annotate(here, place[::-1], textcoords="offset points", xytext=(8, 6), color=COLOURS[i])
+            written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
         each = (f"{s:g}: {old} {y:.2f}, {new} {x:.2f}" for s, x, y in zip(strengths, xs, ys))
         told.append(f"{name}: {', '.join(each)}")
     axes.set_xlabel(f"score on the new part, {new} (share right)")

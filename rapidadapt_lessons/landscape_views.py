@@ -385,7 +385,8 @@ def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: A
     lines = axes.contour(
         first, second, values, levels=levels[1:-1], colors="#33536B", linewidths=0.6, linestyles="solid"
     )
-    axes.clabel(lines, fmt=FuncFormatter(lambda v, _: f"{10**v:.2g}"), fontsize=7.5)
+    for label in axes.clabel(lines, fmt=FuncFormatter(lambda v, _: f"{10**v:.2g}"), fontsize=7.5, colors="black"):
+        label.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6})
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
