@@ -38,7 +38,12 @@ def test_next_token_view_tells_each_token_and_its_probability(real_model, text, 
     told = alt(next_token_view(*real_model, text, k))
     for token, p in next_tokens(*real_model, text, k):
         assert f"{token!r} {p:.2f}" in told
-    assert repr(text) in told and "probability of the next token" in told
+    assert f"What comes after “{text}”?" in told and "probability of the next token" in told
+
+
+def test_next_token_view_names_the_last_line_of_a_long_text(real_model):
+    told = alt(next_token_view(*real_model, "cat -> cats\ndog ->", 1))
+    assert "What comes after “… dog ->”?" in told
 
 
 def test_next_token_view_shows_what_a_learner_types(real_model):
