@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from .continual import StreamResult
 from .errors import CourseError
 from .online import Report
 from .plots import COLOURS, MARKERS, SHARES, Picture, _canvas, heat_map
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Results = Mapping[str, Sequence[StreamResult]]  # method -> one result for each seed
 GREY = "#7F7F7F"
@@ -97,11 +100,7 @@ def plane(results: Results, title: str = "Stability against plasticity") -> Pict
         label = f"{name}: ACC {mean(run.acc for run in runs):.2f}"
         axes.scatter([mean(xs)], [mean(ys)], s=90, marker=marker, label=label, **hollow)
         told.append(f"{name}: plasticity {mean(xs):.2f}, stability {mean(ys):.2f}")
-    axes.set(xlabel="plasticity: score just after learning (share right)", ylabel="stability: 1 - forgetting")
-    axes.set_xlim(axes.get_xlim()[0] - 0.03, 1.02)  # a marker at the left edge is seen whole
-    axes.set_ylim(top=1.04)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    axes.set_title(title, loc="left")
+    _finish_plane(axes, title)
     return Picture(figure, f"Scatter plot. {title}; the upper right corner is best. " + "; ".join(told) + ".")
 
 
@@ -129,13 +128,18 @@ def trace(curve: Mapping[float, Sequence[StreamResult]], value: float, label: st
     x, y = points[value]
     acc = mean(run.acc for run in curve[value])
     axes.scatter([x], [y], s=190, facecolors="none", edgecolors=COLOURS[1], lw=2.5, label=f"{label} {value:g}")
-    axes.set(xlabel="plasticity: score just after learning (share right)", ylabel="stability: 1 - forgetting")
-    axes.set_xlim(right=1.02)
-    axes.set_ylim(top=1.04)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    axes.set_title(f"{label} {value:g}: ACC {acc:.2f}", loc="left")
+    _finish_plane(axes, f"{label} {value:g}: ACC {acc:.2f}")
     every = "; ".join(f"{s:g}: plasticity {px:.2f}, stability {py:.2f}" for s, (px, py) in points.items())
     return Picture(figure, f"Line in the plane of stability and plasticity, by {label}. {every}. Picked: {value:g}.")
+
+
+def _finish_plane(axes: Axes, title: str) -> None:
+    """Name the axes of the plane of stability and plasticity, and leave room for the markers at its edges."""
+    axes.set(xlabel="plasticity: score just after learning (share right)", ylabel="stability: 1 - forgetting")
+    axes.set_xlim(axes.get_xlim()[0] - 0.03, 1.02)
+    axes.set_ylim(top=1.04)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set_title(title, loc="left")
 
 
 def fisher_picture(fisher: Mapping[str, Tensor], title: str = "Where the Fisher information is") -> Picture:
@@ -186,8 +190,8 @@ def tug_of_war(
         axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ms=7, lw=1.2, label=name)
         for place in dict.fromkeys(line.values()):  # strengths that end at one place share a label
             here = ", ".join(_short(strength) for strength in strengths if line[strength] == place)
-            written = axes.annotate(here, place[::-1], textcoords="offset points", xytext=(8, 6), color=COLOURS[i])
-            written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+            look = {"color": COLOURS[i], "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
+            axes.annotate(here, place[::-1], textcoords="offset points", xytext=(8, 6), **look)
         each = (f"{s:g}: {old} {y:.2f}, {new} {x:.2f}" for s, x, y in zip(strengths, xs, ys))
         told.append(f"{name}: {', '.join(each)}")
     axes.set_xlabel(f"score on the new part, {new} (share right)")
