@@ -5,7 +5,7 @@
 #   sudo JUPYTER_PREFIX= classroom/install.sh    the environment and the model only, such as for a container
 #
 #   PREFIX           where all of it goes (/opt/rapidadapt)
-#   PYTHON           a Python from 3.11 on (python3)
+#   PYTHON           a Python, 3.11 to 3.13 (python3)
 #   TORCH            as for make (cpu)
 #   JUPYTER_PREFIX   the environment that serves notebooks, whose kernel "python3" becomes the course's
 #                    (/opt/tljh/user); empty for none
@@ -30,7 +30,7 @@ fi
 
 # The code lies beside the environment that uses it, so that the checkout can be moved or deleted.
 mkdir -p "$PREFIX/course"
-for name in rapidadapt_lessons tools pyproject.toml requirements.lock README.md; do
+for name in rapidadapt_lessons scale tools pyproject.toml requirements.lock README.md; do
     rm -rf "${PREFIX:?}/course/$name"
     cp -R "$COURSE/$name" "$PREFIX/course/"
 done
@@ -46,10 +46,16 @@ if [ -n "$JUPYTER_PREFIX" ]; then
         --display-name "Python 3 (rapid adaptation)" --env RAPIDADAPT_CACHE "$RAPIDADAPT_CACHE"
 fi
 
-# Every new user's home gets a copy of the lessons. Nothing is taken from users who have theirs already.
+# Every new user's home gets a copy of the lessons, the scripts that lesson 7 starts, and what lessons link to; the code
+# behind the lessons as a link, to be read. Nothing is taken from users who have theirs already.
 if [ -n "$SKEL" ]; then
-    mkdir -p "$SKEL/rapid-adaptation/docs"
-    cp -R "$COURSE/notebooks" "$COURSE/exercises" "$SKEL/rapid-adaptation/"
-    cp -R "$COURSE/docs/glossary.md" "$COURSE/docs/badges" "$SKEL/rapid-adaptation/docs/"
+    copy="$SKEL/rapid-adaptation"
+    rm -rf "${copy:?}"
+    mkdir -p "$copy/docs" "$copy/benchmarks"
+    cp -R "$COURSE/notebooks" "$COURSE/exercises" "$COURSE/scale" "$copy/"
+    cp -R "$COURSE/docs/glossary.md" "$COURSE/docs/badges" "$copy/docs/"
+    cp "$COURSE/benchmarks/report.md" "$copy/benchmarks/"
+    find "$copy" \( -name .ipynb_checkpoints -o -name __pycache__ \) -prune -exec rm -rf {} +
+    ln -s "$PREFIX/course/rapidadapt_lessons" "$copy/rapidadapt_lessons"
 fi
 echo "Installed in $PREFIX."

@@ -12,11 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from . import memory
+from . import doctor, memory
 from .errors import CourseError
 
 
@@ -130,6 +131,7 @@ def launch(
     """Start a Python script: with one process as plain `python`, with more under `torchrun`, on the CPU.
 
     Args:
+        script: its path. Where there is none, as on Colab, the script of the same name that came with this package.
         max_restarts: how often torchrun starts all workers again when one has died.
         threads: of each process, for its matrix multiplications.
         command: what to start the script with, in place of python or torchrun.
@@ -139,7 +141,10 @@ def launch(
     """
     script = Path(script)
     if not script.is_file():
-        raise CourseError(f"there is no script {script.name}.", "start the notebook from its own folder.")
+        installed = installed_script(script.name)
+        if installed is None:
+            raise CourseError(f"there is no script {script.name}.", "start the notebook from its own folder.")
+        script = installed
     if min(processes, threads) < 1 or max_restarts < 0:
         told = f"{processes} processes of {threads} threads, {max_restarts} restarts"
         raise CourseError(f"{told}.", "take at least one process and thread, and no fewer than 0 restarts.")
@@ -159,6 +164,16 @@ def launch(
             command += ["--nproc-per-node", processes, "--max-restarts", max_restarts]
     memory.give_back()  # what this process no longer uses, the new ones will need
     return Launched([str(word) for word in (*command, script, *arguments)], environment)
+
+
+def installed_script(name: str) -> Path | None:
+    """Return the script of this name from `scale/` as it was installed with this package, if it was."""
+    try:
+        files = metadata.files(doctor.DISTRIBUTION) or ()
+    except metadata.PackageNotFoundError:
+        return None
+    found = (Path(file.locate()) for file in files if file.parts[-2:] == ("scale", name))
+    return next((path for path in found if path.is_file()), None)
 
 
 def _loopback() -> str | None:

@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from traitlets.config.loader import PyFileConfigLoader
@@ -89,7 +90,7 @@ def test_the_hubs_settings_load_and_agree_with_what_is_installed():
     assert 'RAPIDADAPT_CACHE="$PREFIX/cache"' in SCRIPT
     assert config.Spawner.mem_limit == config.SystemdSpawner.mem_limit == "2G"
     lesson = config.Spawner.default_url.removeprefix("/lab/tree/rapid-adaptation/")
-    assert (ROOT / lesson).is_file() and '"$SKEL/rapid-adaptation/"' in SCRIPT
+    assert (ROOT / lesson).is_file() and 'copy="$SKEL/rapid-adaptation"' in SCRIPT
 
 
 def test_without_a_hub_nothing_is_installed(tmp_path):
@@ -108,16 +109,41 @@ def test_what_is_copied_is_there_and_set_up_before_others_may_read_it(tmp_path, 
     (prefix / "env" / "bin" / "python").symlink_to(python)
     (prefix / "course" / "rapidadapt_lessons").mkdir(parents=True)
     (prefix / "course" / "rapidadapt_lessons" / "gone.py").touch()  # of an older version
+    (skel / "rapid-adaptation" / "notebooks").mkdir(parents=True)
+    (skel / "rapid-adaptation" / "notebooks" / "gone.ipynb").touch()
     for _ in range(2):
         done = subprocess.run([INSTALL], env=os.environ | wanted, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert not (prefix / "course" / "rapidadapt_lessons" / "gone.py").exists()
     first = (tmp_path / "log").read_text().splitlines()[0]
     assert first == f"{prefix}/course/tools/bootstrap.py --torch cpu --venv {prefix}/env"
-    assert {path.name for path in (skel / "rapid-adaptation").iterdir()} == {"notebooks", "exercises", "docs"}
-    assert not (skel / "rapid-adaptation" / "notebooks" / "notebooks").exists()
+    copy = skel / "rapid-adaptation"
+    folders = {"notebooks", "exercises", "scale", "docs", "benchmarks", "rapidadapt_lessons"}
+    assert {path.name for path in copy.iterdir()} == folders  # and no solutions
+    assert not (copy / "notebooks" / "notebooks").exists() and not (copy / "notebooks" / "gone.ipynb").exists()
+    assert (copy / "rapidadapt_lessons").resolve() == (prefix / "course" / "rapidadapt_lessons").resolve()
+    assert not [path for path in copy.rglob("*") if path.name in ("__pycache__", ".ipynb_checkpoints")]
     modes = [path.stat().st_mode for path in (prefix / "course").rglob("*")]
     assert modes and all(mode & 0o044 == 0o044 and not mode & 0o022 for mode in modes)
+
+
+def test_every_page_that_a_lesson_links_to_is_in_the_learners_copy(tmp_path, stand_in):
+    """But for solutions, which learners are not given, and places on the web."""
+    prefix, skel = tmp_path / "prefix", tmp_path / "skel"
+    wanted = {"PREFIX": str(prefix), "PYTHON": str(tmp_path / "python"), "JUPYTER_PREFIX": "", "SKEL": str(skel)}
+    environment = os.environ | stand_in() | wanted
+    (prefix / "env" / "bin").mkdir(parents=True)
+    (prefix / "env" / "bin" / "python").symlink_to(tmp_path / "python")
+    subprocess.run([INSTALL], env=environment, check=True, capture_output=True)
+    found = 0
+    for path in (skel / "rapid-adaptation" / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        text = "".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
+            if not target.startswith("../solutions"):
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
+                found += target.startswith("../scale") or target.startswith("../rapidadapt_lessons")
+    assert found > 5
 
 
 # Container

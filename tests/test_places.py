@@ -259,9 +259,10 @@ def test_the_running_kernels_packages_are_known_by_their_modules():
     assert hosted.installed()["pyyaml"] == metadata.version("PyYAML")
 
 
-def test_a_wheel_carries_the_lock_and_all_modules(tmp_path):
+def test_a_wheel_carries_the_lock_all_modules_and_what_lessons_start(tmp_path):
     source = tmp_path / "source"  # building leaves files behind
-    shutil.copytree(places.ROOT / "rapidadapt_lessons", source / "rapidadapt_lessons")
+    for folder in ("rapidadapt_lessons", "scale"):
+        shutil.copytree(places.ROOT / folder, source / folder)
     for name in ("pyproject.toml", "README.md", "requirements.lock"):
         shutil.copy(places.ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
@@ -275,6 +276,9 @@ def test_a_wheel_carries_the_lock_and_all_modules(tmp_path):
     files = (file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     wanted = {file.relative_to(places.ROOT).as_posix() for file in files}
     assert {name for name in names if name.startswith("rapidadapt_lessons/")} == wanted
+    cells = [cell for path in places.lessons() for cell in nbformat.read(path, as_version=4).cells]
+    started = {found for cell in cells for found in re.findall(r'launch\("\.\./(scale/\w+\.py)"', cell.source)}
+    assert len(started) == 2 and started <= {name.partition("share/rapidadapt-lessons/")[2] for name in names}
 
 
 def test_pip_that_fails_is_told_with_its_last_words(monkeypatch):

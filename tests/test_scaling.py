@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from rapidadapt_lessons import cost_model, lora, scaling, scaling_files, scaling_views
+from rapidadapt_lessons import cost_model, launching, lora, scaling, scaling_files, scaling_views
 from rapidadapt_lessons.cost import training_bytes
 from rapidadapt_lessons.cost_model import ALL, LORA, Shape
 from rapidadapt_lessons.errors import CourseError
@@ -226,6 +227,21 @@ def test_two_curves_that_lie_on_each_other_can_both_be_seen():
 
 # What is left on disk, and what was started.
 
+
+def test_where_only_the_notebook_came_along_a_script_of_the_package_is_started(tmp_path, monkeypatch):
+    script = tmp_path / "share" / "rapidadapt-lessons" / "scale" / "told.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("print('the one that came with the package')")
+    record = metadata.PackagePath("..", "share", "rapidadapt-lessons", "scale", "told.py")
+    record.dist = type("Dist", (), {"locate_file": lambda self, path: tmp_path / path.relative_to("..")})()
+    monkeypatch.setattr(launching.metadata, "files", lambda name: [record])
+    monkeypatch.chdir(tmp_path)
+    with launch("../scale/told.py") as run:
+        assert run.wait() == 0 and "came with the package" in run.output()
+    assert launching.installed_script("other.py") is None
+    (tmp_path / "told.py").write_text("print('the one named')")
+    with launch("told.py") as run:
+        assert run.wait() == 0 and "the one named" in run.output()
 
 def test_a_report_is_read_back_and_a_broken_one_is_told(tmp_path):
     file = tmp_path / "new" / "losses.json"
