@@ -1,4 +1,4 @@
-"""Lesson 0 in an environment with only what a machine like Colab's brings, from its first cell to its last.
+"""Lessons 0 and 7 in an environment with only what a machine like Colab's brings, from first cell to last.
 
 Takes several minutes and the package index, so it runs only when asked for: `pytest -m slow tests/test_colab.py`.
 """
@@ -21,6 +21,7 @@ from rapidadapt_lessons import doctor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 LESSON = places.ROOT / "notebooks" / "00_start_here.ipynb"
+SCALING = places.ROOT / "notebooks" / "07_scaling_out.ipynb"  # starts scripts, which no notebook brings along
 # What serves the page there is old, as is numpy. Another torch than the course's would take gigabytes here.
 PAGE = ("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1")
 BASICS = (*PAGE, "numpy<2.4", "matplotlib", bootstrap.pinned("torch"), "nbclient")
@@ -38,7 +39,8 @@ def machine(tmp_path_factory):
     """Make the environment and a repository of the working tree; return the folder that holds them."""
     folder = tmp_path_factory.mktemp("colab")
     repository = folder / "repository"
-    shutil.copytree(places.ROOT / "rapidadapt_lessons", repository / "rapidadapt_lessons")
+    for name in ("rapidadapt_lessons", "scale"):
+        shutil.copytree(places.ROOT / name, repository / name)
     for name in ("pyproject.toml", "README.md", "requirements.lock"):
         shutil.copy(places.ROOT / name, repository)
     who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
@@ -54,10 +56,10 @@ def version(folder: Path, package: str) -> str:
     return subprocess.check_output([bootstrap.python_in(folder / "env"), "-c", code], text=True).strip()
 
 
-def run(folder: Path, number: int) -> nbformat.NotebookNode:
-    """Run the lesson alone, in an empty folder with a home of its own, and return what came out."""
+def run(folder: Path, number: int, lesson: Path = LESSON) -> nbformat.NotebookNode:
+    """Run a lesson alone, in an empty folder with a home of its own, and return what came out."""
     (folder / "empty").mkdir(exist_ok=True)
-    notebook = nbformat.read(LESSON, as_version=4)
+    notebook = nbformat.read(lesson, as_version=4)
     (setup,) = (cell for cell in notebook.cells if cell.get("id") == places.SETUP)
     setup.source = places.setup_source(notebook, (folder / "repository").as_uri())
     for cell in notebook.cells:
@@ -96,3 +98,9 @@ def test_the_lesson_runs_where_only_its_notebook_came_along_and_again_in_silence
     assert json.loads(written)["vcs_info"]["vcs"] == "git"
     second = run(machine, 2)
     assert second.cells[2].outputs == [] and texts(second) == texts(stored)
+
+
+def test_scripts_that_a_lesson_starts_came_with_the_package(machine):
+    assert not (machine / "scale").exists()
+    found, stored = run(machine, 3, SCALING), nbformat.read(SCALING, as_version=4)
+    assert len(texts(stored)) >= 10 and texts(found) == texts(stored)
