@@ -216,6 +216,8 @@ _PARTLY = ("likely", "a part of the function is not written yet.")
 _LOOP = ("likely", "a loop that never ends, or far more work than is needed. It was stopped; your kernel is fine.")
 _REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
     (TypeError, "positional argument", "it takes other arguments than the exercise says. Keep its first line."),
+    (UnboundLocalError, "", "a name is used before the function has given it a value: begin with one, such as "
+     "`total = 0`."),
     (NameError, "", "a name that is not defined here: a typing slip, or a cell further up that has not been run."),
     (RecursionError, "", "the function calls itself without an end."),
     (SystemExit, "", "leave out `exit` and `quit`: they end Python."),
@@ -228,6 +230,7 @@ _REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
      "a new one."),
     (RuntimeError, "in-place operation", "a tensor that needs its gradient was changed in place: make a new one."),
     (RuntimeError, "not have been used in the graph", "the loss does not depend on what it is differentiated by."),
+    (IndexError, "Dimension out of range", "the tensor has no such dimension: print its shape. The last one is -1."),
     (IndexError, "", "an index beyond the end: print the length, and mind that counting starts at 0."),
     (KeyError, "", "a name that the dict does not hold: print its keys."),
     (AttributeError, "", "a value of another kind than you expect here: print its type."),
@@ -243,6 +246,8 @@ def _explain(error: BaseException, function: Callable, megabytes: float) -> tupl
     told = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
     called = not told.startswith(f"TypeError: {getattr(function, '__qualname__', '')}()")
     known = [why for kind, part, why in _REASONS if isinstance(error, kind) and part in str(error)]
+    if called and where and isinstance(error, TypeError) and "positional argument" in str(error):
+        known = ["the function called in that line takes other arguments: compare the call with its first line."]
     if not where and called:  # the check stumbled over what the function gave back
         why = "the function gave back something that the exercise does not ask for."
         return (("came", f"an answer that cannot be used ({told})"), ("likely", known[0] if known else why))

@@ -72,11 +72,11 @@ EXERCISES = (
     ),
     Exercise(
         "prompts.orders", "A prompt that survives orders", _PROMPTS, 12, 3,
-        "write the plural of one practice query below it, order and all.",
+        "write down one practice query, order and all, and below it the plural alone.",
     ),
     Exercise(
         "lora.scaling", "How much the update counts", _LORA, 3, 1,
-        "write the plain scaling first, the one of equation 3 of the LoRA paper.",
+        "write the plain scaling first: lora_alpha over the rank.",
     ),
     Exercise(
         "lora.parameter_count", "Count what is trained", _LORA, 3, 1,

@@ -160,16 +160,26 @@ def _ewc_in_place(f: Learner) -> None:
 def _ewc_gradient(f: Learner) -> None:
     params = _start(101)
     examples = _examples(3, 110)
-    call = "the gradient of the penalty, at weights that have moved by 1"
-    penalty = _penalty_of(f, params, examples, 2.0, call)
-    now = {name: (p.detach() + 1.0).requires_grad_() for name, p in params.items()}
-    came = penalty(now)
-    connected = isinstance(came, Tensor) and came.requires_grad
-    require(connected, call, "strength * F * 1", f"{show(came)}, without a graph", "`item` or `no_grad` cut the graph.")
-    grads = dict(zip(now, torch.autograd.grad(came, list(now.values()), allow_unused=True, materialize_grads=True)))
+    call = "the gradient of the penalty, after an optimiser has moved the params in place, by 1"
     each = [torch.autograd.grad(_log_prob(params, e), list(params.values())) for e in examples]
     right = {n: 2.0 * torch.stack([g[i] for g in each]).square().mean(0) for i, n in enumerate(params)}
-    require_same(grads, right, call, [], "the Fisher is a constant here: only the distance is differentiated.")
+    penalty = _penalty_of(f, params, examples, 2.0, call)
+    with torch.no_grad():
+        for p in params.values():
+            p += 1.0
+    came = penalty(params)
+    connected = isinstance(came, Tensor) and came.requires_grad
+    require(connected, call, "strength * F * 1", f"{show(came)}, without a graph", "`item` or `no_grad` cut the graph.")
+    grads = torch.autograd.grad(came, list(params.values()), allow_unused=True, materialize_grads=True)
+    slips = [
+        (
+            {name: torch.zeros_like(g) for name, g in right.items()},
+            "the anchor still hangs on the params (`clone` without `detach`): by the graph both move alike, and no "
+            "spring ever pulls. Take p.detach().clone().",
+        )
+    ]
+    why = "the Fisher and the anchor are constants here: only the distance is differentiated."
+    require_same(dict(zip(params, grads)), right, call, slips, why)
 
 
 def _ewc_keeps(f: Learner) -> None:

@@ -37,7 +37,7 @@ def _scale_is(f: Learner, lora_alpha: float, rank: int, stabilised: bool | None 
         came, call = f(lora_alpha, rank), f"scaling({lora_alpha}, {rank})"
     else:
         came, call = f(lora_alpha, rank, stabilised), f"scaling({lora_alpha}, {rank}, {stabilised})"
-    require_same(came, right, call, slips, "equation 3 of the LoRA paper scales the update by alpha / r.")
+    require_same(came, right, call, slips, "section 4.1 of the LoRA paper scales the update by alpha / r.")
 
 
 def _plain_scale(f: Learner) -> None:
@@ -77,7 +77,7 @@ def _count_is(f: Learner, n_in: int, n_out: int, rank: int) -> None:
 
 
 def _small_count(f: Learner) -> None:
-    _count_is(f, 4, 3, 2)
+    _count_is(f, 5, 3, 2)
 
 
 def _query_projection(f: Learner) -> None:
@@ -214,7 +214,7 @@ CHECKS: dict[str, dict[str, Test]] = {
         "rank-stabilised": _stabilised_scale,
     },
     "lora.parameter_count": {
-        "4 inputs, 3 outputs, rank 2": _small_count,
+        "5 inputs, 3 outputs, rank 2": _small_count,
         "the model's q_proj: 576 to 576": _query_projection,
         "the model's v_proj: 576 to 192": _value_projection,
     },

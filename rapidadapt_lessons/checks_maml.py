@@ -183,13 +183,23 @@ def gradient_is(came: Sequence[Tensor], params: Params, tasks: list[Task], inner
     right, first_order = gradient(), gradient(second_order=False)
     slips = [
         (first_order, CUT),
+        (
+            {k: torch.zeros_like(g) for k, g in right.items()},
+            "nothing leads back to params: the adapted parameters were detached. Take that away.",
+        ),
+        (
+            {k: right[k] - first_order[k] for k in right},
+            "only the second derivative's term is left: params also pass straight through the step. Write "
+            "p - inner_lr * g, without p.detach().",
+        ),
         (gradient(judge="support"), "that is the gradient of the support's loss. Judge on the query."),
         ({k: g * n for k, g in right.items()}, "the gradients of the tasks are added up. Take their mean."),
         ({k: g / n for k, g in right.items()}, "the gradient is divided by the number of tasks twice."),
         ({k: -g for k, g in right.items()}, "that is minus the gradient."),
         ({k: p - inner_lr * right[k] for k, p in params.items()}, "those are new parameters: return the gradient."),
     ]
-    require_same(dict(zip(names, came)), right, call, slips, CUT)
+    why = "differentiate the mean of the query's losses with respect to params, through the inner step."
+    require_same(dict(zip(names, came)), right, call, slips, why)
 
 
 def _the_loss(value: Any, call: str) -> Any:

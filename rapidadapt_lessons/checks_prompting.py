@@ -34,9 +34,9 @@ def _template_slips(query: str, support: list[tuple[str, str]]) -> list[tuple[An
             "the query has to come last: the model goes on from the end of the text.",
         ),
         (_prompt(query, support[::-1]), "the examples stand in reversed order: keep the order that was given."),
-        (" ".join(lines), "the examples run into each other: put a line break between them."),
-        ("".join(lines), "the examples run into each other: put a line break between any two."),
         ("\n".join(lines[:-1]) + lines[-1], "there is no line break between the last example and the query."),
+        (" ".join(lines), "the lines run into each other: put a line break between them."),
+        ("".join(lines), "the lines run into each other: put a line break between any two."),
         (lines[-1], "the examples are missing: only the query is there."),
         ("\n".join(lines[:-1]), "the query is missing: only the examples are there."),
         (
@@ -104,6 +104,10 @@ def _score_is(f: Learner, texts: list[str], answers: list[str]) -> None:
             right * len(answers),
             "this is the number of right answers. The score is their share: divide by how many there are.",
         ),
+        (
+            _share(texts, answers, lambda t, a: _first_line(t).strip().strip(".,;:!?") == a),
+            "a full stop was taken away before comparing. For exact match 'foxes.' is not 'foxes'.",
+        ),
         (right * 100, "this is a percentage. The score is a share between 0 and 1."),
         (
             _share(texts, answers, lambda t, a: t.strip() == a),
@@ -151,9 +155,8 @@ def _cut_at_the_line(f: Learner) -> None:
 
 
 def _near_misses(f: Learner) -> None:
-    _score_is(
-        f, [" catsuit\n", " the cats\n", " oxen, all", " geese\n", " mouses"], ["cats", "cats", "oxen", "geese", "mice"]
-    )
+    texts = [" catsuit\n", " the cats\n", " oxen, all", " geese\n", " mouses", " foxes."]
+    _score_is(f, texts, ["cats", "cats", "oxen", "geese", "mice", "foxes"])
 
 
 def _later_lines(f: Learner) -> None:

@@ -118,6 +118,11 @@ def _reason(prompt: str, found: Grade, assignment: Assignment) -> str:
         return "the prompt ends with a space. The model's words begin with a space of their own, so it would see two."
     if assignment.labels:
         best, worst = max(found.right, key=found.right.__getitem__), min(found.right, key=found.right.__getitem__)
+        if found.right[best] < assignment.needed and found.right[best] - found.right[worst] <= found.asked[best] / 6:
+            return (
+                "the prompt leans to neither label, but behind it the model tells the words apart too seldom. Say, "
+                "near the end, what it is that is to be called so."
+            )
         return (
             f"the prompt leans to {best!r}: it makes the model say so of many words that are {worst}. Find words "
             f"after which both come as easily, and look at both counts."

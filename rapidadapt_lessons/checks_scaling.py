@@ -147,6 +147,8 @@ def _divides(f: Learner, rows: list[Any], processes: int) -> None:
             "next begin?"
         )
     longest, shortest = max(map(len, shares)), min(map(len, shares))
+    if longest - shortest > 1 and len(set(rows)) < n:
+        stop("rows that are equal all go to one process. Go by places: `rows.index` finds the first of them each time.")
     if longest - shortest > 1:
         why = (
             "one process takes the whole remainder, and the others wait for it: give one row more to some of them."
@@ -174,7 +176,7 @@ def _too_few_rows(f: Learner) -> None:
 
 
 def _equal_rows(f: Learner) -> None:
-    _divides(f, ["go", "see", "go", "be", "go"], 2)
+    _divides(f, ["go", "go", "see", "be", "go"], 2)
 
 
 # The ring
@@ -388,15 +390,18 @@ def _require_parts(
         "optimiser": [
             (kept * count, f"AdamW remembers nothing about frozen weights: {every_weight}"),
             (kept * frozen, f"AdamW remembers nothing about frozen weights: {every_weight}"),
-            (4 * trained, "AdamW keeps *two* running averages of each gradient, in 32 bits."),
+            (
+                4 * trained,
+                "4 bytes are one average in 32 bits, or two in 16. AdamW keeps two, each in 32 bits, whatever the "
+                "weights have.",
+            ),
             (
                 8 * trained,
-                "in 16 bits AdamW keeps a copy of the trained weights in 32 bits, too: small steps would be rounded "
-                "away in the 16 bits.",
+                "in 16 bits it is 12 bytes: 4 for each of two averages, and 4 for a copy of the weight in 32 bits, "
+                "since small steps would be rounded away in 16. Which is missing, or too small?",
             ),
             (12 * trained, "the copy is kept beside weights in 16 bits only. These have 32 bits themselves."),
             (16 * trained, "16 bytes a trained weight is all together: take its own and its gradient's out."),
-            (2 * size * trained, "the averages are kept in 32 bits, whatever the weights have."),
             (6 * trained, "the averages and the copy are kept in 32 bits, whatever the weights have."),
         ],
     }

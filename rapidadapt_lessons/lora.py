@@ -2,7 +2,7 @@
 
 For a frozen weight W of shape [out, in], LoRA learns B, [out, rank], and A, [rank, in], and computes
 
-    y = W x + b + (lora_alpha / rank) B A dropout(x)                        (equation 3, with bias and dropout)
+    y = W x + b + (lora_alpha / rank) B A dropout(x)                        (section 4.1, with bias and dropout)
 
 B starts at zero, so training starts from the base model exactly. `adapter_files` writes adapters that
 `peft` reads, and reads those that `peft` writes.

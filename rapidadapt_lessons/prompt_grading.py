@@ -190,7 +190,7 @@ def require_nothing_given_away(prompt: str, assignment: Assignment) -> None:
         if found := _held(prompt, phrases):
             told = ", ".join(repr(phrase) for phrase in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
             raise BadPrompt(
-                f"refused: {len(found)} {kind} stand in the prompt ({told}).",
+                f"refused: {kind} stand in the prompt ({told}).",
                 "take others. A model that is told what it will be asked only has to copy, and its score says nothing "
                 "about other queries. If it is by chance: any other word will do.",
             )

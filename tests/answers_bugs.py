@@ -9,7 +9,23 @@ from answers_maml import in_place, meta_loss, with_functions
 def with_gradient(loss_function):
     def answer(predict, params, tasks, inner_lr):
         loss = loss_function(predict, params, tasks, inner_lr)
-        return loss, dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+        grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
+        return loss, dict(zip(params, grads))
+
+    return answer
+
+
+def by_hand(step):
+    """Return a right loss whose inner step, of a parameter, its gradient and the rate, may cut the graph."""
+
+    def answer(predict, params, tasks, inner_lr):
+        losses = []
+        for sx, sy, qx, qy in tasks:
+            inner = ((predict(params, sx) - sy) ** 2).mean()
+            grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)
+            adapted = {name: step(params[name], g, inner_lr) for name, g in zip(params, grads)}
+            losses.append(((predict(adapted, qx) - qy) ** 2).mean())
+        return sum(losses) / len(losses)
 
     return answer
 
@@ -31,7 +47,9 @@ def consolidate(half=0.5, of_mean=False, mean=True, square=True, anchor="copy", 
                 name: (g**2 if square else g.abs()).sum(0) / (len(g) if mean else 1) for name, g in stacked.items()
             }
         copies = {name: p.detach().clone() for name, p in params.items()}
-        at = {"copy": copies, "same": params, "detached": {n: p.detach() for n, p in params.items()}}[anchor]
+        tied = {name: p.clone() for name, p in params.items()}
+        detached = {name: p.detach() for name, p in params.items()}
+        at = {"copy": copies, "same": params, "detached": detached, "tied": tied}[anchor]
 
         def penalty(now):
             total = sum((fisher[name] * (now[name] - at[name]) ** 2).sum() for name in fisher)
@@ -76,6 +94,11 @@ WRONG = {
         "one left": (with_gradient(meta_loss(create_graph=False)), "cut out of the graph"),
         "judged on the support": (with_gradient(meta_loss(judge="support")), "judged on the support"),
         "divided twice": (with_gradient(meta_loss(total=lambda ls: sum(ls) / len(ls) ** 2)), "twice"),
+        "all detached": (
+            with_gradient(by_hand(lambda p, g, lr: (p - lr * g).detach().requires_grad_())),
+            "nothing leads",
+        ),
+        "params detached": (with_gradient(by_hand(lambda p, g, lr: p.detach() - lr * g)), "straight through"),
         "carried on": (with_gradient(meta_loss(carry=True)), "starts from the same params"),
         "the loss alone": (meta_loss(), "two things"),
         "a list of gradients": (gradients_as_a_list, "by name"),
@@ -87,6 +110,7 @@ WRONG = {
         "the Fisher of the mean": (consolidate(of_mean=True), "averaged first"),
         "the anchor moves": (consolidate(anchor="same"), "moves along"),
         "the anchor is detached, and still the same": (consolidate(anchor="detached"), "moves along"),
+        "the anchor hangs on the params": (consolidate(anchor="tied"), "no spring ever pulls"),
         "no half": (consolidate(half=1), "1/2 is missing"),
         "summed": (consolidate(mean=False), "take their mean"),
         "not squared": (consolidate(square=False), "not squared"),

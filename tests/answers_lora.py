@@ -52,6 +52,8 @@ WRONG = {
         "the frozen weight": (lambda i, o, r: i * o, "frozen weight"),
         "multiplied": (lambda i, o, r: r * i * o, "add their sizes"),
         "twice the inputs": (lambda i, o, r: 2 * r * i, "as many rows as there are outputs"),
+        "twice the outputs": (lambda i, o, r: 2 * r * o, "A is as wide as there are inputs"),
+        "a square": (lambda i, o, r: r * r, "size of a square matrix"),
         "A alone": (lambda i, o, r: r * i, "A alone"),
         "B alone": (lambda i, o, r: o * r, "B alone"),
         "all of it": (lambda i, o, r: i * o + r * (i + o), "frozen weight was counted too"),

@@ -56,6 +56,10 @@ WRONG = {
         "reversed examples": (lambda q, s: "\n".join(lines(q, s[::-1])), "reversed order"),
         "the query first": (lambda q, s: "\n".join([f"{q} ->", *lines(q, s)[:-1]]), "has to come last"),
         "no line breaks": (lambda q, s: " ".join(lines(q, s)), "run into each other"),
+        "the last line stuck on": (
+            lambda q, s: "\n".join(lines(q, s)[:-1]) + f"{q} ->",
+            "between the last example and",
+        ),
         "no examples": (lambda q, s: f"{q} ->", "the examples are missing"),
         "begins with a line break": (lambda q, s: "\n" + "\n".join(lines(q, s)), "begins with a line break"),
         "a list": (lines, "one text (a str)"),
@@ -66,6 +70,7 @@ WRONG = {
         "the whole text": (share(lambda t, a: t.strip() == a), "Cut each text at its first line break"),
         "not stripped": (share(lambda t, a: first_line(t) == a), "Strip the line"),
         "begins with": (share(lambda t, a: t.strip().startswith(a)), "Compare with =="),
+        "a kind reader": (share(lambda t, a: first_line(t).strip().rstrip(".,!") == a), "a full stop was taken away"),
         "contains": (share(lambda t, a: a in t), "not with `in`"),
         "small letters": (share(lambda t, a: first_line(t).strip().lower() == a.lower()), "capitals"),
         "stripped before cutting": (share(lambda t, a: first_line(t.strip()) == a), "Cut first, then strip"),

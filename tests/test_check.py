@@ -74,6 +74,9 @@ def test_an_exception_is_told_with_the_learners_own_line():
         ("return scaling(lora_alpha, rank)", "calls itself without an end"),
         ("raise SystemExit", "they end Python"),
         ("return [1][5]", "an index beyond the end"),
+        ("import torch; return torch.ones(2).sum(2)", "no such dimension"),
+        ("total += 1; return total", "before the function has given it a value"),
+        ("step = lambda a, b: a; return step(1)", "the function called in that line"),
         ("return {}['a']", "print its keys"),
         ("return lora_alpha.rank", "print its type"),
         ("raise Exception", "stopped with an error"),
@@ -86,7 +89,7 @@ def test_common_errors_are_explained(code, words):
 
 
 def test_a_function_with_other_arguments_is_told_so():
-    assert "other arguments" in repr(check("lora.scaling", lambda: 1))
+    assert "other arguments than the exercise says" in repr(check("lora.scaling", lambda: 1))
 
 
 def test_what_is_not_written_yet_is_told_kindly_and_partly_written_too():

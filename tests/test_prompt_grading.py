@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from exercise_cells import EXERCISES, SOLUTIONS, defined
 
-from rapidadapt_lessons import prompt_grading
+from rapidadapt_lessons import checks_prompts, prompt_grading
 from rapidadapt_lessons.check import check
 from rapidadapt_lessons.errors import BadPrompt, CourseError
 from rapidadapt_lessons.prompt_assignments import find_assignment
@@ -165,7 +165,7 @@ ANSWER = PLURALS.query_set[1].y
     ],
 )
 def test_held_out_answers_are_found_as_whole_words_in_capitals_and_in_wide_letters(prompt):
-    with pytest.raises(BadPrompt, match=f"refused: 1 answers to held-out queries stand in the prompt .'{ANSWER}'"):
+    with pytest.raises(BadPrompt, match=f"refused: answers to held-out queries stand in the prompt .'{ANSWER}'"):
         require_nothing_given_away(prompt + "\n{x} ->", SMALL)
 
 
@@ -183,6 +183,17 @@ def test_the_report_shows_the_worst_mistakes_and_the_tokens():
     for text in (repr(report), report._repr_html_().replace("&#x27;", "'")):
         assert text.count(", the model said ") == 5 and "of 40. The worst mistakes:" in text
         assert "at least 30 of 40 held-out queries answered rightly" in text
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [((12, 12), "leans to neither"), ((15, 16), "leans to neither"), ((20, 8), "'negative'"), ((24, 12), "'negative'")],
+)
+def test_a_prompt_is_said_to_lean_only_where_it_does(right, words):
+    mistake = prompt_grading.Mistake("a", "positive", "negative", 0.1)
+    labels = "negative", "positive"
+    found = prompt_grading.Grade(5, 12, dict(zip(labels, right)), dict.fromkeys(labels, 24), (mistake,))
+    assert words in checks_prompts._reason("{x}:", found, find_assignment("prompts.unbiased"))
 
 
 def test_grades_show_what_the_model_wrote_and_do_not_run_it():
