@@ -6,6 +6,7 @@ Every check is a plain function that returns a `Check` and changes nothing. None
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import sys
@@ -143,6 +144,9 @@ def check_model() -> Check:
     where = short_path(status.path)
     if status.state == "missing":
         return Check("model", "fail", f"{store.DEFAULT_MODEL} is not in {where}", f"{SETUP}, which fetches it")
+    if status.denied:
+        detail = f"{store.DEFAULT_MODEL} in {where} may not be read: {status.detail}"
+        return Check("model", "fail", detail, "ask for read rights, or name another folder in RAPIDADAPT_CACHE")
     if status.state == "damaged":
         detail = f"{store.DEFAULT_MODEL} in {where} is damaged: {status.detail}"
         return Check("model", "fail", detail, f"{SETUP}, which replaces it")
@@ -178,7 +182,8 @@ def check_memory() -> Check:
 def check_disk() -> Check:
     """Check that the cache's disk has room for the model, unless the model is there already."""
     cache = store.cache_dir()
-    existing = next(place for place in (cache, *cache.parents) if place.exists())
+    # Path.exists would raise PermissionError below a folder that may not be entered.
+    existing = next(place for place in (cache, *cache.parents) if os.path.exists(place))
     free, needed = shutil.disk_usage(existing).free, store.SMOLLM2.bytes_needed
     detail = f"{free / 1e9:.1f} GB at {short_path(cache)}"
     if free >= needed or store.check_model().state == "ok":

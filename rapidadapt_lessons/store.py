@@ -69,12 +69,14 @@ SMOLLM2 = Source(
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What `check_model` found. `bytes` is the size on disk; `detail` says why, when not "ok"."""
+    """What `check_model` found. `bytes` is the size on disk; `detail` says why, when not "ok"; `denied`, whether it is
+    only that this user may not read it."""
 
     state: Literal["ok", "missing", "damaged"]
     path: Path
     bytes: int
     detail: str
+    denied: bool = False
 
 
 def cache_dir() -> Path:
@@ -95,11 +97,11 @@ def check_model(*, full: bool = False, cache: Path | None = None, source: Source
 
     Args:
         full: recompute every file's SHA-256 (a second or two for the default model). Without it that
-            is done only for files whose modification time is not the one written down when they were
-            made; the others are compared by name and size.
+            is done only for files whose modification time is not, to the second, the one written down
+            when they were made; the others are compared by name and size.
     """
     folder = model_dir(cache, source)
-    size = 0
+    size, denied = 0, False
     try:
         if not folder.is_dir():
             return ModelStatus("missing", folder, 0, "not set up yet")
@@ -107,7 +109,8 @@ def check_model(*, full: bool = False, cache: Path | None = None, source: Source
         problem = _find_damage(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8")), source, full)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{MANIFEST}, or a file that it names, cannot be read ({type(error).__name__}: {error})"
-    return ModelStatus("damaged" if problem else "ok", folder, size, problem)
+        denied = isinstance(error, PermissionError)
+    return ModelStatus("damaged" if problem else "ok", folder, size, problem, denied)
 
 
 def ensure_model(*, progress: bool = True, cache: Path | None = None, source: Source = SMOLLM2) -> Path:
@@ -238,7 +241,10 @@ def _find_damage(folder: Path, manifest: dict, source: Source, full: bool) -> st
         found = path.stat()
         if found.st_size != expected["bytes"]:
             return f"{name} has {found.st_size} bytes, expected {expected['bytes']}"
-        touched = found.st_mtime_ns != expected["modified_ns"]
+        # The layers of a container's image keep whole seconds only. A change of the same size within the second in
+        # which the file was made is seen by the full check alone. There is hardly time for one: a file gets the name
+        # that others know only after all of them have been hashed.
+        touched = found.st_mtime_ns // 10**9 != expected["modified_ns"] // 10**9
         if (full or touched) and sha256_of(path) != expected["sha256"]:
             return f"{name} has changed since it was written"
     return ""

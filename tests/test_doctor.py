@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -129,6 +130,32 @@ def test_a_byte_that_changed_on_disk_is_found(monkeypatch, tmp_path):
     os.utime(folder / "model.safetensors", ns=(written.st_atime_ns, written.st_mtime_ns))
     check = doctor.check_model()
     assert check.status == "fail" and "model.safetensors" in check.detail
+
+
+@pytest.fixture
+def denied(monkeypatch, tmp_path):
+    """A cache below a folder that may not be entered; for root, who may enter any, by way of `os.stat`."""
+    inside = tmp_path / "locked" / "cache"
+    (inside / store.DEFAULT_MODEL).mkdir(parents=True)
+    monkeypatch.setenv("RAPIDADAPT_CACHE", str(inside))
+    stat = os.stat
+
+    def guarded(path, *arguments, **options):
+        if not isinstance(path, int) and Path(path).is_relative_to(inside):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", guarded)
+
+
+def test_a_disk_whose_cache_may_not_be_looked_at_is_told_and_no_error(denied):
+    assert doctor.check_disk().name == "free disk"
+
+
+def test_a_model_that_may_not_be_read_is_not_called_damaged(denied):
+    check = doctor.check_model()
+    assert check.status == "fail" and "may not be read" in check.detail and "damaged" not in check.detail
+    assert check.remedy == "ask for read rights, or name another folder in RAPIDADAPT_CACHE"
 
 
 @pytest.mark.parametrize(

@@ -639,6 +639,22 @@ def test_a_new_time_on_the_same_bytes_is_no_damage(source, cache, without_pip):
     assert store.check_model(full=True, cache=cache, source=source).state == "ok"
 
 
+def test_times_of_which_an_image_kept_whole_seconds_are_the_same(source, cache, without_pip, monkeypatch):
+    folder = store.ensure_model(progress=False, cache=cache, source=source)
+    made, second = 1_700_000_000_987_654_321, 10**9
+    for path in folder.iterdir():
+        os.utime(path, ns=(made, made))
+    (folder / store.MANIFEST).unlink()
+    store._write_manifest(folder, source)
+    read = []
+    monkeypatch.setattr(store, "sha256_of", lambda path: read.append(path.name) or "another")
+    for path in folder.iterdir():
+        os.utime(path, ns=(made, made // second * second))
+    assert store.check_model(cache=cache, source=source).state == "ok" and read == []
+    os.utime(folder / "config.json", ns=(made, made // second * second + second))
+    assert store.check_model(cache=cache, source=source).state == "damaged" and read == ["config.json"]
+
+
 def test_checking_changes_nothing(source, cache, without_pip):
     folder = store.ensure_model(progress=False, cache=cache, source=source)
     os.truncate(folder / "model.safetensors", 5)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -140,6 +145,223 @@ def test_a_venv_without_pip_is_made_anew(tmp_path):
     bootstrap.create_venv(folder)
     assert bootstrap.venv_works(folder)
     assert not (folder / "leftover").exists()
+
+
+@pytest.mark.parametrize("names", [["notes"], ["notes", bootstrap.LOCK], ["notes", bootstrap.STAMP]])
+def test_a_folder_that_is_no_environment_is_not_cleared(venvs, tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(SetupFailed, match=r"no virtual environment.*\nWhat to do: name another folder"):
+        bootstrap.create_venv(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names) and venvs == []
+
+
+def test_a_broken_environment_is_cleared_and_what_it_links_to_is_not(venvs, tmp_path):
+    (tmp_path / "elsewhere" / "lib").mkdir(parents=True)
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    for name in ("pyvenv.cfg", bootstrap.LOCK):
+        (tmp_path / "env" / name).touch()
+    (tmp_path / "env" / "lib").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    bootstrap.create_venv(tmp_path / "env")
+    assert {path.name for path in (tmp_path / "env").iterdir()} == {"pyvenv.cfg", bootstrap.LOCK}
+    assert (tmp_path / "elsewhere" / "lib").is_dir()
+
+
+def test_a_folder_that_was_named_by_mistake_is_left_as_it_is(venvs, pips, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert bootstrap.main(["--venv", str(tmp_path)]) == 1
+    assert "What to do: name another folder" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["years of work"]
+    (tmp_path / "file").touch()
+    assert bootstrap.main(["--venv", str(tmp_path / "file")]) == 1
+    assert "What to do: name another folder" in capsys.readouterr().err
+
+
+def test_an_empty_folder_becomes_an_environment(venvs, pips, tmp_path):
+    bootstrap.create_venv(tmp_path)
+    assert venvs == [tmp_path]
+
+
+def test_clearing_that_is_interrupted_can_be_taken_up(venvs, tmp_path, monkeypatch):
+    for name in ("a", "z"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pyvenv.cfg").touch()
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bootstrap.shutil, "rmtree", interrupted)
+        bootstrap.create_venv(tmp_path)
+    bootstrap.create_venv(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"pyvenv.cfg"}
+
+
+@pytest.mark.parametrize(("system", "symlinks"), [("posix", True), ("nt", False)])
+def test_python_is_linked_where_links_can_be_made(tmp_path, monkeypatch, system, symlinks):
+    """A copy of uv's Python does not start on macOS."""
+    asked = {}
+    monkeypatch.setattr(bootstrap.venv, "create", lambda folder, **options: asked.update(options))
+    folder = tmp_path / "venv"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)
+        bootstrap.create_venv(folder)
+    assert asked == {"symlinks": symlinks, "with_pip": True}
+
+
+@pytest.fixture
+def venvs(monkeypatch):
+    """Make environments that hold a pyvenv.cfg only, and work; record where."""
+    made = []
+
+    def create(folder, **options):
+        made.append(Path(folder))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "pyvenv.cfg").touch()
+
+    monkeypatch.setattr(bootstrap.venv, "create", create)
+    monkeypatch.setattr(bootstrap, "venv_works", lambda folder: (folder / "pyvenv.cfg").exists())
+    return made
+
+
+def stamp_of(folder: Path) -> dict:
+    return json.loads((folder / bootstrap.STAMP).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_an_environment_that_was_moved_is_made_anew_with_the_same_torch(venvs, pips, tmp_path, how, capsys):
+    old, new = tmp_path / "old" / ".venv", tmp_path / "new" / ".venv"
+    bootstrap.set_up(old, "default")
+    (tmp_path / "old" / ".venv" / "jupyter").write_text(f"#!{old}/bin/python")
+    if how == "moved":
+        (tmp_path / "old").rename(tmp_path / "new")
+    else:
+        shutil.copytree(tmp_path / "old", tmp_path / "new")
+    pips.clear()
+    capsys.readouterr()
+    bootstrap.set_up(new, "auto")
+    assert venvs == [old, new] and not (new / "jupyter").exists()
+    assert any("--editable" in call for call in pips) and not any(CPU_INDEX in call for call in pips)
+    assert str(old) in capsys.readouterr().out
+    assert stamp_of(new)["environment"] == str(new.resolve()) and stamp_of(new)["torch"] == "default"
+    pips.clear()
+    bootstrap.set_up(new, "auto")
+    assert venvs == [old, new] and pips == []
+
+
+def test_an_environment_that_is_reached_by_a_link_is_not_moved(venvs, pips, tmp_path):
+    old, new = tmp_path / "old" / ".venv", tmp_path / "new" / ".venv"
+    bootstrap.set_up(old, "auto")
+    (tmp_path / "link").symlink_to(tmp_path / "old", target_is_directory=True)
+    bootstrap.set_up(tmp_path / "link" / ".venv", "auto")
+    (tmp_path / "old").rename(tmp_path / "new")
+    (tmp_path / "old").symlink_to(tmp_path / "new", target_is_directory=True)  # the old place still leads there
+    calls = len(pips)
+    bootstrap.set_up(new, "auto")
+    assert venvs == [old] and len(pips) == calls and stamp_of(new)["environment"] == str(old)
+
+
+def test_a_course_that_was_moved_away_from_its_environment_is_installed_again(venvs, pips, tmp_path):
+    folder = tmp_path / "env"
+    bootstrap.set_up(folder, "auto")
+    (folder / bootstrap.STAMP).write_text(json.dumps(stamp_of(folder) | {"course": str(tmp_path / "gone")}))
+    pips.clear()
+    bootstrap.set_up(folder, "auto")
+    assert venvs == [folder] and any("--editable" in call for call in pips)
+    assert stamp_of(folder)["course"] == str(bootstrap.ROOT)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_stamp_without_places_is_good_and_gets_them(venvs, pips, tmp_path, monkeypatch, writable):
+    folder = tmp_path / "env"
+    bootstrap.create_venv(folder)
+    old = {"inputs": bootstrap.inputs_digest(), "torch": "cpu"}
+    (folder / bootstrap.STAMP).write_text(json.dumps(old))
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        if not writable:
+            patch.setattr(Path, "write_text", refuse)
+        bootstrap.set_up(folder, "auto")
+    assert venvs == [folder] and pips == []
+    places = {"environment": str(folder.resolve()), "course": str(bootstrap.ROOT)}
+    assert stamp_of(folder) == (old | places if writable else old)
+
+
+def test_an_intel_mac_is_told_before_anything_is_installed(pips, tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(bootstrap.platform, "machine", lambda: "x86_64")
+    with pytest.raises(SetupFailed, match=r"Intel.*\nWhat to do: .*Colab or Binder"):
+        bootstrap.install(tmp_path, "auto")
+    assert pips == []
+    bootstrap.require_torch_build("https://mirror.example/own", "Darwin", "x86_64")
+    for system, machine in (("Darwin", "arm64"), ("Linux", "x86_64")):
+        bootstrap.require_torch_build("auto", system, machine)
+
+
+def test_of_two_set_ups_at_once_one_waits_and_finds_everything_done(venvs, pips, tmp_path, monkeypatch, capsys):
+    folder, waits = tmp_path / "env", threading.Event()
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(bootstrap.subprocess, "run", lambda *arguments, **options: done)
+
+    def sleep(seconds):
+        waits.set()
+        threading.Event().wait(0.01)
+
+    monkeypatch.setattr(bootstrap, "time", SimpleNamespace(sleep=sleep))
+    second = threading.Thread(target=bootstrap.main, args=(["--venv", str(folder)],))
+    record = bootstrap.pip
+
+    def slow_pip(python, *arguments):
+        if not pips:
+            second.start()
+            waits.wait(10)
+        record(python, *arguments)
+
+    monkeypatch.setattr(bootstrap, "pip", slow_pip)
+    assert bootstrap.main(["--venv", str(folder)]) == 0
+    second.join(30)
+    assert venvs == [folder] and sum("--editable" in call for call in pips) == 1
+    assert capsys.readouterr().out.count("Another set-up is under way; waiting for it ...\n") == 1
+
+
+def test_the_lock_is_held_against_other_processes(venvs, tmp_path):
+    folder = tmp_path / "env"
+    code = "import bootstrap, pathlib, sys; print(bootstrap.is_locked(bootstrap.open_lock(pathlib.Path(sys.argv[1]))))"
+    ask = [sys.executable, "-c", code, str(folder)]
+    with bootstrap.one_at_a_time(folder):
+        assert subprocess.check_output(ask, cwd=bootstrap.ROOT / "tools", text=True) == "True\n"
+        bootstrap.create_venv(folder)
+        assert subprocess.check_output(ask, cwd=bootstrap.ROOT / "tools", text=True) == "True\n"
+    assert subprocess.check_output(ask, cwd=bootstrap.ROOT / "tools", text=True) == "False\n"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_what_is_set_up_already_needs_no_lock(venvs, pips, tmp_path, monkeypatch, number, capsys):
+    """A shared checkout may be read-only."""
+    bootstrap.set_up(tmp_path / "env", "auto")
+    pips.clear()
+
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with bootstrap.one_at_a_time(tmp_path / "env"):
+        bootstrap.set_up(tmp_path / "env", "auto")
+    assert pips == [] and "waiting" not in capsys.readouterr().out
+
+
+def test_a_disk_without_locks_does_not_stop_set_up(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with bootstrap.one_at_a_time(tmp_path / "env"):
+        pass
 
 
 def test_no_venv_does_not_work(tmp_path):

@@ -7,6 +7,8 @@ was interrupted is taken up where it stopped. It is written so that an older Pyt
 """
 
 import argparse
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -22,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MINIMUM = (3, 11)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("pip", "setuptools", "wheel", "cython")
+# In the environment: what is installed, and where; and what one set-up holds while another waits.
+STAMP, LOCK = "rapidadapt-stamp.json", "rapidadapt-setup.lock"
+WAIT_S = 1.0
 
 
 class SetupFailed(Exception):
@@ -36,11 +42,10 @@ def main(arguments=None):
     chosen = parser.parse_args(arguments)
     try:
         require_python(sys.version_info[:2])
-        if not venv_works(chosen.venv):
-            create_venv(chosen.venv)
-        install(chosen.venv, chosen.torch)
-        command = [str(python_in(chosen.venv)), "-m", "rapidadapt_lessons", "setup"]
-        return subprocess.run(command, cwd=str(ROOT)).returncode
+        with one_at_a_time(chosen.venv):
+            set_up(chosen.venv, chosen.torch)
+            command = [str(python_in(chosen.venv)), "-m", "rapidadapt_lessons", "setup"]
+            return subprocess.run(command, cwd=str(ROOT)).returncode
     except SetupFailed as error:
         print(f"\nError: {error}", file=sys.stderr)
         return 1
@@ -58,6 +63,76 @@ def require_python(version):
                 *version, sys.executable, *MINIMUM
             )
         )
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder):
+    """Hold the lock of an environment, and wait for another set-up that has it. Without a lock file, just go on."""
+    file = open_lock(folder)
+    try:
+        if file is not None and is_locked(file):
+            print("Another set-up is under way; waiting for it ...", flush=True)
+            while is_locked(file):
+                time.sleep(WAIT_S)
+        yield
+    finally:
+        if file is not None:
+            os.close(file)
+
+
+def open_lock(folder):
+    """Return a descriptor of the lock file, or None where there is none and none can be made, as on a read-only disk.
+
+    It is made in what is, or becomes, an environment, and not in another folder that was named by mistake.
+    """
+    with contextlib.suppress(OSError):
+        if not is_foreign(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return os.open(str(folder / LOCK), os.O_RDWR | os.O_CREAT, 0o666)
+    with contextlib.suppress(OSError):
+        return os.open(str(folder / LOCK), os.O_RDONLY)  # another user's, who may be setting up
+    return None
+
+
+def is_locked(file):
+    """Try to lock a file, and return whether another has it locked. No, where the disk knows no locks."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
+    return False
+
+
+def set_up(folder, torch):
+    """Make the environment where there is none that works in this place, and install what is missing in it.
+
+    Raises:
+        SetupFailed: it cannot be made, something is missing, or pip failed.
+    """
+    before = read_stamp(folder / STAMP)
+    works, made_in = venv_works(folder), before.get("environment")
+    moved = made_in is not None and place(folder, made_in) != made_in
+    if works and moved:
+        print(f"{folder.name} was made in {made_in}, and its commands work only there.", flush=True)
+        torch = before.get("torch", "auto") if torch == "auto" else torch
+    if moved or not works:
+        create_venv(folder)
+    install(folder, torch)
+
+
+def place(folder, known=None):
+    """Return where a folder is: as it is `known` already, where that still leads there, else its path without links."""
+    with contextlib.suppress(OSError):
+        if known is not None and os.path.samefile(str(known), str(folder)):
+            return known
+    return str(folder.resolve())
 
 
 def python_in(folder):
@@ -78,18 +153,42 @@ def create_venv(folder):
     """Make the virtual environment, in place of a broken one.
 
     Raises:
-        SetupFailed: it cannot be made.
+        SetupFailed: it cannot be made, or something else is in its place.
     """
-    print(f"Creating {folder.name} with Python {platform.python_version()} ...", flush=True)
     try:
+        if is_foreign(folder):
+            raise SetupFailed(
+                f"{folder} is there already and is no virtual environment, so it is left as it is.\nWhat to do: name "
+                "another folder (--venv), or delete this one if nothing in it is needed."
+            )
+        print(f"Creating {folder.name} with Python {platform.python_version()} ...", flush=True)
         if folder.exists():
-            shutil.rmtree(str(folder))
-        venv.create(str(folder), with_pip=True)
+            clear(folder)
+        # As `python -m venv` does: some Pythons, such as uv's on macOS, do not run as a copy.
+        venv.create(str(folder), symlinks=os.name != "nt", with_pip=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SetupFailed(
             "{} cannot be made ({}).\nWhat to do: check that the folder can be written. On Debian and Ubuntu also run "
             "`sudo apt install python{}.{}-venv`.".format(folder, error, *sys.version_info[:2])
         ) from error
+
+
+def is_foreign(folder):
+    """Return whether there is something that is no virtual environment: neither new or empty, nor with a pyvenv.cfg."""
+    if not folder.is_dir():
+        return os.path.lexists(str(folder))
+    names = {path.name for path in folder.iterdir()} - {LOCK}
+    return bool(names) and "pyvenv.cfg" not in names
+
+
+def clear(folder):
+    """Remove what is in an environment, but its lock; pyvenv.cfg last, so that it can be taken up when interrupted."""
+    paths = [path for path in folder.iterdir() if path.name != LOCK]
+    for path in sorted(paths, key=lambda path: path.name == "pyvenv.cfg"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(str(path))
+        else:
+            path.unlink()
 
 
 def install(folder, torch):
@@ -98,11 +197,20 @@ def install(folder, torch):
     Raises:
         SetupFailed: something is missing, or pip failed.
     """
-    stamp = folder / "rapidadapt-stamp.json"
+    stamp = folder / STAMP
     before = read_stamp(stamp)
-    now = {"inputs": inputs_digest(), "torch": before.get("torch", "auto") if torch == "auto" else torch}
-    if before == now:
+    now = {
+        "inputs": inputs_digest(),
+        "torch": before.get("torch", "auto") if torch == "auto" else torch,
+        "environment": place(folder, before.get("environment")),
+        "course": place(ROOT, before.get("course")),
+    }
+    if "inputs" in before and {**now, **before} == now:
+        if before != now:  # an older stamp, which knows no places
+            with contextlib.suppress(OSError):
+                stamp.write_text(json.dumps(now), encoding="utf-8")
         return
+    require_torch_build(now["torch"], platform.system(), platform.machine())
     stamp.unlink(missing_ok=True)
     require_compiler(folder)
     python, lock = str(python_in(folder)), str(ROOT / "requirements.lock")
@@ -168,6 +276,16 @@ def has_nvidia_gpu():
     if shutil.which("nvidia-smi") is None:
         return False
     return subprocess.run(["nvidia-smi"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def require_torch_build(choice, system, machine):
+    """Raise SetupFailed on a Mac with an Intel processor, unless `choice` is an index, which may have its own build."""
+    if (system, machine) == ("Darwin", "x86_64") and not choice.startswith(("https://", "http://", "file:")):
+        raise SetupFailed(
+            f"{pinned('torch')} has no build for a Mac with an Intel processor ({machine}).\nWhat to do: open the "
+            "lessons on Colab or Binder, as README.md says. On a Mac with an M processor, this Python is one for "
+            "Intel: name one for arm64, `make lab PYTHON=...`."
+        )
 
 
 def require_compiler(folder):
