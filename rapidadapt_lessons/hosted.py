@@ -19,6 +19,8 @@ from .errors import CourseError, DownloadFailed
 
 # Kept as they are wherever they are found: torch and what is built against it, and what the page talks to.
 KEPT = ("torch", "torchvision", "torchaudio", "triton", "ipython", "ipykernel", "ipywidgets")
+# Not kept where they are out of range, even by a kernel that has imported them: the lessons would fail with them.
+NEEDED = ("transformers", "huggingface-hub", "tokenizers", "safetensors", "peft", "accelerate")
 
 
 def install(*built: str) -> None:
@@ -51,32 +53,39 @@ def add_packages() -> None:
         DownloadFailed: see `pip_install`.
         CourseError: something that this kernel had imported was replaced, so it has to be restarted.
     """
-    found = installed()
+    found, lines = installed(), doctor.requirements()
     fixed = kept_packages(found, KEPT)
-    kept = fixed | kept_packages(found, loaded(sys.modules))
-    wanted = to_install(doctor.requirements(), found, kept)
+    running = fixed | kept_packages(found, loaded(sys.modules))
+    kept = running - set(kept_packages(found, unmet(lines, found)) & kept_packages(found, NEEDED))
+    wanted = to_install(lines, found, kept)
     if not wanted:
         return
     print(f"Installing {len(wanted)} packages (once, a few minutes) ...", flush=True)
-    wanted = at_locked_versions(wanted, lock_text())
     try:
-        pip_install(wanted, [f"{name}=={found[name]}" for name in sorted(kept)])
+        pip_install(at_locked_versions(wanted, lock_text()), [f"{name}=={found[name]}" for name in sorted(kept)])
     except DownloadFailed as error:
         if "ResolutionImpossible" not in error.problem:
             raise
-        pip_install(wanted, [f"{name}=={found[name]}" for name in sorted(fixed)])
-        now = installed()
-        if replaced := [name for name in sorted(kept) if now.get(name) != found[name]]:
-            raise CourseError(
-                f"{', '.join(replaced)} had to be replaced, and this kernel uses the old version.",
-                "restart the kernel (on Colab: Runtime > Restart session) and run the lesson from the top.",
-            ) from None
+        wanted = to_install(lines, found, fixed)
+        pip_install(at_locked_versions(wanted, lock_text()), [f"{name}=={found[name]}" for name in sorted(fixed)])
+    now = installed()
+    if replaced := [name for name in sorted(running) if now.get(name) != found[name]]:
+        raise CourseError(
+            f"{', '.join(replaced)} had to be replaced, and this kernel uses the old version.",
+            "restart the kernel (on Colab: Runtime > Restart session) and run the lesson from the top.",
+        )
 
 
 def installed() -> dict[str, str]:
-    """Return the version of every installed distribution, by its name in the package index's spelling."""
-    found = ((dist.metadata["Name"], dist.version) for dist in metadata.distributions())
-    return {spelled(name): version for name, version in found if name}
+    """Return the version of every installed distribution, by its name in the package index's spelling.
+
+    Where a distribution is there twice (Debian's and pip's), it is the one that an import finds: the first.
+    """
+    found: dict[str, str] = {}
+    for dist in metadata.distributions():
+        if name := dist.metadata["Name"]:
+            found.setdefault(spelled(name), dist.version)
+    return found
 
 
 def loaded(modules: Iterable[str]) -> set[str]:
@@ -96,15 +105,24 @@ def to_install(requirements: Sequence[str], found: Mapping[str, str], kept: Coll
     >>> to_install(["numpy>=2.4", "peft>=0.21", "rich>=15", "jupyterlab>=4"], {"numpy": "2", "rich": "13"}, ["numpy"])
     ['peft>=0.21', 'rich>=15']
     """
+    lacking = unmet(requirements, found)
+    return [line for name, line in lacking.items() if name not in kept and name not in doctor.PAGE]
+
+
+def unmet(requirements: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
+    """Return the requirement lines that are not met, by their packages.
+
+    >>> unmet(["numpy>=2.4", "rich>=15"], {"numpy": "2.4.1", "rich": "13"})
+    {'rich': 'rich>=15'}
+    """
     from packaging.requirements import Requirement
 
-    lacking = []
+    lacking = {}
     for line in requirements:
         wanted = Requirement(line)
         name = spelled(wanted.name)
-        met = name in found and wanted.specifier.contains(found[name], prereleases=True)
-        if not met and name not in kept and name not in doctor.PAGE:
-            lacking.append(line)
+        if name not in found or not wanted.specifier.contains(found[name], prereleases=True):
+            lacking[name] = line
     return lacking
 
 

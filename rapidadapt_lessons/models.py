@@ -139,8 +139,10 @@ def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[PreTr
 
     with quiet_transformers():
         # The tokenizer first: a download that was cut then lacks weights, and cannot load with a wrong tokenizer.
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=offline)
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=offline), tokenizer
+        # Without `trust_remote_code=False` a model with code of its own is not refused: it is asked about, and run.
+        how = {"local_files_only": offline, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(path, **how)
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **how), tokenizer
 
 
 def _load_other(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -12,6 +12,7 @@ started as plain `python` finds none, and is a team of one.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -141,6 +143,10 @@ def team_of_this_process(seconds: float = 600) -> Iterator[Team]:
         return
     import torch.distributed as dist
 
+    if size > int(os.environ.get("LOCAL_WORLD_SIZE", size)) and "GLOO_SOCKET_IFNAME" not in os.environ:
+        # Left to itself, gloo takes the address of the machine's own name, which is often one that others cannot reach.
+        if name := interface_towards(os.environ["MASTER_ADDR"]):
+            os.environ["GLOO_SOCKET_IFNAME"] = name
     if device_of_this_process() != "cpu":
         torch.cuda.set_device(device_of_this_process())
     backend = "gloo" if device_of_this_process() == "cpu" else "cpu:gloo,cuda:nccl"
@@ -153,6 +159,18 @@ def team_of_this_process(seconds: float = 600) -> Iterator[Team]:
         yield Team(rank, size)
     finally:
         dist.destroy_process_group()
+
+
+def interface_towards(address: str) -> str | None:
+    """Return the name of the network interface through which this machine would reach an address. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect((address, 9))
+        except OSError:
+            return None
+        own = asked.getsockname()[0]
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, addresses in interfaces if any(a.address == own for a in addresses)), None)
 
 
 def run_as_team(run: Callable[[Team], None]) -> int:

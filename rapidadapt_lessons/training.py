@@ -7,6 +7,7 @@ that was killed and resumed ends with the same weights as one that was not (test
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -149,6 +150,10 @@ def train(
     return run.history
 
 
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
 def rows_of_step(rows: Sequence[Row], config: TrainConfig, step: int) -> list[Row]:
     """Return the rows that an update sees: every row once, in a random order, then again in another."""
     size = config.batch_size * config.accumulate
@@ -178,7 +183,12 @@ class _Run:
 
     def identity(self) -> dict[str, Any]:
         shapes = {name: tuple(p.shape) for name, p in self.trained.items()}
-        return {"config": asdict(self.config), "number of rows": len(self.rows), "shapes": shapes}
+        what = {"config": asdict(self.config), "number of rows": len(self.rows), "shapes": shapes}
+        if all(isinstance(row, Row) for row in self.rows):
+            what["rows, as a digest"] = _digest(repr([(row.ids, row.first) for row in self.rows]).encode())
+        # A few numbers of each frozen tensor tell one base from another of the same shape.
+        frozen = (p.detach().flatten()[:8].float().cpu() for p in self.model.parameters() if not p.requires_grad)
+        return what | {"weights of the base, as a digest": _digest(b"".join(p.numpy().tobytes() for p in frozen))}
 
     def state(self) -> dict[str, Any]:
         return {

@@ -205,6 +205,29 @@ def test_what_the_kernel_uses_is_replaced_only_where_nothing_else_fits_and_a_res
     assert len(asked) == 2 and machine == ["model"]
 
 
+def test_an_older_transformers_that_the_kernel_uses_is_replaced_and_a_restart_asked_for(machine, monkeypatch):
+    found = {"numpy": "2.0.2", "torch": "2.10.0+cu128", "rich": "15", "peft": "0.18"}
+    monkeypatch.setattr(hosted, "installed", lambda: dict(found))
+    monkeypatch.setattr(hosted, "loaded", lambda modules: {"numpy", "peft"})
+
+    def pip_install(wanted, keep):
+        machine.append((wanted, keep))
+        found["peft"] = "0.21.2"
+
+    monkeypatch.setattr(hosted, "pip_install", pip_install)
+    with pytest.raises(CourseError, match="^peft had to be replaced"):
+        hosted.install()
+    assert machine == [(["peft>=0.21,<0.22"], ["numpy==2.0.2", "torch==2.10.0+cu128"])]
+
+
+def test_of_two_distributions_of_one_name_the_one_that_is_imported_counts(tmp_path, monkeypatch):
+    for folder, version in (("first", "2.0"), ("second", "1.0")):
+        (tmp_path / folder / f"twice-{version}.dist-info").mkdir(parents=True)
+        (tmp_path / folder / f"twice-{version}.dist-info" / "METADATA").write_text(f"Name: Twice\nVersion: {version}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second"), *sys.path])
+    assert hosted.installed()["twice"] == metadata.version("twice") == "2.0"
+
+
 def test_another_failure_of_pip_replaces_nothing(machine, monkeypatch):
     asked = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -125,6 +126,24 @@ def test_what_is_handed_over_is_counted(found):
 
 
 LORA_OPTIONS = ["--rows", 20, "--batch-size", 5, "--lr", 1e-2, "--rank", 4]
+
+
+def test_two_starts_of_torchrun_are_one_team_as_on_two_machines(tiny_folder, tmp_path):
+    """The command of lesson 7 for two machines, with both of them here."""
+    options = [*LORA_OPTIONS, "--model", tiny_folder, "--steps", 6]
+    run(LORA, options, tmp_path / "alone")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    how = ["--nnodes", 2, "--master-addr", "127.0.0.1", "--master-port", port, "--nproc-per-node", 1]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *how]
+    with (
+        launch(LORA, [*options, "--out", tmp_path / "first"], command=[*torchrun, "--node-rank", 0]) as first,
+        launch(LORA, [*options, "--out", tmp_path / "second"], command=[*torchrun, "--node-rank", 1]) as second,
+    ):
+        assert (first.wait(200), second.wait(200)) == (0, 0), first.output() + second.output()
+    assert_close(tmp_path / "alone", tmp_path / "first")
+    assert read_report(tmp_path / "first" / "losses.json").processes == 2 and not (tmp_path / "second").exists()
 
 
 def test_lora_under_torchrun_gives_what_plain_python_gives(tiny_folder, tmp_path):

@@ -200,6 +200,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     [
         (TrainConfig(3, 5, lr=1e-4), ROWS, 4, "config"),
         (TrainConfig(3, 5), ROWS[:6], 4, "number of rows is 10, this run's is 6"),
+        (TrainConfig(3, 5), [*ROWS[:-1], ROWS[0]], 4, "rows, as a digest"),
         (TrainConfig(3, 5), ROWS, 2, "shapes"),
     ],
 )
@@ -211,6 +212,15 @@ def test_another_runs_checkpoint_is_refused_and_left_as_it_is(tmp_path, config, 
     with pytest.raises(CheckpointMismatch, match=f"run.pt belongs to another run: its {told}"):
         train(model, rows, config, checkpoint=file, progress=False)
     assert file.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_base_is_refused(tmp_path):
+    train(model_with_lora(), ROWS, TrainConfig(3, 5), checkpoint=tmp_path / "run.pt", progress=False)
+    other = model_with_lora()
+    with torch.no_grad():
+        other.model.embed_tokens.weight += 0.5
+    with pytest.raises(CheckpointMismatch, match="weights of the base"):
+        train(other, ROWS, TrainConfig(3, 5), checkpoint=tmp_path / "run.pt", progress=False)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
