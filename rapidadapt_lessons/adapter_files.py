@@ -51,10 +51,12 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
         OSError: the disk is full, or cannot be written. An adapter that was there is as it was.
     """
     folder = Path(folder)
+    place = folder.resolve()
     state = adapter_state(model)
     layers = lora_layers(model)
     if any(layer.unmerged is not None for layer in layers.values()):
         raise CourseError("the adapter is merged into the model.", "call lora.unmerge(model) before saving.")
+    _settle(place)
     if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
         raise CourseError(f"the folder {folder.name} holds something other than an adapter.", "name another folder.")
     written = {
@@ -69,16 +71,19 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
         "bias": "none",
         "inference_mode": True,
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         tensors = {_PREFIX + name + _SUFFIX: tensor for name, tensor in state.items()}
         save_file(tensors, work / WEIGHTS, metadata={"format": "pt", "base_corner": json.dumps(_base_corner(model))})
         (work / CONFIG).write_text(json.dumps(written, indent=1), encoding="utf-8")
         work.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(work, folder)
+        try:
+            if place.exists():
+                os.replace(place, _aside(place))
+            os.replace(work, place)
+        finally:
+            _settle(place)
     except SafetensorError as error:
         if "No space left" not in str(error):
             raise
@@ -91,13 +96,15 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
 def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
     """Read an adapter, written here or by `peft`, into a model, injecting LoRA layers where it has none.
 
-    Nothing is changed unless all of it fits.
+    Nothing is changed unless all of it fits. Where saving was killed while it replaced an adapter, the old one is read.
 
     Raises:
         AdapterMismatch: the files are missing, damaged, or of another model, or use what this module
             does not (DoRA, rank patterns, ...).
     """
     folder = Path(folder)
+    if not folder.exists() and (before := _aside(folder.resolve())).exists():
+        folder = before
     written = _read_config(folder)
     config = LoRAConfig(written["r"], written["lora_alpha"], written["lora_dropout"], written["target_modules"])
     state, corner = _read_weights(folder / WEIGHTS)
@@ -129,6 +136,19 @@ def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
             remove(model)
         raise
     return config
+
+
+def _aside(place: Path) -> Path:
+    """Return where the old adapter lies, for a moment, while a new one takes its place."""
+    return place.with_name(f".{place.name}.adapter-before")
+
+
+def _settle(place: Path) -> None:
+    """Bring back an old adapter that was put aside and has no successor; delete one that has."""
+    before = _aside(place)
+    if before.exists() and not place.exists():
+        os.replace(before, place)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

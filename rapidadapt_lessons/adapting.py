@@ -72,7 +72,7 @@ def adapt(
     Raises:
         CourseError: with a message for people; `out` was not written, and work that took time is kept.
     """
-    out = Path(out)
+    out = Path(out).absolute()
     given = adapt_plan.read_plan(plan) if plan is not None else None
     method, seed, budget = (given.method, given.seed, given.budget) if given else (method, seed, budget)
     require_new(out)

@@ -25,10 +25,14 @@ class Launched:
     """A script under way. Leave the `with` block, and every process of it is gone."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]):
-        self._output = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            list(command), env=environment, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
-        )
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._file = Path(self._folder.name) / "output.txt"
+        self._kept: bytes | None = None  # what the file held when it was deleted
+        # All append, and it is read through another opening of the file: else reading would move where they write.
+        with open(self._file, "ab") as output:
+            self._process = subprocess.Popen(
+                list(command), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
         self._seen: dict[int, psutil.Process] = {}
 
     def __enter__(self) -> Launched:
@@ -44,8 +48,8 @@ class Launched:
 
     def output(self) -> str:
         """Return what all processes have printed so far."""
-        self._output.seek(0)
-        return self._output.read().decode("utf-8", errors="replace")
+        printed = self._file.read_bytes() if self._kept is None else self._kept
+        return printed.decode("utf-8", errors="replace")
 
     def workers(self) -> dict[int, int]:
         """Return the process ids of the workers that run now, by rank."""
@@ -109,6 +113,9 @@ class Launched:
                 process.kill()  # psutil refuses where the number has gone to another process meanwhile
             except psutil.NoSuchProcess:
                 pass
+        if self._kept is None:
+            self._kept = self._file.read_bytes()
+            self._folder.cleanup()
 
     def _look(self) -> list[psutil.Process]:
         try:
@@ -137,7 +144,7 @@ def launch(
         command: what to start the script with, in place of python or torchrun.
 
     Raises:
-        CourseError: there is no such script, or a number makes no sense.
+        CourseError: there is no such script, a number makes no sense, or this is Windows and several are asked for.
     """
     script = Path(script)
     if not script.is_file():
@@ -148,6 +155,10 @@ def launch(
     if min(processes, threads) < 1 or max_restarts < 0:
         told = f"{processes} processes of {threads} threads, {max_restarts} restarts"
         raise CourseError(f"{told}.", "take at least one process and thread, and no fewer than 0 restarts.")
+    if processes > 1 and command is None and sys.platform == "win32":
+        raise CourseError(
+            "PyTorch's torchrun does not start on Windows.", "run this section under WSL, on Colab or on Binder."
+        )
     environment = os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),

@@ -2,21 +2,27 @@
 
 Every combination of settings is one trial, written into the file before anything runs. A worker takes a trial that
 waits, runs it, writes the result, and takes the next. Who runs a trial stands beside it, so that the trial of a worker
-that died is put back. All on one machine: SQLite's file, and the lock beside it, are not for network drives.
+that died is put back.
+
+A worker lives as long as it holds a lock of its own, which the system frees when the worker dies: neither the machine's
+name nor its clock has a say. All on one machine: SQLite's file and the locks are not for network drives. On a drive
+that machines share, a lock taken on one must be seen on the others; where it is not, a trial that runs there is taken
+for one whose worker died.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from .errors import CourseError
 
@@ -57,30 +63,31 @@ def run_sweep(
         most: stop after so many trials.
 
     Raises:
-        CourseError: nothing to choose from, or the storage is of another sweep. What the objective raises is raised
-            too, and its trial goes back to those that wait.
+        CourseError: nothing to choose from, the storage is of another sweep, or the objective returned NaN. What the
+            objective raises is raised too. In both cases its trial goes back to those that wait.
     """
     storage = Path(storage)
     _prepare(storage, choices, fixed or {})
     done = 0
-    while most is None or done < most:
-        with _locked(storage):
-            study = _study(storage)
-            _put_back_what_died(study)
-            if not any(trial.state.name == "WAITING" for trial in study.get_trials(deepcopy=False)):
-                return done
-            trial = study.ask()
-            trial.set_user_attr(_OWNER, _this_process())
-            settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
-        try:
-            value = float(objective(settings))
-        except BaseException:
+    with _signed_on(storage) as worker:
+        while most is None or done < most:
             with _locked(storage):
-                _put_back(study, study.trials[trial.number])
-            raise
-        with _locked(storage):
-            study.tell(trial, value)
-        done += 1
+                study = _study(storage)
+                _put_back_what_died(storage, study, worker)
+                if not any(trial.state.name == "WAITING" for trial in study.get_trials(deepcopy=False)):
+                    return done
+                trial = study.ask()
+                trial.set_user_attr(_OWNER, worker)
+                settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
+            try:
+                value = _a_number(objective(settings), settings)
+            except BaseException:
+                with _locked(storage):
+                    _put_back(study, study.trials[trial.number])
+                raise
+            with _locked(storage):
+                study.tell(trial, value)
+            done += 1
     return done
 
 
@@ -159,10 +166,22 @@ def _prepare(storage: Path, choices: Mapping[str, Sequence[Any]], fixed: Mapping
         os.replace(part, storage)
 
 
-def _put_back_what_died(study: Study) -> None:
-    """Let trials wait again whose worker is gone. To be called under the lock: whoever holds it is alive."""
+def _a_number(value: float, settings: Settings) -> float:
+    if math.isnan(value := float(value)):
+        raise CourseError(
+            f"the objective returned NaN for {settings}.",
+            "let it return a number for these settings too, such as the worst there is where training diverges.",
+        )
+    return value
+
+
+def _put_back_what_died(storage: Path, study: Study, worker: str) -> None:
+    """Let trials wait again whose worker is gone. To be called, by a worker, under the lock."""
+    living = {worker, *_others_alive(storage, worker)}
     for trial in study.get_trials(deepcopy=False):
-        if trial.state.name == "RUNNING" and not _lives(trial.user_attrs.get(_OWNER)):
+        # Without an owner where it died between taking the trial and signing; an earlier version signed with a list.
+        owner = trial.user_attrs.get(_OWNER)
+        if trial.state.name == "RUNNING" and not (isinstance(owner, str) and owner in living):
             _put_back(study, trial)
 
 
@@ -180,26 +199,50 @@ def _settings(trial: FrozenTrial) -> Settings:
     return trial.system_attrs["fixed_params"]  # as planned, also where a kill came before all were taken up
 
 
-def _this_process() -> list[Any]:
-    import psutil
+@contextmanager
+def _signed_on(storage: Path) -> Iterator[str]:
+    """Hold a lock of this worker's own, and yield the worker's name, which is the lock's and is never given again.
 
-    return [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
+    The file is made, looked at and deleted by the others only under the storage's lock.
+    """
+    from filelock import FileLock
 
-
-def _lives(owner: list[Any] | None) -> bool:
-    """Say whether a worker still runs. One of another machine cannot be seen from here, and counts as alive."""
-    import psutil
-
-    if owner is None:  # it died between taking the trial and signing
-        return False
-    host, number, born = owner
-    if host != socket.gethostname():
-        return True
+    name = uuid4().hex
+    file = _workers(storage) / name
+    own = FileLock(file)
+    with _locked(storage):
+        file.parent.mkdir(exist_ok=True)
+        own.acquire(timeout=0)
     try:
-        process = psutil.Process(number)
-        return abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        yield name
+    finally:
+        own.release()
+        with _locked(storage):
+            _delete(file)
+
+
+def _others_alive(storage: Path, worker: str) -> Iterator[str]:
+    """Yield the names of the other workers whose lock is held, and delete the files of those that died."""
+    from filelock import FileLock, Timeout
+
+    for file in [file for file in _workers(storage).glob("*") if file.name != worker]:
+        try:
+            with FileLock(file, timeout=0):
+                pass
+        except Timeout:
+            yield file.name
+        else:
+            _delete(file)  # nobody takes this lock again
+
+
+def _delete(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    with suppress(OSError):  # others are in it, or another worker took it away
+        file.parent.rmdir()
+
+
+def _workers(storage: Path) -> Path:
+    return storage.with_name(f"{storage.name}.workers")
 
 
 def _key(settings: Mapping[str, Any]) -> str:

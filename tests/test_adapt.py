@@ -409,6 +409,50 @@ def test_an_empty_output_folder_is_used(small, tmp_path):
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("link", "out is a link"),
+        ("link to nothing", "out is a link"),
+        ("mount point", "out cannot be replaced (Device or resource busy)"),
+        ("current", "out is the current one"),
+    ],
+)
+def test_an_output_that_could_not_be_put_in_place_is_refused_at_once(small, tmp_path, monkeypatch, capsys, kind, told):
+    data, out = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+    if kind.startswith("link"):
+        out.symlink_to("elsewhere")
+    else:
+        out.mkdir()
+    before = {path.name for path in tmp_path.iterdir()}
+    if kind == "mount point":
+        stand_for_a_mount_point(monkeypatch, out)
+    if kind == "current":
+        monkeypatch.chdir(out)
+    monkeypatch.setattr(adapting, "load_model", lambda: pytest.fail("work was begun"))
+    assert run(data, "--method", "prompt", "--out", "." if kind == "current" else out) == 2
+    assert told in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == before and not (out.exists() and any(out.iterdir()))
+
+
+def stand_for_a_mount_point(monkeypatch, folder: Path) -> None:
+    """Let a folder be neither renamed, nor replaced, nor deleted, as the system does for a mount point."""
+
+    def refusing(real):
+        def call(*paths, **options):
+            if str(folder) in map(str, paths):
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            return real(*paths, **options)
+
+        return call
+
+    for name in ("rename", "replace", "rmdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+
+
 def test_too_little_room_is_told_before_anything_is_done(small, tmp_path, monkeypatch, capsys):
     usage = shutil._ntuple_diskusage(100, 90, 10_000_000)
     monkeypatch.setattr(unfinished.shutil, "disk_usage", lambda _: usage)
@@ -486,6 +530,42 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path):
     assert results(out) == results(tmp_path / "whole") and weights(out) == weights(tmp_path / "whole")
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out", "whole"}
     assert "was interrupted" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_second_run_with_the_same_output_is_refused_while_one_is_under_way(small, tmp_path, monkeypatch, capsys):
+    """With the same options, with others, and from another process; the first one ends as if it were alone."""
+    data, out, seen = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out", []
+    real, begun = adapting.measure, []
+
+    def meanwhile(*arguments, **options):
+        begun.append(1)
+        if len(begun) == 1:
+            for method in ("prompt", "lora"):
+                seen.append(run(data, "--method", method, "--out", out))
+                seen.append(capsys.readouterr().err)
+            other = worker(data, "--method", "prompt", "--out", out)
+            seen.extend([other.returncode, other.stderr])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(adapting, "measure", meanwhile)
+    assert run(data, "--method", "prompt", "--out", out) == 0
+    assert seen[::2] == [2, 2, 2] and all("output out is already under way" in told for told in seen[1::2]), seen
+    assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
+
+
+def test_a_run_that_begins_as_another_ends_is_refused_before_it_works(small, tmp_path, monkeypatch, capsys):
+    data, out, real = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out", adapting.load_model
+
+    def slow():
+        monkeypatch.setattr(adapting, "load_model", real)
+        assert run(data, "--method", "prompt", "--out", out) == 0
+        monkeypatch.setattr(adapting, "measure", lambda *_, **__: pytest.fail("work was begun"))
+        return real()
+
+    monkeypatch.setattr(adapting, "load_model", slow)
+    assert run(data, "--method", "prompt", "--out", out) == 2
+    assert "the output folder out is not empty" in capsys.readouterr().err
+    assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
 
 
 def stop_in_training(monkeypatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import peft
 import pytest
@@ -159,6 +161,91 @@ def test_a_save_that_fails_leaves_the_old_adapter(tmp_path, monkeypatch):
         save_adapter(adapted(make, config, seed=2), tmp_path / "a", config)
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing that comes after it is done."""
+
+
+def stop_at_rename(monkeypatch, folder: Path, which: str, error: type[BaseException]):
+    """Interrupt the first rename "from" or "to" the folder; where it is a kill, nothing on disk changes after it."""
+    real, really, stopped = os.replace, adapter_files.shutil.rmtree, []
+
+    def replace(source, target):
+        if (not stopped and folder == {"from": source, "to": target}[which]) or Killed in stopped:
+            stopped.append(error)
+            raise error
+        real(source, target)
+
+    def rmtree(path, **options):
+        if Killed not in stopped:
+            really(path, **options)
+
+    monkeypatch.setattr(adapter_files.os, "replace", replace)
+    monkeypatch.setattr(adapter_files.shutil, "rmtree", rmtree)
+
+
+def two_saved(folder: Path, patch):
+    """Save one adapter, then another over it under the patch, which interrupts that. Return the old and the new."""
+    make, config = KINDS["llama"]
+    models = [adapted(make, config, seed=seed) for seed in (1, 2)]
+    save_adapter(models[0], folder, config)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        patch(monkeypatch)
+        with pytest.raises((KeyboardInterrupt, OSError, Killed)):
+            save_adapter(models[1], folder, config)
+    return models
+
+
+def loads_as(folder: Path, model) -> bool:
+    fresh = tiny_llama()
+    load_adapter(fresh, folder)
+    wanted = lora.adapter_state(model)
+    return all(torch.equal(tensor, wanted[name]) for name, tensor in lora.adapter_state(fresh).items())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("which", ["from", "to"])
+def test_a_save_interrupted_while_it_replaces_leaves_the_old_adapter(tmp_path, which, error):
+    old, _ = two_saved(tmp_path / "a", lambda patch: stop_at_rename(patch, tmp_path / "a", which, error))
+    assert loads_as(tmp_path / "a", old)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_save_killed_while_it_replaces_loses_no_adapter(tmp_path):
+    """Between the two renames: the old one is loaded, and is there after the next save failed; a good one tidies up."""
+    old, new = two_saved(tmp_path / "a", lambda patch: stop_at_rename(patch, tmp_path / "a", "to", Killed))
+    assert not (tmp_path / "a").exists() and loads_as(tmp_path / "a", old)
+    config = KINDS["llama"][1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter_files, "save_file", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            save_adapter(new, tmp_path / "a", config)
+    assert loads_as(tmp_path / "a", old) and (tmp_path / "a").is_dir()
+    save_adapter(new, tmp_path / "a", config)
+    assert loads_as(tmp_path / "a", new)
+    assert {p.name for p in tmp_path.iterdir() if "before" in p.name} == set()
+
+
+def test_an_old_adapter_left_behind_by_a_kill_does_not_come_back(tmp_path):
+    """After both renames, before the old one was deleted."""
+    config = KINDS["llama"][1]
+    models = [adapted(tiny_llama, config, seed=seed) for seed in (1, 2, 3)]
+    save_adapter(models[0], adapter_files._aside(tmp_path / "a"), config)
+    save_adapter(models[1], tmp_path / "a", config)
+    assert loads_as(tmp_path / "a", models[1])
+    save_adapter(models[2], tmp_path / "a", config)
+    assert loads_as(tmp_path / "a", models[2]) and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_saving_through_a_link_replaces_what_it_leads_to(tmp_path):
+    config = KINDS["llama"][1]
+    models = [adapted(tiny_llama, config, seed=seed) for seed in (1, 2)]
+    save_adapter(models[0], tmp_path / "a", config)
+    (tmp_path / "link").symlink_to("a")
+    save_adapter(models[1], tmp_path / "link", config)
+    assert (tmp_path / "link").is_symlink() and loads_as(tmp_path / "a", models[1])
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "link"}
 
 
 def test_a_merged_adapter_is_not_saved(tmp_path):

@@ -228,6 +228,20 @@ def test_two_curves_that_lie_on_each_other_can_both_be_seen():
 # What is left on disk, and what was started.
 
 
+def test_on_windows_several_processes_are_refused_and_one_is_not(monkeypatch, tmp_path):
+    (tmp_path / "told.py").write_text("print('alone')")
+    monkeypatch.setattr(launching.sys, "platform", "win32")
+    with pytest.raises(CourseError, match="Windows(.|\n)*WSL"):
+        launch(tmp_path / "told.py", processes=2)
+    with launch(tmp_path / "told.py", processes=1) as run:
+        assert run.wait() == 0
+
+
+def test_the_interface_towards_this_very_machine_is_the_loopback():
+    assert scaling.interface_towards("127.0.0.1") == launching._loopback()
+    assert scaling.interface_towards("no.such.name.invalid") is None
+
+
 def test_where_only_the_notebook_came_along_a_script_of_the_package_is_started(tmp_path, monkeypatch):
     script = tmp_path / "share" / "rapidadapt-lessons" / "scale" / "told.py"
     script.parent.mkdir(parents=True)
@@ -236,11 +250,11 @@ def test_where_only_the_notebook_came_along_a_script_of_the_package_is_started(t
     record.dist = type("Dist", (), {"locate_file": lambda self, path: tmp_path / path.relative_to("..")})()
     monkeypatch.setattr(launching.metadata, "files", lambda name: [record])
     monkeypatch.chdir(tmp_path)
-    with launch("../scale/told.py") as run:
+    with launch("../scale/told.py", processes=1) as run:
         assert run.wait() == 0 and "came with the package" in run.output()
     assert launching.installed_script("other.py") is None
     (tmp_path / "told.py").write_text("print('the one named')")
-    with launch("told.py") as run:
+    with launch("told.py", processes=1) as run:
         assert run.wait() == 0 and "the one named" in run.output()
 
 def test_a_report_is_read_back_and_a_broken_one_is_told(tmp_path):
@@ -273,6 +287,26 @@ def test_a_script_that_takes_too_long_is_stopped(tmp_path):
         assert not launched.running
         with pytest.raises(CourseError, match="no worker 0 to kill"):
             launched.kill(0)
+
+
+def test_looking_at_what_a_script_prints_changes_none_of_it(tmp_path):
+    """Two processes print without a pause while the parent looks all the time."""
+    # Each line in one go: `print` may write the line break on its own, after another process's line.
+    (tmp_path / "child.py").write_text("import os\nfor i in range(20000): os.write(1, b'child %d\\n' % i)\n")
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, sys.argv[1]])\n"
+        "for i in range(20000): os.write(1, b'parent %d\\n' % i)\n"
+        "child.wait()\n"
+    )
+    with launch(script, [tmp_path / "child.py"], processes=1) as launched:
+        while launched._process.poll() is None:
+            launched.output()
+    lines = launched.output().splitlines()
+    for who in ("child", "parent"):
+        assert [line for line in lines if line.startswith(who)] == [f"{who} {i}" for i in range(20000)]
+    assert len(lines) == 40000 and not launched._file.parent.exists()
 
 
 def test_the_environment_of_a_worker_is_its_own(tmp_path, monkeypatch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import signal
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -113,6 +115,56 @@ def test_the_trial_of_a_killed_worker_is_done_by_the_next_and_none_twice(worker,
     assert sweeping.run_sweep(storage, CHOICES, value) == 9
     assert sweeping.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
     assert finished_once(storage)
+
+
+def test_neither_the_name_of_the_machine_nor_its_clock_has_a_say_in_who_lives(worker, tmp_path, monkeypatch):
+    """A machine gets another name, and its clock is set, while one worker runs and when it has been killed."""
+    storage, begun = tmp_path / "sweep.db", tmp_path / "begun.txt"
+    with launch(worker, [storage, 0.0, "dies"], processes=1) as doomed:
+        assert doomed.wait_until(lambda: begun.exists() and len(begun.read_text().splitlines()) == 3, 200)
+        with monkeypatch.context() as patch:
+            patch.setattr(psutil.Process, "create_time", lambda process: 7.0)
+            assert sweeping.run_sweep(storage, CHOICES, value, most=1) == 1
+            assert sweeping.counts(storage) == {"finished": 3, "waiting": 8, "running": 1, "put back": 0}
+        monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+        assert sweeping.run_sweep(storage, CHOICES, value, most=1) == 1
+        assert sweeping.counts(storage) == {"finished": 4, "waiting": 7, "running": 1, "put back": 0}
+        psutil.Process(doomed._process.pid).kill()
+        assert doomed.wait(60) == -signal.SIGKILL
+    assert sweeping.run_sweep(storage, CHOICES, value) == 8
+    assert sweeping.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
+    assert finished_once(storage)
+    assert {path.name for path in tmp_path.glob("sweep.db*")} == {"sweep.db", "sweep.db.lock"}
+
+
+def test_two_workers_of_one_process_see_each_other(tmp_path):
+    storage, inner = tmp_path / "sweep.db", []
+
+    def objective(settings):
+        if not inner:
+            inner.append(1)
+            inner.append(sweeping.run_sweep(storage, CHOICES, value))
+        return value(settings)
+
+    assert sweeping.run_sweep(storage, CHOICES, objective) == 1 and inner == [1, 11]
+    assert finished_once(storage) and sweeping.counts(storage)["put back"] == 0
+
+
+def test_a_trial_that_an_earlier_version_signed_is_done_again(tmp_path):
+    storage = tmp_path / "sweep.db"
+    sweeping.run_sweep(storage, CHOICES, value, most=1)
+    sweeping._study(storage).ask().set_user_attr("owner", ["elsewhere", 1, 1.5])
+    assert sweeping.run_sweep(storage, CHOICES, value) == 11 and finished_once(storage)
+    assert sweeping.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
+
+
+def test_an_objective_that_returns_no_number_is_told_and_its_trial_waits(tmp_path):
+    storage = tmp_path / "sweep.db"
+    with pytest.raises(CourseError, match=r"returned NaN for \{'rank': 1, 'seed': 0, 'kind': 'a'\}"):
+        sweeping.run_sweep(storage, CHOICES, lambda settings: math.nan)
+    assert sweeping.counts(storage) == {"finished": 0, "waiting": 12, "running": 0, "put back": 1}
+    assert sweeping.run_sweep(storage, CHOICES, value) == 12 and finished_once(storage)
+    assert [r.settings for r in sweeping.results(storage)] == ALL
 
 
 @pytest.mark.parametrize("moment", ["before it signed", "while it was put back"])
