@@ -54,8 +54,8 @@ def forward_transfer(matrix: Matrix, before: Sequence[float] | Tensor) -> float:
 def forgetting(matrix: Matrix) -> float:
     """F = 1/(T-1) sum_{j < T-1} (max_{j <= l < T-1} R[l, j] - R[T-1, j]) (Chaudhry et al. 2018, section 3).
 
-    From the best that a part ever was, after it was learned and before the last part: never below
-    minus BWT. The average is over T - 1 parts.
+    From the best that a part ever was, after it was learned and before the last part (the paper also counts
+    how it was before it was learned): never below minus BWT. The average is over T - 1 parts.
 
     Raises: as `backward_transfer`.
     """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import CourseError
-from .lora import find_targets
+from .lora import find_targets, weight_shape
 
 
 class Bottleneck(nn.Module):
@@ -51,7 +51,7 @@ def inject_bottlenecks(
     """
     targets = find_targets(model, target_modules)
     generator = torch.Generator().manual_seed(seed)
-    adapters = {name: Bottleneck(layer, layer.weight.shape[0], size, generator) for name, layer in targets.items()}
+    adapters = {name: Bottleneck(layer, weight_shape(layer)[0], size, generator) for name, layer in targets.items()}
     model.requires_grad_(False)
     for name, adapter in adapters.items():
         for parameter in (adapter.down, adapter.up):

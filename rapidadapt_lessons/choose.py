@@ -58,7 +58,8 @@ def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | 
 
     Each way is judged by its trial with the most examples at hand, and is out where that one is beyond another limit
     (picking the best of its trials would be picking luck from the same queries). Ways within one query of the best
-    count as equally good, and of those the one with the least effort wins, in the order of `ways.WAYS`.
+    count as equally good, and of those the one with the least effort wins, in the order of `ways.WAYS`. The ways are
+    compared on the same queries, so the winner's share is a little too good, and its interval a little too narrow.
 
     Args:
         lost: for each way, the share of the first task's queries that it no longer answers after a second task was

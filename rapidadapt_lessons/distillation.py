@@ -67,8 +67,11 @@ class LwF(Method):
         columns = self.known or slice(None)
 
         def loss(model: nn.Module, batch: Sequence[Any]) -> Tensor:
+            training = model.training
+            model.eval()  # the teacher's answers are not drawn: no dropout
             with torch.no_grad(), swapped(model, teacher):
                 said = setting.logits(model, batch)[:, columns]
+            model.train(training)
             own, says = setting.loss_and_logits(model, batch)
             return own + self.strength * distillation_loss(says[:, columns], said, self.temperature)
 

@@ -194,7 +194,10 @@ def episodes(
 def episode(
     ways: int, shots: int, *, seed: int = 0, n_query: int = 15, scripts: Sequence[str] = TEST_SCRIPTS
 ) -> TaskBatch:
-    """Draw a single task, from held-out scripts unless told otherwise. See `episodes`, whose batch of one this is."""
+    """Draw a single task, from held-out scripts unless told otherwise. See `episodes`, whose batch of one this is.
+
+    Letters that look like training letters are in it too; `load_split` leaves them out.
+    """
     generator = torch.Generator().manual_seed(seed)
     return episodes(load_glyphs(scripts), ways, shots, tasks=1, generator=generator, n_query=n_query)
 

@@ -263,7 +263,7 @@ def combine(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) ->
 
     Raises:
         CourseError: nothing to combine, or not one weight for each.
-        AdapterMismatch: they do not sit on the same layers.
+        AdapterMismatch: they do not sit on the same layers, or these are of other widths.
     """
     if not states or len(states) != len(weights):
         raise CourseError(f"{len(states)} adapters came with {len(weights)} weights.", "give one weight to each.")
@@ -272,6 +272,13 @@ def combine(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) ->
             raise AdapterMismatch(
                 f"{missing[0]} is in one adapter and not in another.", "combine adapters of the same target modules."
             )
+        for name, tensor in states[0].items():
+            side = 1 if name.endswith(".lora_A") else 0  # the other side is the rank, which may differ
+            if tensor.shape[side] != other[name].shape[side]:
+                raise AdapterMismatch(
+                    f"{name} is {list(tensor.shape)} in one adapter and {list(other[name].shape)} in another.",
+                    "combine adapters of the same model.",
+                )
     joined = {}
     for name in states[0]:
         if name.endswith(".lora_A"):

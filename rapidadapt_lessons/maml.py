@@ -408,6 +408,8 @@ def _over_tasks(one_task: Callable, batch: TaskBatch, randomness: str, chunk_siz
 
 def _vmap(one_task: Callable, arguments: tuple, randomness: str, chunk_size: int | None) -> Any:
     """Run a function of one task over the tasks in the arguments' first dimension, with errors made for people."""
+    if chunk_size is not None and chunk_size < 1:
+        raise CourseError(f"chunk_size is {chunk_size}.", "give 1 or more, or None for all tasks at once.")
     try:
         return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(*arguments)
     except RuntimeError as error:

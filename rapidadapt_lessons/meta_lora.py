@@ -242,7 +242,7 @@ def choose_lr(
             try:
                 found += adapt_and_score(model, tokenizer, episode, template, start=start, lr=lr, at=at).values()
             except TrainingDiverged:
-                found.append(0.0)
+                found += [0.0] * len(set(at))
         means[lr] = sum(found) / len(found)
     return max(means, key=means.get), means
 

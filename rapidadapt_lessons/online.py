@@ -92,7 +92,7 @@ class Rate:
 
 
 class SlidingMean:
-    """The mean of the last `window` values, in O(window) memory and O(1) time.
+    """The mean of the last `window` values, in O(window) memory: O(1) time to add one, O(window) to read the mean.
 
     Raises:
         CourseError: window is less than 1.

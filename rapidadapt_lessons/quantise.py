@@ -28,8 +28,9 @@ from .lora import find_targets
 def nf4_levels() -> Tensor:
     """Return the 16 levels of NF4, ascending from -1 to 1, with an exact zero, float32.
 
-    Appendix E: 8 quantiles of N(0, 1) from its middle to probability 1 - offset give the levels from zero up,
-    7 those below; the offset is the mean of 1/32 and 1/30, and all are divided by the largest.
+    The values of appendix E, made as bitsandbytes' `create_normal_map` makes them: 8 quantiles of N(0, 1) from its
+    middle to probability 1 - offset give the levels from zero up, 7 those below; the offset is the mean of 1/32 and
+    1/30, and all are divided by the largest.
     """
     far = 1 - (1 / 32 + 1 / 30) / 2
     normal = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
@@ -128,7 +129,13 @@ def quantise_model(
     Raises:
         CourseError: a target matches nothing or is not a linear layer, or a layer cannot be cut into blocks.
     """
-    for name, layer in find_targets(model, target_modules).items():
+    targets = find_targets(model, target_modules)
+    if other := next((name for name, layer in targets.items() if not isinstance(layer, nn.Linear)), None):
+        raise CourseError(
+            f"{other} is a {type(targets[other]).__name__}, whose weight lies the other way round.",
+            "name targets that are nn.Linear; GPT-2's layers are not.",
+        )
+    for name, layer in targets.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, make(layer))
     layer = None

@@ -52,8 +52,9 @@ def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
         )
     lines += [
         "",
-        "Intervals are Wilson's, over the queries; the draw of the examples is one. The adapter beside this report was "
-        "trained on the largest number of examples, asked like this:",
+        "Intervals are Wilson's, over the queries; the draw of the examples is one. The way was chosen by these very "
+        "queries, so its share is likely a little too good: other queries would tell. The adapter beside this report "
+        "was trained on the largest number of examples, asked like this:",
         "",
         *(f"    {line}" for line in task.cue.splitlines()),
         "",

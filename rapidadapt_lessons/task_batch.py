@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -97,9 +98,25 @@ def check_arguments(
         )
     if not isinstance(steps, int) or steps < 0:
         raise CourseError(f"{steps!r} inner steps.", "give a whole number, 0 or more.")
-    if not isinstance(inner_lr, Mapping) and not (math.isfinite(inner_lr) and inner_lr >= 0):
-        raise CourseError(f"inner_lr is {inner_lr}.", "give a finite number, 0 or more, or a tensor for each name.")
+    if isinstance(inner_lr, Mapping):
+        for name, rate in inner_lr.items():
+            if name in params and isinstance(rate, Tensor) and not _fits(rate.shape, params[name].shape):
+                told = f"inner_lr of {name} has the shape {list(rate.shape)}, the parameter {list(params[name].shape)}."
+                raise CourseError(told, "give one rate, or one for each of its numbers.")
+    else:
+        one = isinstance(inner_lr, (int, float)) or (isinstance(inner_lr, Tensor) and inner_lr.numel() == 1)
+        if not (one and math.isfinite(inner_lr) and inner_lr >= 0):
+            remedy = "give a finite number, 0 or more, or a tensor for each name."
+            raise CourseError(f"inner_lr is {inner_lr!r}.", remedy)
     return adaptable_names(params, adaptable)
+
+
+def _fits(shape: torch.Size, into: torch.Size) -> bool:
+    """Return whether a tensor of this shape spreads over one of the other, and makes it no larger."""
+    try:
+        return torch.broadcast_shapes(shape, into) == into
+    except RuntimeError:
+        return False
 
 
 def adaptable_names(params: Params, adaptable: Iterable[str] | None) -> tuple[str, ...]:

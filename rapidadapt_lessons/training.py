@@ -69,6 +69,13 @@ class TrainConfig:
                 raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 1 or more.")
         if not 0 < self.lr <= 1e37:  # AdamW's first step is ten times that, and must still be a 32-bit number
             raise CourseError(f"lr is {self.lr}.", "give a positive number; 1e-3 suits LoRA, 1e-5 a whole model.")
+        for name in ("warmup", "weight_decay", "eval_every"):
+            if not getattr(self, name) >= 0:
+                raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 0 or more.")
+        if not self.max_grad_norm > 0:
+            raise CourseError(f"max_grad_norm is {self.max_grad_norm}.", "give a length above 0; 1 is usual.")
+        if self.patience is not None and self.patience < 1:
+            raise CourseError(f"patience is {self.patience}.", "give 1 or more, or None.")
         if self.patience is not None and self.eval_every < 1:
             raise CourseError(f"patience is {self.patience} with no evaluation.", "set eval_every too.")
 

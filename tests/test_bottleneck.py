@@ -44,6 +44,13 @@ def test_injected_adapters_start_as_the_base_and_alone_are_trained(make, targets
     assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if n in frozen)
 
 
+def test_gpt2s_layers_whose_weights_lie_the_other_way_round_get_adapters_of_the_right_width():
+    model = tiny_gpt2()
+    before = model(IDS).logits
+    inject_bottlenecks(model, 4, target_modules=("c_proj", "c_attn"))
+    torch.testing.assert_close(model(IDS).logits, before)
+
+
 def test_bad_input_is_told_and_nothing_is_changed():
     model = tiny_llama()
     with pytest.raises(CourseError, match="size is 0"):

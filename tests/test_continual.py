@@ -289,6 +289,26 @@ def test_the_teacher_is_the_model_before_the_part_and_only_over_classes_that_it_
         assert torch.allclose(said, DigitSetting().logits(old, examples))
 
 
+def test_the_teacher_answers_without_dropout():
+    answers = []
+
+    class Spy(DigitSetting):
+        def logits(self, model, examples):
+            if not torch.is_grad_enabled():
+                answers.append(model.training)
+            return super().logits(model, examples)
+
+        def loss_and_logits(self, model, examples):
+            answers.append(model.training)
+            return super().loss_and_logits(model, examples)
+
+    method, model, stream = LwF(), digit_network(), replace(short(permuted_digits(2), 2), setting=Spy())
+    method.start(model, stream, 0)
+    for part in (0, 1):
+        method.learn(model, stream, part, replace(CONFIG, steps=3))
+    assert answers[-6:] == [False, True] * 3
+
+
 def test_lwf_of_strength_zero_is_fine_tuning():
     stream = short(permuted_digits(2))
     results = [run_stream(method, digit_network(), stream, CONFIG) for method in (LwF(strength=0.0), Method())]

@@ -317,3 +317,6 @@ def test_combining_what_does_not_belong_together_is_refused():
         lora.combine([], [])
     with pytest.raises(AdapterMismatch, match="in one adapter and not in another"):
         lora.combine([state, other], [1, 1])
+    wider = {name: torch.cat([t, t], 1 if name.endswith("lora_A") else 0) for name, t in state.items()}
+    with pytest.raises(AdapterMismatch, match=r"lora_A is \[4, \d+\] in one adapter and \[4, \d+\] in another"):
+        lora.combine([state, wider], [1, 1])

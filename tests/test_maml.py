@@ -656,6 +656,9 @@ def test_batches_that_do_not_fit_are_refused(shapes, told):
         ({"inner_lr": -0.1}, "inner_lr is -0.1"),
         ({"inner_lr": math.inf}, "inner_lr is inf"),
         ({"inner_lr": {"0.weight": torch.tensor(0.1)}}, "no inner rate for 0.bias"),
+        ({"inner_lr": "0.1"}, "inner_lr is '0.1'"),
+        ({"inner_lr": torch.tensor([0.1, 0.2])}, "inner_lr is tensor"),
+        ({"inner_lr": {"0.bias": torch.ones(3)}}, "inner_lr of 0.bias has the shape"),
         ({"loss": lambda p, y: (p - y).square()}, "loss returned shape"),
         ({"randomness": "perhaps"}, "'perhaps'"),
         ({"chunk_size": 0}, "chunk_size is 0"),
@@ -665,6 +668,12 @@ def test_arguments_that_make_no_sense_are_refused(change, told):
     net = network()
     with pytest.raises(CourseError, match=told):
         maml.meta_gradient(net, dict(net.named_parameters()), sinusoids(), **{"inner_lr": 0.1, "steps": 1} | change)
+
+
+def test_a_chunk_of_no_tasks_is_refused_in_the_curve_too():
+    net = network()
+    with pytest.raises(CourseError, match="chunk_size is 0"):
+        maml.adaptation_curve(net, dict(net.named_parameters()), sinusoids(), inner_lr=0.1, steps=1, chunk_size=0)
 
 
 def test_parameters_of_another_module_are_refused():

@@ -196,6 +196,21 @@ def test_choose_lr_takes_the_best_and_of_equals_the_smallest(model, tokenizer, m
     assert chosen == 1e-2 and means == {**table, 1.0: 0.0}
 
 
+def test_an_episode_in_which_a_rate_diverges_counts_as_much_as_any_other(model, tokenizer, monkeypatch):
+    seen = []
+
+    def fake(*args, lr, at, **options):
+        seen.append(lr)
+        if lr == 0.1 and seen.count(0.1) == 2:
+            raise TrainingDiverged("the loss became nan.", "lower it.")
+        return dict.fromkeys(at, 1.0 if lr == 0.1 else 0.6)
+
+    monkeypatch.setattr(meta_lora, "adapt_and_score", fake)
+    episodes, options = [EPISODE, EPISODE], {"start": {}, "rates": [0.1, 0.01]}
+    chosen, means = meta_lora.choose_lr(model, tokenizer, episodes, Template(CUE), **options)
+    assert chosen == 0.01 and means == pytest.approx({0.1: 0.5, 0.01: 0.6})
+
+
 def test_the_meta_gradient_against_finite_differences(model, tokenizer):
     """The Hessian term brings the meta-gradient to the central differences, along random directions."""
     model = model.double()

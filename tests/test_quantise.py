@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from tiny_models import tiny_llama
+from tiny_models import tiny_gpt2, tiny_llama
 from torch import nn
 
 from rapidadapt_lessons import lora, quantise
@@ -126,6 +126,13 @@ def test_a_layer_with_a_bias_gives_the_product_with_the_made_weight():
     x = weights(2, 64, seed=1)
     expected = x @ dequantise(quantise.quantise(base.weight)).T + base.bias
     torch.testing.assert_close(Linear4bit(base)(x), expected)
+
+
+def test_layers_whose_weights_lie_the_other_way_round_are_refused():
+    model = tiny_gpt2()
+    with pytest.raises(CourseError, match="is a Conv1D"):
+        quantise_model(model, ("c_proj",))
+    assert not any(isinstance(module, Linear4bit) for module in model.modules())
 
 
 def test_bad_input_is_told():

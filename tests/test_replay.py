@@ -92,6 +92,18 @@ def test_a_balanced_buffer_makes_room_for_groups_that_come_late():
     assert Counter(kept.group for kept in buffer.items) == dict.fromkeys(range(5), 2)
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_balanced_buffer_with_fewer_places_than_groups_stays_full_and_shuts_no_group_out(size):
+    held = Counter()
+    for seed in range(300):
+        buffer = BalancedBuffer(size, seed)
+        for place in range(60):
+            buffer.add(item(place, place % 6))
+        assert len(buffer) == size
+        held.update(kept.group for kept in buffer.items)
+    assert len(held) == 6 and max(held.values()) < 2 * min(held.values())
+
+
 def test_inside_each_group_a_balanced_buffer_is_a_uniform_sample():
     groups = [0] * 16 + [1] * 12 + [2] * 8
     counts = inclusions(BalancedBuffer, 6, groups, 3000)

@@ -247,6 +247,12 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         ({"steps": 1, "lr": float("nan")}, "lr is nan"),
         ({"steps": 1, "lr": 1e38}, r"lr is 1e\+38"),
         ({"steps": 1, "patience": 2}, "patience is 2 with no evaluation"),
+        ({"steps": 1, "patience": 0, "eval_every": 1}, "patience is 0"),
+        ({"steps": 1, "eval_every": -1}, "eval_every is -1"),
+        ({"steps": 1, "warmup": -5}, "warmup is -5"),
+        ({"steps": 1, "weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"steps": 1, "max_grad_norm": 0.0}, "max_grad_norm is 0.0"),
+        ({"steps": 1, "max_grad_norm": -1.0}, "max_grad_norm is -1.0"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(values, told):
