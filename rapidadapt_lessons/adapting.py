@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -72,7 +73,7 @@ def adapt(
     Raises:
         CourseError: with a message for people; `out` was not written, and work that took time is kept.
     """
-    out = Path(out).absolute()
+    named, out = Path(out), Path(out).absolute()
     given = adapt_plan.read_plan(plan) if plan is not None else None
     method, seed, budget = (given.method, given.seed, given.budget) if given else (method, seed, budget)
     require_new(out)
@@ -101,9 +102,10 @@ def adapt(
     }
     unfinished = open_unfinished(out, identity)
     say(
-        f"Going on with the unfinished run in {unfinished.folder.name}."
+        f"Going on with the unfinished run in {named.parent / unfinished.folder.name}."
         if unfinished.resumed
-        else f"If this is interrupted, the same command goes on (the work so far is in {unfinished.folder.name})."
+        else "If this is interrupted, the same command goes on (the work so far is in "
+        f"{named.parent / unfinished.folder.name})."
     )
     run = _Run(model, tokenizer, task, test, reading, unfinished, most_new, say, progress)
     try:
@@ -116,7 +118,8 @@ def adapt(
         if lora.lora_layers(model):
             lora.remove(model)
     say(outcome.sentence())
-    say(f"Written: {out.name} (open report.html; ask it with: predict {out.name})")
+    command = f"python -m rapidadapt_lessons predict {shlex.quote(str(named))} QUERIES.txt"
+    say(f"Written: {named} (open report.html in it; ask it with: {command})")
     return outcome
 
 
@@ -173,7 +176,8 @@ class _Run:
         candidates = [t for t in trials if t.way in plan.candidates()]
         if not candidates:
             raise CourseError(f"nothing could be tried: {'; '.join(failed.values())}", "use --method prompt.")
-        choice = choose(candidates, Limits(examples=len(self.task.support_pool)))
+        # Of few validation queries one is a large share: ways that far apart are not equally good.
+        choice = choose(candidates, Limits(examples=len(self.task.support_pool)), close=0.05)
         self.say(f"Chosen: {choice.trial.way}.")
         how = self.how(choice.trial, plan.seed)
         if how.adapter:

@@ -53,7 +53,9 @@ class Choice:
     reason: str
 
 
-def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | None = None) -> Choice:
+def choose(
+    trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | None = None, *, close: float = 1.0
+) -> Choice:
     """Choose the best way within the limits.
 
     Each way is judged by its trial with the most examples at hand, and is out where that one is beyond another limit
@@ -64,6 +66,7 @@ def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | 
     Args:
         lost: for each way, the share of the first task's queries that it no longer answers after a second task was
             learned; needed, and subtracted, where `limits.changing`.
+        close: the most that counts as equally good, as a share, where that is less than one query.
 
     Raises:
         CourseError: there are no trials, or `lost` lacks a way that it is needed for.
@@ -88,16 +91,18 @@ def choose(trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | 
     if not best:
         return Choice(None, {}, excluded, "No way keeps within these limits: allow more of something.")
     top = max(scores.values())
-    one_query = 1 / len(next(iter(best.values())).right)
+    one_query = min(close, 1 / len(next(iter(best.values())).right))
     level = [way for way in best if scores[way] > top - one_query - 1e-9]
     winner = best[level[0]]
     reason = f"{_listed([winner.way])} with {winner.examples} examples answers {winner.quality:.0%} of the queries."
     if limits.changing and lost[winner.way]:
         change = "loses" if lost[winner.way] > 0 else "gains"
         reason += f" A second task then {change} it {abs(lost[winner.way]):.0%} of them."
-    if len(level) > 1:
-        verb = "is" if len(level) == 2 else "are"
-        reason += f" {_listed(level[1:])} {verb} within one query of the best too, for more effort."
+    if better := [way for way in level[1:] if scores[way] > scores[winner.way] + 1e-9]:
+        reason += f" {_listed(better)} answered a query more at most, for more effort."
+    if equal := [way for way in level[1:] if way not in better]:
+        verb = "is" if len(equal) == 1 else "are"
+        reason += f" {_listed(equal)} {verb} within one query of the best too, for more effort."
     return Choice(winner, scores, excluded, reason)
 
 

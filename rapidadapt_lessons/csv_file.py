@@ -46,7 +46,7 @@ class CsvFile:
         if self.header.count(name) != 1:
             how = "no" if name not in self.header else "more than one"
             names = ", ".join(map(repr, self.header))
-            raise BadData(f"{self.name} has {how} column {name!r}; it has {names}.", "name two of these.")
+            raise BadData(f"{self.name} has {how} column {name!r}; it has {names}.", "name one of these.")
         return self.header.index(name)
 
 
@@ -93,7 +93,7 @@ def read_text(path: Path) -> tuple[str, str]:
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no file"
-        raise BadData(f"{path.name} {what}.", "give the path of a CSV file; on Binder or Colab, upload it first.")
+        raise BadData(f"{path.name} {what}.", "give the path of a file; on Binder or Colab, upload it first.")
     try:
         data = path.read_bytes()
     except OSError as error:

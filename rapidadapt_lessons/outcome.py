@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 from .adapt_plan import Plan
@@ -67,10 +68,16 @@ class Outcome:
     def sentence(self) -> str:
         """Say how good it is."""
         low, high = self.interval
-        return (
+        told = (
             f"{self.how.way} answers {self.right} of {len(self.test)} test queries right: "
             f"{self.right / len(self.test):.0%}, 95% interval {low:.0%} to {high:.0%}."
         )
+        answer, count = Counter(example.y for example in self.test).most_common(1)[0]
+        if count > 1 or self.right <= count:
+            told += f" Always answering {answer!r} would get {count}."
+        if self.right <= count:
+            told += " It is no better than that: more examples, a longer budget or another method may help."
+        return told
 
     def to_json(self) -> str:
         """Return the numbers, for programs."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LEAST_ROWS = 8
 MOST_ROWS = 2000
 MOST_QUERIES = 48
+LEAST_OF_LABEL = 3  # times that each label has to occur
 MOST_LABELS = 8  # a file with more different answers is no choice between labels
 MOST_TOKENS = 200  # of one pair; 8 such in a prompt fit the context of 2048
 CUE = "Input: {x}\nOutput: {y}"
@@ -69,6 +70,17 @@ class Reading:
         lines.append(f"Duplicates: {duplicates}. Conflicting answers: none.")
         kind = f"a choice between {', '.join(map(repr, self.labels))}" if self.labels else "texts to be written"
         lines.append(f"Used: {len(self.examples)} different pairs. The answers are {kind}.")
+        counts = Counter(example.y for example in self.examples)
+        if not self.labels and len(counts) <= MOST_LABELS and max(counts.values()) >= LEAST_OF_LABEL:
+            answer, times = min(counts.items(), key=lambda item: item[1])
+            few = f"{answer!r} occurs {times} time{'s' * (times != 1)} and {LEAST_OF_LABEL} are needed"
+            lines.append(f"No choice between labels, since {few}.")
+        alike: dict[str, list[str]] = {}
+        for answer in counts:
+            alike.setdefault(answer.casefold(), []).append(answer)
+        for spellings in [spellings for spellings in alike.values() if len(spellings) > 1][:3]:
+            told = " and ".join(map(repr, spellings[:3]))
+            lines.append(f"{told} count as different answers: write them alike if they are not.")
         return lines
 
 
@@ -105,8 +117,13 @@ def read_data(
         )
     if len({e.y for e in examples}) == 1:
         raise BadData(f"every answer in {file.name} is {examples[0].y!r}.", "give pairs with different answers.")
-    names = (file.header[i] for i in columns)
-    return Reading(file, *names, tuple(pairs), tuple(examples), _labels(examples), tuple(skipped))
+    names, labels = [file.header[i] for i in columns], _labels(examples)
+    if names[1] in labels:
+        raise BadData(
+            f"the first line of {file.name}, {', '.join(map(repr, file.header))}, looks like a pair, not like names.",
+            "put a line with the columns' names above it, such as text,label; or give the second column another name.",
+        )
+    return Reading(file, *names, tuple(pairs), tuple(examples), labels, tuple(skipped))
 
 
 def read_pairs(
@@ -185,8 +202,11 @@ def require_short(reading: Reading, tokenizer: PreTrainedTokenizerBase, most: in
 
 def _columns(file: CsvFile, x: str | None, y: str | None, naming: str) -> tuple[int, int]:
     if (x is None) != (y is None):
-        raise BadData(f"x={x!r} and y={y!r}.", "name both columns, or neither.")
+        raise BadData(f"only one column is named, {x or y!r}.", f"name both columns, or neither: {naming}.")
     if x is None:
+        if len(file.header) < 2:
+            found = f"{file.name} has one column: {', '.join(map(repr, file.header))}."
+            raise BadData(found, "two are needed: cells are separated by a comma, a semicolon or a tab.")
         if len(file.header) != 2:
             names = ", ".join(map(repr, file.header))
             raise BadData(
@@ -196,7 +216,7 @@ def _columns(file: CsvFile, x: str | None, y: str | None, naming: str) -> tuple[
         return 0, 1
     places = file.column(x), file.column(y)
     if x == y:
-        raise BadData(f"x and y are both {x!r}.", "name two different columns.")
+        raise BadData(f"both columns are {x!r}.", f"name two different ones: {naming}.")
     return places
 
 
@@ -216,7 +236,10 @@ def _pairs(file: CsvFile, columns: Sequence[int], skip_missing: bool) -> tuple[l
             continue
         found.append((line, pair))
     if faulty:
-        raise BadData(f"{file.name}: {_some(faulty)}.", "mend or delete these lines.")
+        remedy = "mend or delete these lines."
+        if any(len(row) > len(file.header) for _, row in file.rows):
+            remedy += ' A text that holds a comma stands in quotation marks: "good, cheap".'
+        raise BadData(f"{file.name}: {_some(faulty)}.", remedy)
     return found, missing
 
 
@@ -236,7 +259,7 @@ def _once(name: str, pairs: Sequence[tuple[int, Example]]) -> list[Example]:
 def _labels(examples: Sequence[Example]) -> tuple[str, ...]:
     counts = Counter(e.y for e in examples)
     few = 2 <= len(counts) <= MOST_LABELS
-    return tuple(sorted(counts)) if few and min(counts.values()) >= 3 else ()
+    return tuple(sorted(counts)) if few and min(counts.values()) >= LEAST_OF_LABEL else ()
 
 
 def _spread(examples: Sequence[Example]) -> list[Example]:

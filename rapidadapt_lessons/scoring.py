@@ -221,7 +221,7 @@ def generate_answers(
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Return the number of tokens in a text."""
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 @torch.no_grad()

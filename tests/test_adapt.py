@@ -12,6 +12,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from rapidadapt_lessons.adapt_plan import Plan, Planned, make_plan, parse_budget
 from rapidadapt_lessons.adapted import read_adapted
 from rapidadapt_lessons.adapter_files import load_adapter
 from rapidadapt_lessons.errors import BadData, CourseError
+from rapidadapt_lessons.outcome import Outcome
 from rapidadapt_lessons.own_data import read_data
 from rapidadapt_lessons.tasks import Example, Task, load_task
 from rapidadapt_lessons.ways import CALIBRATED, FEW, LORA, META, ZERO
@@ -636,3 +638,31 @@ def test_the_real_model_learns_plurals_from_a_file(real_model, tmp_path, monkeyp
     finally:
         lora.remove(real_model[0])
     assert [a.text for a in answers] == [a["predicted"] for a in found["test"]["answers"]]
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "told"),
+    [
+        (["yes"] * 4 + ["no"] * 3, 6, "Always answering 'yes' would get 4."),
+        (["yes"] * 4 + ["no"] * 3, 3, "would get 4. It is no better than that"),
+        (["7", "8", "9"], 0, "It is no better than that"),
+        (["7", "8", "9"], 2, "95% interval"),
+    ],
+)
+def test_the_result_is_told_beside_what_the_commonest_answer_gets(answers, right, told):
+    examples = [Example(f"x {i}", y) for i, y in enumerate(answers)]
+    found = SimpleNamespace(how=SimpleNamespace(way="few-shot"), right=right, test=examples, interval=(0.1, 0.9))
+    said = Outcome.sentence(found)
+    assert told in said and ("no better" in said) == ("no better" in told)
+    assert ("Always" in said) == (right <= 1 or len(set(answers)) < len(answers))
+
+
+def test_the_command_that_is_told_at_the_end_works_from_here(tmp_path, monkeypatch):
+    use_small_model(monkeypatch.setattr)
+    monkeypatch.chdir(tmp_path)
+    said = []
+    rows = "".join(f"{word},{'good' if i % 2 else 'bad'}\n" for i, word in enumerate("abcdefghijklmnopqrstuvwxyz"))
+    Path("my.csv").write_text(f"word,kind\n{rows}")
+    adapting.adapt("my.csv", "sub/my out", method="prompt", budget=1.0, say=said.append, progress=False)
+    assert "predict 'sub/my out' QUERIES.txt" in said[-1] and Path("sub/my out/report.html").is_file()
+    assert any("sub/my out.unfinished" in line for line in said)

@@ -63,7 +63,10 @@ def test_within_one_query_the_least_effort_wins():
     """19 of 20 by a prompt against 20 of 20 by LoRA: the prompt. 18 of 20: LoRA."""
     dear = trial(LORA, 4, 20, seconds=9)
     close = choose([dear, trial(FEW, 4, 19)], Limits(4))
-    assert close.trial.way == FEW and "LoRA is within one query of the best too" in close.reason
+    assert close.trial.way == FEW and "LoRA answered a query more at most, for more effort" in close.reason
+    equal = choose([trial(LORA, 4, 19, seconds=9), trial(FEW, 4, 19)], Limits(4))
+    assert equal.trial.way == FEW and "LoRA is within one query of the best too, for more effort" in equal.reason
+    assert choose([dear, trial(FEW, 4, 19)], Limits(4), close=0.01).trial.way == LORA  # of few queries one is much
     assert choose([dear, trial(FEW, 4, 18)], Limits(4)).trial.way == LORA
 
 

@@ -182,12 +182,12 @@ def test_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("header", "options", "told"),
     [
-        (("x",), {}, "1 column: 'x'"),
+        (("x",), {}, "one column: 'x'"),
         (("a", "b", "c"), {}, "3 columns: 'a', 'b', 'c'"),
         (("a", "b", "c"), {"x": "a", "y": "z"}, "no column 'z'"),
         (("a", "a", "c"), {"x": "a", "y": "c"}, "more than one column 'a'"),
-        (("a", "b", "c"), {"x": "a"}, "y=None"),
-        (("a", "b", "c"), {"x": "a", "y": "a"}, "both 'a'"),
+        (("a", "b", "c"), {"x": "a"}, "only one column is named, 'a'"),
+        (("a", "b", "c"), {"x": "a", "y": "a"}, "both columns are 'a'"),
     ],
 )
 def test_which_columns(tmp_path, header, options, told):
@@ -201,6 +201,25 @@ def test_the_lines_to_mend_are_named(tmp_path):
     many = write(tmp_path, [("a", "")] * 9 + FREE)
     refused(many, "line 2 has", "line 4 has", "and 6 more")
     refused(write(tmp_path, [('"a"b', "c"), *FREE]), "no proper CSV at line 2")
+
+
+def test_a_text_with_a_comma_is_told_about_quotation_marks(tmp_path):
+    refused(write(tmp_path, [*FREE, ("good, cheap", "yes")]), "line 32 has 3 cells", '"good, cheap"')
+
+
+def test_a_file_without_names_of_columns_loses_no_pair(tmp_path):
+    refused(write(tmp_path, LABELLED[1:], header=LABELLED[0]), "looks like a pair", "such as text,label")
+    assert read_data(write(tmp_path, FREE[1:], header=FREE[0])).labels == ()  # free texts tell nothing
+
+
+def test_why_answers_are_no_labels_is_told(tmp_path):
+    told = read_data(write(tmp_path, [*LABELLED, ("odd", "other")])).told()
+    assert "No choice between labels, since 'other' occurs 1 time and 3 are needed." in told
+    told = read_data(write(tmp_path, [*LABELLED, *((f"text {i}", "Good") for i in range(30, 34))])).told()
+    assert any("'Good' count as different answers" in line and "'good'" in line for line in told)
+    for rows in (LABELLED, FREE):
+        said = " ".join(read_data(write(tmp_path, rows)).told())
+        assert "No choice" not in said and "different answers" not in said
 
 
 def test_a_file_that_contradicts_itself(tmp_path):
