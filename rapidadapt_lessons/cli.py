@@ -17,6 +17,8 @@ from . import l2l, store
 from . import progress as progress_of_exercises
 from .errors import CourseError
 
+INTERRUPTED = 130  # the exit status after Ctrl-C
+
 app = typer.Typer(
     help="Set up the course and look after it.",
     no_args_is_help=True,
@@ -83,14 +85,19 @@ def adapt(
         str | None, typer.Option("--method", help="auto (tries all), prompt, calibrated, lora or meta. [auto]")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help='Time to try methods in: "120s", "5m". [120s]')
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help='Time to try methods in: "120s", "5m". The timing before it comes on top. [120s]',
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the split and of the training. [0]")] = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Repeat this plan.json, with its options.")
     ] = None,
 ) -> None:
-    """Adapt the model to text pairs of your own: 20 to 500 of them, on this machine.
+    """Adapt the model to 8 to 2000 text pairs of your own (20 to 500 is what it is made for), on this machine.
 
     Says how the file was read, splits it in three, times a few steps, plans what each method may do within the budget,
     tries them, chooses by the validation split, and reports on the test split, which no choice has seen. Rows with a
@@ -139,25 +146,40 @@ def predict(
         raise CourseError("--column, --out and --overwrite go with --csv.", "add --csv FILE, or redirect with >.")
     if table is not None and (column is None or file != "-"):
         raise CourseError("--csv needs --column, and no other file.", "write: predict DIR --csv FILE --column COL.")
+    if table is None:
+        _predict_lines(folder, file)
+        return
     from . import predicting
 
-    if table is None:
-        groups = predicting.lines_of_stream(sys.stdin.buffer) if file == "-" else predicting.lines_of_file(file)
-        for line in predicting.predict_lines(predicting.load_predictor(folder), groups):
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-        return
     done = predicting.predict_csv_file(
         folder, table, column, out, overwrite=overwrite, progress=sys.stderr.isatty(), stdout=sys.stdout
     )
     typer.echo(done, err=True)
 
 
+def _predict_lines(folder: Path, file: str) -> None:
+    """Answer the lines of a file, or of the standard input for -, as they come."""
+    if Path(file).suffix.lower() in (".csv", ".tsv"):
+        raise CourseError(
+            f"{Path(file).name} is a table, and lines are asked.",
+            "add --csv FILE --column COL, or pipe it: predict DIR < FILE.",
+        )
+    from . import predicting
+
+    predictor = predicting.load_predictor(folder)
+    if file == "-" and sys.stdin.isatty():
+        typer.echo("Type a query and press Enter; end with Ctrl-D.", err=True)
+    groups = predicting.lines_of_stream(sys.stdin.buffer) if file == "-" else predicting.lines_of_file(file)
+    for line in predicting.predict_lines(predictor, groups):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
     0: well. 1: `doctor` found something that blocks lessons. 2: a `CourseError`, told in one message on
-    standard error, or a command line that makes no sense.
+    standard error, or a command line that makes no sense. 130: interrupted, which is said there too.
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="python -m rapidadapt_lessons")
@@ -165,5 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typer.echo(f"Error: {error}", err=True)
         return 2
     except SystemExit as done:
+        if done.code == INTERRUPTED:
+            typer.echo("Interrupted. For adapt, the same command goes on from what is done.", err=True)
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     return 0

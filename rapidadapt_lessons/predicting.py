@@ -6,6 +6,7 @@ greedy decoding writes, and its probability is that of these very tokens and of 
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import queue
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64  # queries answered together
 WAIT = 0.02  # seconds that a stream is given to bring more lines, before those that are there are answered
+CHUNK = 65536  # bytes that are read from a stream at once, at most
 ANSWER, PROBABILITY = "prediction", "probability"
 
 
@@ -119,7 +121,7 @@ def lines_of_stream(stream: IO[bytes]) -> Iterator[list[str]]:
 
     def read() -> None:
         try:
-            for line in stream:
+            for line in _raw_lines(stream):
                 waiting.put(line)
         finally:
             waiting.put(None)
@@ -147,6 +149,24 @@ def lines_of_stream(stream: IO[bytes]) -> Iterator[list[str]]:
                 ) from error
         if texts:
             yield texts
+
+
+def _raw_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield a stream's lines with their line breaks; of a file descriptor, without taking the stream's own lock.
+
+    Python closes the standard input when it ends, and aborts if a thread still waits inside `sys.stdin.buffer`.
+    """
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        yield from stream
+        return
+    rest = b""
+    while chunk := os.read(descriptor, CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
 
 
 def predict_lines(predictor: Predictor, groups: Iterable[Sequence[str]]) -> Iterator[str]:

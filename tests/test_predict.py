@@ -6,8 +6,11 @@ import io
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -204,6 +207,56 @@ def test_a_stream_is_answered_before_it_ends():
         assert [line for group in groups for line in group] == ["second", "third"]
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"a\nb", b"a\r\n\r\nb\r\n", b"a\rb\n\n", b"a" * 150_000 + b"\nb\n"])
+def test_lines_of_a_file_descriptor_are_those_of_any_other_stream(tmp_path, content):
+    (tmp_path / "q.txt").write_bytes(content)
+    with (tmp_path / "q.txt").open("rb") as stream:
+        found = [line for group in lines_of_stream(stream) for line in group]
+    assert found == [line.decode().rstrip("\r\n") for line in io.BytesIO(content)]
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "status", "told"), [(False, 2, "line 2 is not UTF-8"), (True, 130, "Interrupted.")]
+)
+def test_it_ends_well_while_standard_input_stays_open(small, tmp_path, interrupt, status, told):
+    """However it ends, whatever still waits for a line does not keep the program from ending."""
+    folder = saved(tmp_path / "out", small, HOW["labels"])
+    code = (  # where the tests run in the background, the signal may be ignored
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "import adapt_parts; sys.exit(adapt_parts.main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "0", "predict", str(folder)], cwd=Path(__file__).parent,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            process.stdin.write(b"a cat\n")
+            process.stdin.flush()
+            assert b"\t" in process.stdout.readline()
+            if interrupt:
+                process.send_signal(signal.SIGINT)
+            else:
+                process.stdin.write(b"K\xf6ln\n")
+                process.stdin.flush()
+            assert process.wait(60) == status
+            said = process.stderr.read().decode()
+        finally:
+            process.kill()
+    assert told in said and "Fatal" not in said and "Traceback" not in said
+
+
+def test_a_terminal_is_told_what_to_do(small, tmp_path, capsys, monkeypatch):
+    folder = saved(tmp_path / "out", small, HOW["labels"])
+    for terminal in (True, False):
+        stdin = io.TextIOWrapper(io.BytesIO(b"a cat\n"))
+        stdin.isatty = lambda answer=terminal: answer
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert cli.main(["predict", str(folder)]) == 0
+        said = capsys.readouterr()
+        assert said.err == ("Type a query and press Enter; end with Ctrl-D.\n" if terminal else "")
+        assert len(said.out.splitlines()) == 1
+
+
 def test_a_stream_that_is_all_there_is_answered_in_full_batches():
     lines = b"".join(b"%d\n" % i for i in range(150))
     groups = list(lines_of_stream(io.BytesIO(lines)))
@@ -305,6 +358,8 @@ def test_rows_that_are_short_are_filled_up_and_longer_ones_named(small, tmp_path
         (["--csv", "in.csv", "--column", "nothing"], "no column 'nothing'"),
         (["--csv", "none.csv", "--column", "query"], "none.csv does not exist"),
         (["none.txt"], "none.txt does not exist"),
+        (["in.csv"], "in.csv is a table, and lines are asked"),
+        (["some/IN.TSV"], "predict DIR < FILE"),
         (["--csv", "in.csv", "--column", "query", "--out", "no/where.csv"], "where.csv cannot be written"),
         (["--csv", "in.csv", "--column", "query", "--out", "out", "--overwrite"], "out is there already"),
     ],
