@@ -205,7 +205,7 @@ def _columns(file: CsvFile, x: str | None, y: str | None, naming: str) -> tuple[
         raise BadData(f"only one column is named, {x or y!r}.", f"name both columns, or neither: {naming}.")
     if x is None:
         if len(file.header) < 2:
-            found = f"{file.name} has one column: {', '.join(map(repr, file.header))}."
+            found = f"{file.name} has 1 column: {', '.join(map(repr, file.header))}."
             raise BadData(found, "two are needed: cells are separated by a comma, a semicolon or a tab.")
         if len(file.header) != 2:
             names = ", ".join(map(repr, file.header))

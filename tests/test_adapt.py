@@ -528,7 +528,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path):
     # Zero-shot, few-shot, start, 5 updates; then 8 updates, their result, 5 of LoRA's updates, 10: nothing was redone.
     assert done == [5, 10]
     done = worker(data, "--out", out)
-    assert done.returncode == 0 and "Going on with the unfinished run in out.unfinished" in done.stdout
+    assert done.returncode == 0 and f"Going on with the unfinished run in {out}.unfinished" in done.stdout
     assert results(out) == results(tmp_path / "whole") and weights(out) == weights(tmp_path / "whole")
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out", "whole"}
     assert "was interrupted" in (out / "report.html").read_text(encoding="utf-8")

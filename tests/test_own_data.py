@@ -182,7 +182,7 @@ def test_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("header", "options", "told"),
     [
-        (("x",), {}, "one column: 'x'"),
+        (("x",), {}, "has 1 column: 'x'"),
         (("a", "b", "c"), {}, "3 columns: 'a', 'b', 'c'"),
         (("a", "b", "c"), {"x": "a", "y": "z"}, "no column 'z'"),
         (("a", "a", "c"), {"x": "a", "y": "c"}, "more than one column 'a'"),
