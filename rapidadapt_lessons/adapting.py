@@ -101,11 +101,11 @@ def adapt(
         "version": __version__,
     }
     unfinished = open_unfinished(out, identity)
+    kept = named.parent / unfinished.folder.name
     say(
-        f"Going on with the unfinished run in {named.parent / unfinished.folder.name}."
+        f"Going on with the unfinished run in {kept}."
         if unfinished.resumed
-        else "If this is interrupted, the same command goes on (the work so far is in "
-        f"{named.parent / unfinished.folder.name})."
+        else f"If this is interrupted, the same command goes on (the work so far is in {kept})."
     )
     run = _Run(model, tokenizer, task, test, reading, unfinished, most_new, say, progress)
     try:

@@ -84,6 +84,16 @@ def requirements() -> list[str]:
         ) from error
 
 
+def shared_file(*end: str) -> Path | None:
+    """Return the file, by the end of its path, that pip put beside this package, or None where it put none."""
+    try:
+        files = metadata.files(DISTRIBUTION) or ()
+    except metadata.PackageNotFoundError:
+        return None
+    found = (Path(file.locate()) for file in files if file.parts[-len(end) :] == end)
+    return next((path for path in found if path.is_file()), None)
+
+
 def came_with_a_notebook() -> bool:
     """Return whether pip took this package straight from a repository, as a lesson's first cell asks it to on Colab.
 

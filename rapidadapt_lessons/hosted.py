@@ -56,7 +56,7 @@ def add_packages() -> None:
     found, lines = installed(), doctor.requirements()
     fixed = kept_packages(found, KEPT)
     running = fixed | kept_packages(found, loaded(sys.modules))
-    kept = running - set(kept_packages(found, unmet(lines, found)) & kept_packages(found, NEEDED))
+    kept = running - (unmet(lines, found).keys() & set(NEEDED))
     wanted = to_install(lines, found, kept)
     if not wanted:
         return
@@ -140,8 +140,8 @@ def at_locked_versions(requirements: Sequence[str], lock: str) -> list[str]:
 
 def lock_text() -> str:
     """Return the requirements.lock that was installed with this package, or nothing where there is none."""
-    files = metadata.files(doctor.DISTRIBUTION) or ()
-    return "".join(file.read_text("utf-8") for file in files if file.name == "requirements.lock")
+    lock = doctor.shared_file("requirements.lock")
+    return lock.read_text("utf-8") if lock else ""
 
 
 def pip_install(requirements: Sequence[str], constraints: Sequence[str]) -> None:

@@ -12,13 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from . import doctor, memory
 from .errors import CourseError
+from .scaling import interface_towards
 
 
 class Launched:
@@ -148,10 +148,9 @@ def launch(
     """
     script = Path(script)
     if not script.is_file():
-        installed = installed_script(script.name)
-        if installed is None:
-            raise CourseError(f"there is no script {script.name}.", "start the notebook from its own folder.")
-        script = installed
+        name, script = script.name, doctor.shared_file("scale", script.name)
+        if script is None:
+            raise CourseError(f"there is no script {name}.", "start the notebook from its own folder.")
     if min(processes, threads) < 1 or max_restarts < 0:
         told = f"{processes} processes of {threads} threads, {max_restarts} restarts"
         raise CourseError(f"{told}.", "take at least one process and thread, and no fewer than 0 restarts.")
@@ -166,7 +165,7 @@ def launch(
     }
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         environment.pop(name, None)
-    if loopback := _loopback():
+    if loopback := interface_towards("127.0.0.1"):
         environment["GLOO_SOCKET_IFNAME"] = loopback
     if command is None:
         command = [sys.executable]
@@ -175,21 +174,3 @@ def launch(
             command += ["--nproc-per-node", processes, "--max-restarts", max_restarts]
     memory.give_back()  # what this process no longer uses, the new ones will need
     return Launched([str(word) for word in (*command, script, *arguments)], environment)
-
-
-def installed_script(name: str) -> Path | None:
-    """Return the script of this name from `scale/` as it was installed with this package, if it was."""
-    try:
-        files = metadata.files(doctor.DISTRIBUTION) or ()
-    except metadata.PackageNotFoundError:
-        return None
-    found = (Path(file.locate()) for file in files if file.parts[-2:] == ("scale", name))
-    return next((path for path in found if path.is_file()), None)
-
-
-def _loopback() -> str | None:
-    """Return the name of the network interface that has the address 127.0.0.1."""
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(address.address == "127.0.0.1" for address in addresses):
-            return name
-    return None

@@ -210,7 +210,7 @@ def _columns(file: CsvFile, x: str | None, y: str | None, naming: str) -> tuple[
         if len(file.header) != 2:
             names = ", ".join(map(repr, file.header))
             raise BadData(
-                f"{file.name} has {len(file.header)} column{'s' * (len(file.header) != 1)}: {names}.",
+                f"{file.name} has {len(file.header)} columns: {names}.",
                 f"name the two to use: {naming}.",
             )
         return 0, 1

@@ -109,15 +109,14 @@ class BalancedBuffer(ReservoirBuffer):
             places.setdefault(kept.group, []).append(place)
         most = max(map(len, places.values()))
         self.once_largest |= {group for group, where in places.items() if len(where) == most}
+        if item.group in self.once_largest:
+            own = places.get(item.group, [])  # none where there are fewer places than groups, and it lost its last
+            if (drawn := self._below(self.seen_of[item.group])) < len(own):
+                self.items[own[drawn]] = item
+            if own or drawn:
+                return
         crowded = [place for where in places.values() if len(where) == most for place in where]
-        if item.group not in self.once_largest:
-            self.items[crowded[self._below(len(crowded))]] = item
-            return
-        own = places.get(item.group, [])  # none where there are fewer places than groups, and it lost its last
-        if (drawn := self._below(self.seen_of[item.group])) < len(own):
-            self.items[own[drawn]] = item
-        elif not own and drawn == 0:
-            self.items[crowded[self._below(len(crowded))]] = item
+        self.items[crowded[self._below(len(crowded))]] = item
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"seen_of": self.seen_of, "once_largest": sorted(self.once_largest)}

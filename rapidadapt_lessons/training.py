@@ -7,6 +7,7 @@ that was killed and resumed ends with the same weights as one that was not (test
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -145,7 +146,7 @@ def train(
         raise CourseError(f"eval_every is {config.eval_every} and there is no `evaluate`.", "give one, or set it to 0.")
     run = _Run(model, trained, rows, config, evaluate, loss, team or Team())
     run.team.start_equal(list(trained.values()))
-    if checkpoint and (state := run.team.agree(lambda: load_checkpoint(checkpoint, run.identity()))):
+    if checkpoint and (state := run.team.agree(lambda: load_checkpoint(checkpoint, run.identity))):
         run.load(state)
     was_training = model.training
     try:
@@ -188,7 +189,9 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.good: dict[str, Tensor] | None = None  # the weights behind the last finite loss
 
+    @functools.cached_property
     def identity(self) -> dict[str, Any]:
+        """What tells this run from another. It does not change while the run goes on."""
         shapes = {name: tuple(p.shape) for name, p in self.trained.items()}
         what = {"config": asdict(self.config), "number of rows": len(self.rows), "shapes": shapes}
         if all(isinstance(row, Row) for row in self.rows):
@@ -307,7 +310,7 @@ def _loop(run: _Run, checkpoint: str | Path | None, progress: bool) -> None:
             if history.stopped and run.best is not None:
                 run.put(run.best)
             if checkpoint and (history.stopped or run.done % config.checkpoint_every == 0):
-                save_checkpoint(checkpoint, run.identity(), run.state())
+                save_checkpoint(checkpoint, run.identity, run.state())
 
 
 @contextmanager

@@ -100,13 +100,18 @@ def test_without_a_hub_nothing_is_installed(tmp_path):
     assert not (tmp_path / "prefix").exists()
 
 
+def to_install_into(tmp_path, stand_in) -> dict[str, str]:
+    """Return what install.sh is told, to install into `prefix` and `skel` with a stand-in for Python."""
+    (tmp_path / "prefix" / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "prefix" / "env" / "bin" / "python").symlink_to(tmp_path / "python")
+    places = {name: str(tmp_path / name.lower()) for name in ("PREFIX", "SKEL", "PYTHON")}
+    return stand_in() | places | {"JUPYTER_PREFIX": ""}
+
+
 def test_what_is_copied_is_there_and_set_up_before_others_may_read_it(tmp_path, stand_in):
     """Run with a stand-in for Python, which installs nothing: copies, rights and the order of steps are real."""
+    wanted = to_install_into(tmp_path, stand_in)
     prefix, skel = tmp_path / "prefix", tmp_path / "skel"
-    python = tmp_path / "python"
-    wanted = stand_in() | {"PREFIX": str(prefix), "PYTHON": str(python), "JUPYTER_PREFIX": "", "SKEL": str(skel)}
-    (prefix / "env" / "bin").mkdir(parents=True)
-    (prefix / "env" / "bin" / "python").symlink_to(python)
     (prefix / "course" / "rapidadapt_lessons").mkdir(parents=True)
     (prefix / "course" / "rapidadapt_lessons" / "gone.py").touch()  # of an older version
     (skel / "rapid-adaptation" / "notebooks").mkdir(parents=True)
@@ -129,14 +134,10 @@ def test_what_is_copied_is_there_and_set_up_before_others_may_read_it(tmp_path, 
 
 def test_every_page_that_a_lesson_links_to_is_in_the_learners_copy(tmp_path, stand_in):
     """But for solutions, which learners are not given, and places on the web."""
-    prefix, skel = tmp_path / "prefix", tmp_path / "skel"
-    wanted = {"PREFIX": str(prefix), "PYTHON": str(tmp_path / "python"), "JUPYTER_PREFIX": "", "SKEL": str(skel)}
-    environment = os.environ | stand_in() | wanted
-    (prefix / "env" / "bin").mkdir(parents=True)
-    (prefix / "env" / "bin" / "python").symlink_to(tmp_path / "python")
-    subprocess.run([INSTALL], env=environment, check=True, capture_output=True)
+    wanted = to_install_into(tmp_path, stand_in)
+    subprocess.run([INSTALL], env=os.environ | wanted, check=True, capture_output=True)
     found = 0
-    for path in (skel / "rapid-adaptation" / "notebooks").glob("*.ipynb"):
+    for path in (tmp_path / "skel" / "rapid-adaptation" / "notebooks").glob("*.ipynb"):
         cells = nbformat.read(path, as_version=4).cells
         text = "".join(cell.source for cell in cells if cell.cell_type == "markdown")
         for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):

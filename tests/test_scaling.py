@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from importlib import metadata
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from rapidadapt_lessons import cost_model, launching, lora, scaling, scaling_files, scaling_views
+from rapidadapt_lessons import cost_model, doctor, launching, lora, scaling, scaling_files, scaling_views
 from rapidadapt_lessons.cost import training_bytes
 from rapidadapt_lessons.cost_model import ALL, LORA, Shape
 from rapidadapt_lessons.errors import CourseError
@@ -238,7 +239,8 @@ def test_on_windows_several_processes_are_refused_and_one_is_not(monkeypatch, tm
 
 
 def test_the_interface_towards_this_very_machine_is_the_loopback():
-    assert scaling.interface_towards("127.0.0.1") == launching._loopback()
+    (named,) = (name for name, them in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in them))
+    assert scaling.interface_towards("127.0.0.1") == named
     assert scaling.interface_towards("no.such.name.invalid") is None
 
 
@@ -248,11 +250,11 @@ def test_where_only_the_notebook_came_along_a_script_of_the_package_is_started(t
     script.write_text("print('the one that came with the package')")
     record = metadata.PackagePath("..", "share", "rapidadapt-lessons", "scale", "told.py")
     record.dist = type("Dist", (), {"locate_file": lambda self, path: tmp_path / path.relative_to("..")})()
-    monkeypatch.setattr(launching.metadata, "files", lambda name: [record])
+    monkeypatch.setattr(metadata, "files", lambda name: [record])
     monkeypatch.chdir(tmp_path)
     with launch("../scale/told.py", processes=1) as run:
         assert run.wait() == 0 and "came with the package" in run.output()
-    assert launching.installed_script("other.py") is None
+    assert doctor.shared_file("scale", "other.py") is None
     (tmp_path / "told.py").write_text("print('the one named')")
     with launch("told.py", processes=1) as run:
         assert run.wait() == 0 and "the one named" in run.output()

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -103,15 +104,23 @@ def test_two_workers_share_one_storage_and_none_of_the_work(worker, tmp_path):
     assert finished_once(storage)
 
 
-def test_the_trial_of_a_killed_worker_is_done_by_the_next_and_none_twice(worker, tmp_path):
-    storage, begun = tmp_path / "sweep.db", tmp_path / "begun.txt"
+@contextmanager
+def killed_in_its_third_trial(worker: Path, storage: Path):
+    """Start a worker, wait until it is in its third trial, and kill it at the end of the block."""
+    begun = storage.with_name("begun.txt")
     with launch(worker, [storage, 0.0, "dies"], processes=1) as doomed:
         assert doomed.wait_until(lambda: begun.exists() and len(begun.read_text().splitlines()) == 3, 200)
+        yield
+        psutil.Process(doomed._process.pid).kill()
+        assert doomed.wait(60) == -signal.SIGKILL
+
+
+def test_the_trial_of_a_killed_worker_is_done_by_the_next_and_none_twice(worker, tmp_path):
+    storage = tmp_path / "sweep.db"
+    with killed_in_its_third_trial(worker, storage):
         assert sweeping.counts(storage)["running"] == 1
         assert sweeping.run_sweep(storage, CHOICES, value, most=1) == 1  # one that lives keeps its trial
         assert sweeping.counts(storage) == {"finished": 3, "waiting": 8, "running": 1, "put back": 0}
-        psutil.Process(doomed._process.pid).kill()
-        assert doomed.wait(60) == -signal.SIGKILL
     assert sweeping.run_sweep(storage, CHOICES, value) == 9
     assert sweeping.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
     assert finished_once(storage)
@@ -119,9 +128,8 @@ def test_the_trial_of_a_killed_worker_is_done_by_the_next_and_none_twice(worker,
 
 def test_neither_the_name_of_the_machine_nor_its_clock_has_a_say_in_who_lives(worker, tmp_path, monkeypatch):
     """A machine gets another name, and its clock is set, while one worker runs and when it has been killed."""
-    storage, begun = tmp_path / "sweep.db", tmp_path / "begun.txt"
-    with launch(worker, [storage, 0.0, "dies"], processes=1) as doomed:
-        assert doomed.wait_until(lambda: begun.exists() and len(begun.read_text().splitlines()) == 3, 200)
+    storage = tmp_path / "sweep.db"
+    with killed_in_its_third_trial(worker, storage):
         with monkeypatch.context() as patch:
             patch.setattr(psutil.Process, "create_time", lambda process: 7.0)
             assert sweeping.run_sweep(storage, CHOICES, value, most=1) == 1
@@ -129,8 +137,6 @@ def test_neither_the_name_of_the_machine_nor_its_clock_has_a_say_in_who_lives(wo
         monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
         assert sweeping.run_sweep(storage, CHOICES, value, most=1) == 1
         assert sweeping.counts(storage) == {"finished": 4, "waiting": 7, "running": 1, "put back": 0}
-        psutil.Process(doomed._process.pid).kill()
-        assert doomed.wait(60) == -signal.SIGKILL
     assert sweeping.run_sweep(storage, CHOICES, value) == 8
     assert sweeping.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
     assert finished_once(storage)
