@@ -18,14 +18,14 @@ from statistics import mean, stdev
 
 from torch import nn
 
-from rapidadapt_lessons.adapters_per_task import Averaged, PerTask
-from rapidadapt_lessons.continual import Joint, Method, Stream, StreamResult, run_stream, validation_stream
-from rapidadapt_lessons.digits import digit_network, permuted_digits, split_digits
-from rapidadapt_lessons.distillation import LwF
-from rapidadapt_lessons.ewc import EWC
-from rapidadapt_lessons.replay import Replay
-from rapidadapt_lessons.stream_memory import learning_bytes
-from rapidadapt_lessons.training import TrainConfig
+from rapidadapt_lessons.continual.adapters import Averaged, PerTask
+from rapidadapt_lessons.continual.digits import digit_network, permuted_digits, split_digits
+from rapidadapt_lessons.continual.distillation import LwF
+from rapidadapt_lessons.continual.ewc import EWC
+from rapidadapt_lessons.continual.peak_memory import learning_bytes
+from rapidadapt_lessons.continual.replay import Replay
+from rapidadapt_lessons.continual.stream import Joint, Method, Stream, StreamResult, run_stream, validation_stream
+from rapidadapt_lessons.training.loop import TrainConfig
 
 DIGITS = TrainConfig(steps=40, batch_size=32, lr=5e-3)
 TEXT = TrainConfig(steps=8, batch_size=8, lr=4e-3)
@@ -89,10 +89,11 @@ def digits(seeds: int) -> None:
 
 
 def text(seeds: int) -> None:
-    from rapidadapt_lessons import lora
-    from rapidadapt_lessons.continual import set_trainable_state, trainable_state
-    from rapidadapt_lessons.language_stream import language_stream, task_part
-    from rapidadapt_lessons.models import load_model
+    from rapidadapt_lessons.continual.language import language_stream
+    from rapidadapt_lessons.continual.stream import set_trainable_state, trainable_state
+    from rapidadapt_lessons.lm.model import load_model
+    from rapidadapt_lessons.lora import layers as lora
+    from rapidadapt_lessons.training.data import task_part
 
     model, tokenizer = load_model()
     starts = []  # an untrained adapter for each seed

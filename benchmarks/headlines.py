@@ -30,7 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rapidadapt_lessons.plots import Interval, interval
+from rapidadapt_lessons.show.plots import Interval, interval
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "report"
@@ -106,10 +106,10 @@ def _number(value: float, digits: int) -> str:
 
 def prompting(seed: int) -> Found:
     """Lesson 1, section 1.5: exact match on 24 queries, by the number of examples in the prompt, drawn by the seed."""
-    from rapidadapt_lessons import scoring
-    from rapidadapt_lessons.models import load_model
-    from rapidadapt_lessons.prompting import build_prompts
-    from rapidadapt_lessons.tasks import load_task
+    from rapidadapt_lessons.lm.model import load_model
+    from rapidadapt_lessons.lm.tasks import load_task
+    from rapidadapt_lessons.prompting import scoring
+    from rapidadapt_lessons.prompting.prompts import build_prompts
 
     model, tokenizer = load_model()
 
@@ -129,13 +129,14 @@ def prompting(seed: int) -> Found:
 
 def adapter(seed: int) -> Found:
     """Lesson 2, section 2.1: LoRA on 40 past tenses for 15 updates, and 8 examples in a prompt, on the same 48."""
-    from rapidadapt_lessons import lora, scoring
-    from rapidadapt_lessons.language_stream import task_part
-    from rapidadapt_lessons.models import load_model
-    from rapidadapt_lessons.prompting import build_prompts
-    from rapidadapt_lessons.rows import exact_rows
-    from rapidadapt_lessons.tasks import load_task
-    from rapidadapt_lessons.training import TrainConfig, train
+    from rapidadapt_lessons.lm.model import load_model
+    from rapidadapt_lessons.lm.tasks import load_task
+    from rapidadapt_lessons.lora import layers as lora
+    from rapidadapt_lessons.prompting import scoring
+    from rapidadapt_lessons.prompting.prompts import build_prompts
+    from rapidadapt_lessons.training.data import task_part
+    from rapidadapt_lessons.training.loop import TrainConfig, train
+    from rapidadapt_lessons.training.rows import exact_rows
 
     model, tokenizer = load_model()
     verbs = task_part(tokenizer, "past_tense", train=40, test=48, seed=seed)
@@ -156,7 +157,7 @@ def adapter(seed: int) -> Found:
 
 def start_points(seed: int) -> Found:
     """Lesson 3, section 3.6: MAML's point against the average task's, 40 lines drawn by the seed, 3 inner steps."""
-    from rapidadapt_lessons import landscape
+    from rapidadapt_lessons.meta import landscape
 
     family = landscape.line_family(seed=seed)
     alpha, steps = 0.15, 3
@@ -176,7 +177,7 @@ def meta_learning(seed: int, iterations: int = 1000, tasks: int = 600) -> Found:
     """Lesson 4, section 4.5: MAML's start against a pretrained one on new sinusoids, each at its best of four rates."""
     import torch
 
-    from rapidadapt_lessons import sinusoids
+    from rapidadapt_lessons.meta import sinusoids
 
     draw = torch.Generator().manual_seed(10_000 + seed)  # not the tasks of the training
     held_out = sinusoids.draw_waves(tasks, draw).batch(10, 50, draw)
@@ -197,10 +198,10 @@ def meta_learning(seed: int, iterations: int = 1000, tasks: int = 600) -> Found:
 
 def replay(seed: int) -> Found:
     """Lesson 5, section 5.12: what replay of 50 digits wins back of what fine-tuning loses against joint training."""
-    from rapidadapt_lessons.continual import Joint, Method, run_stream
-    from rapidadapt_lessons.digits import digit_network, permuted_digits, split_digits
-    from rapidadapt_lessons.replay import Replay
-    from rapidadapt_lessons.training import TrainConfig
+    from rapidadapt_lessons.continual.digits import digit_network, permuted_digits, split_digits
+    from rapidadapt_lessons.continual.replay import Replay
+    from rapidadapt_lessons.continual.stream import Joint, Method, run_stream
+    from rapidadapt_lessons.training.loop import TrainConfig
 
     config, found = TrainConfig(steps=40, batch_size=32, lr=5e-3, seed=seed), {}
     for name, make in {"permuted": permuted_digits, "split": split_digits}.items():
@@ -216,20 +217,20 @@ def replay(seed: int) -> Found:
 @cache
 def meta_start() -> Mapping[str, Any]:
     """Return lesson 6's start, section 6.2, which is learned once for all draws of examples."""
-    from rapidadapt_lessons import ways
-    from rapidadapt_lessons.adapt_plan import Planned
-    from rapidadapt_lessons.adapting import meta_learned_start
-    from rapidadapt_lessons.models import load_model
+    from rapidadapt_lessons.choosing import methods
+    from rapidadapt_lessons.choosing.methods import meta_learned_start
+    from rapidadapt_lessons.lm.model import load_model
+    from rapidadapt_lessons.tool.plan import Planned
 
-    plan = Planned(ways.META, meta_iterations=20).meta_training(seed=0)
+    plan = Planned(methods.META, meta_iterations=20).meta_training(seed=0)
     return meta_learned_start(*load_model(), plan, progress=False)
 
 
 def choosing(seed: int) -> Found:
     """Lesson 6, section 6.3: the ways on continents, 48 queries, 4 and 16 examples drawn by the seed."""
-    from rapidadapt_lessons import ways
-    from rapidadapt_lessons.models import load_model
-    from rapidadapt_lessons.tasks import load_task
+    from rapidadapt_lessons.choosing.methods import CALIBRATED, FEW, LORA, META, UPDATE, adapter_trial, prompt_trial
+    from rapidadapt_lessons.lm.model import load_model
+    from rapidadapt_lessons.lm.tasks import load_task
 
     start = meta_start()
     model, tokenizer = load_model()
@@ -239,21 +240,21 @@ def choosing(seed: int) -> Found:
         episode = task.episode(k, seed=seed, n_query=48, balanced=True)
         given = (model, tokenizer, task, episode.support, episode.query)
         quality = {
-            ways.FEW: ways.prompt_trial(*given).quality,
-            ways.CALIBRATED: ways.prompt_trial(*given, calibrated=True).quality,
-            ways.LORA: ways.adapter_trial(*given)[0].quality,
-            ways.META: ways.adapter_trial(*given, way=ways.META, config=ways.UPDATE, start=start)[0].quality,
+            FEW: prompt_trial(*given).quality,
+            CALIBRATED: prompt_trial(*given, calibrated=True).quality,
+            LORA: adapter_trial(*given)[0].quality,
+            META: adapter_trial(*given, way=META, config=UPDATE, start=start)[0].quality,
         }
         found |= {f"{way}, {k} examples": value for way, value in quality.items()}
-        pairs = ((ways.CALIBRATED, ways.FEW), (ways.CALIBRATED, ways.LORA), (ways.META, ways.CALIBRATED))
+        pairs = ((CALIBRATED, FEW), (CALIBRATED, LORA), (META, CALIBRATED))
         found |= {f"{one} less {other}, {k} examples": quality[one] - quality[other] for one, other in pairs}
     return found
 
 
 def two_processes(seed: int) -> Found:
     """Lesson 7, section 7.1: 8 updates of LoRA by one process and by two: the furthest that their losses are apart."""
-    from rapidadapt_lessons.launching import launch
-    from rapidadapt_lessons.scaling_files import read_report
+    from rapidadapt_lessons.scaling.launch import launch
+    from rapidadapt_lessons.scaling.run_files import read_report
 
     reports = []
     with tempfile.TemporaryDirectory() as folder:

@@ -20,8 +20,11 @@ def case(what: str, short: bool) -> dict[str, float]:
     """Do the work once and return its seconds, peak memory in MB above the loaded model's, and its result."""
     import psutil
 
-    from rapidadapt_lessons import cost, lora, rows, texts, training
-    from rapidadapt_lessons.models import load_model
+    from rapidadapt_lessons.lm import texts
+    from rapidadapt_lessons.lm.model import load_model
+    from rapidadapt_lessons.lora import layers as lora
+    from rapidadapt_lessons.training import cost, rows
+    from rapidadapt_lessons.training import loop as training
 
     model, tokenizer = load_model()
     text = "\n".join(texts.load_domain("python_reference").held_out)

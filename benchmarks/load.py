@@ -30,8 +30,8 @@ SECONDS = 900  # the longest wait for one kernel's answer
 
 CELL = """
 from rapidadapt_lessons import lora, prompting, rows, scoring, training
-from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.tasks import load_task
+from rapidadapt_lessons.lm.model import load_model
+from rapidadapt_lessons.lm.tasks import load_task
 model, tokenizer = load_model()
 if not {mapped}:
     for parameter in model.parameters():

@@ -3,7 +3,7 @@ our loss saves against transformers' own; and how much of the machine's peak a s
 
 Run: python benchmarks/lora.py [rounds]
 All ways of one table take turns within each round, on the same batch; medians, and ratios of medians. Memory is
-what one step holds above the model, counted tensor by tensor (see rapidadapt_lessons/cost.py), and the peak of
+what one step holds above the model, counted tensor by tensor (see rapidadapt_lessons/training/cost.py), and the peak of
 the process during the step, measured in a process of its own.
 """
 
@@ -20,13 +20,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rapidadapt_lessons import lora
-from rapidadapt_lessons.cost import matmul_flops, measure, training_bytes
-from rapidadapt_lessons.language_stream import task_part
-from rapidadapt_lessons.lora import LoRAConfig
-from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.quantise import without_kernel_notice
-from rapidadapt_lessons.rows import Batch, Row, collate, token_loss
+from rapidadapt_lessons.lm.model import load_model
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.lora.layers import LoRAConfig
+from rapidadapt_lessons.lora.quantise import without_kernel_notice
+from rapidadapt_lessons.training.cost import matmul_flops, measure, training_bytes
+from rapidadapt_lessons.training.data import task_part
+from rapidadapt_lessons.training.rows import Batch, Row, collate, token_loss
 
 TARGETS = ("q_proj", "v_proj")
 

@@ -20,8 +20,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from rapidadapt_lessons import l2l, maml
-from rapidadapt_lessons.maml import TaskBatch, mse
+from rapidadapt_lessons.meta import maml
+from rapidadapt_lessons.meta.maml import TaskBatch, mse
+from rapidadapt_lessons.setup import learn2learn
 
 INNER_LR = 0.01
 Step = Callable[[], torch.Tensor]
@@ -52,7 +53,7 @@ def our_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = 
 
 def learn2learn_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = True) -> Step:
     """As learn2learn's own examples do it: clone, adapt, add up the query losses, one backward pass, one step."""
-    learner = l2l.import_maml()(net, lr=INNER_LR, first_order=not second_order)
+    learner = learn2learn.import_maml()(net, lr=INNER_LR, first_order=not second_order)
     optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
 
     def step() -> torch.Tensor:

@@ -24,12 +24,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rapidadapt_lessons import lora, meta_lora, plots
-from rapidadapt_lessons.meta_lora import MetaConfig
-from rapidadapt_lessons.mini_tasks import HELD_OUT, VALIDATION, load_family
-from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.prompting import cue_template
-from rapidadapt_lessons.tasks import load_task
+from rapidadapt_lessons.lm.model import load_model
+from rapidadapt_lessons.lm.tasks import load_task
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.meta import meta_lora
+from rapidadapt_lessons.meta.meta_lora import MetaConfig
+from rapidadapt_lessons.meta.text_tasks import HELD_OUT, VALIDATION, load_family
+from rapidadapt_lessons.prompting.prompts import cue_template
+from rapidadapt_lessons.show import plots
 
 KEPT = Path(__file__).resolve().parents[1] / "build" / "meta_lora"
 STARTS = ("plain LoRA", "meta-learned LoRA")

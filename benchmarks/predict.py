@@ -14,11 +14,13 @@ from statistics import median
 
 import torch
 
-from rapidadapt_lessons import load_model, load_task, lora
-from rapidadapt_lessons.adapted import Adapted
-from rapidadapt_lessons.predicting import Predictor
-from rapidadapt_lessons.store import DEFAULT_MODEL
-from rapidadapt_lessons.ways import ADAPTER, FEW, LORA, template_of
+from rapidadapt_lessons import load_model, load_task
+from rapidadapt_lessons.choosing.methods import ADAPTER, FEW, LORA
+from rapidadapt_lessons.lm.download import DEFAULT_MODEL
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.prompting.prompts import template_of
+from rapidadapt_lessons.tool.predict import Predictor
+from rapidadapt_lessons.tool.saved_prompt import Adapted
 
 QUERIES, SHOTS = 64, 16
 GOAL = 5.0

@@ -13,8 +13,8 @@ from itertools import product
 from statistics import median
 
 from rapidadapt_lessons import load_model, load_task
-from rapidadapt_lessons.prompting import build_prompts
-from rapidadapt_lessons.scoring import Continuation, score_continuations
+from rapidadapt_lessons.prompting.prompts import build_prompts
+from rapidadapt_lessons.prompting.scoring import Continuation, score_continuations
 
 SHOTS = (1, 4, 16)
 QUERIES = (16, 64)

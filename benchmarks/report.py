@@ -180,7 +180,7 @@ def measure_lesson(path: Path) -> Piece:
 
 def machine_flops() -> float:
     """Return how many operations a second the machine does now, in a process of its own."""
-    command = "from rapidadapt_lessons.cost import matmul_flops; print(matmul_flops())"
+    command = "from rapidadapt_lessons.training.cost import matmul_flops; print(matmul_flops())"
     return float(subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True).stdout)
 
 

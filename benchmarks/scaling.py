@@ -23,11 +23,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from rapidadapt_lessons import lora, maml, sinusoids
-from rapidadapt_lessons.launching import launch
-from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.rows import Row, batches, collate, token_loss
-from rapidadapt_lessons.scaling import Team, team_of_this_process
+from rapidadapt_lessons.lm.model import load_model
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.meta import maml, sinusoids
+from rapidadapt_lessons.scaling.launch import launch
+from rapidadapt_lessons.scaling.processes import team_of_this_process
+from rapidadapt_lessons.training.rows import Row, batches, collate, token_loss
+from rapidadapt_lessons.training.team import Team
 
 Step = Callable[[Team], None]
 

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import doctor as doctor_checks
-from . import l2l, store
-from . import progress as progress_of_exercises
 from .errors import CourseError
+from .exercises import progress as progress_of_exercises
+from .lm import download
+from .setup import doctor as doctor_checks
+from .setup import learn2learn
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
 
@@ -37,14 +38,14 @@ def _commands() -> None:
 def setup() -> None:
     """Build learn2learn and fetch the model, where they are missing. Safe to run again."""
     console = Console()
-    if l2l.installed_version() != l2l.VERSION:
-        console.print(f"Building learn2learn {l2l.VERSION} (once, about a minute) ...", highlight=False)
-        l2l.build()
-    if store.check_model().state != "ok":
-        console.print(f"Fetching {store.DEFAULT_MODEL} ...", highlight=False)
-    folder = store.ensure_model(progress=True)
+    if learn2learn.installed_version() != learn2learn.VERSION:
+        console.print(f"Building learn2learn {learn2learn.VERSION} (once, about a minute) ...", highlight=False)
+        learn2learn.build()
+    if download.check_model().state != "ok":
+        console.print(f"Fetching {download.DEFAULT_MODEL} ...", highlight=False)
+    folder = download.ensure_model(progress=True)
     where = doctor_checks.short_path(folder)
-    console.print(f"Set up: learn2learn {l2l.VERSION}; model in {where}", highlight=False, soft_wrap=True)
+    console.print(f"Set up: learn2learn {learn2learn.VERSION}; model in {where}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -113,7 +114,8 @@ def adapt(
     """
     if plan and any(value is not None for value in (method, budget, seed)):
         raise CourseError("--plan holds a method, a seed and a budget.", "leave --method, --seed and --budget out.")
-    from . import adapt_plan, adapting
+    from .tool import adapt as adapting
+    from .tool import plan as adapt_plan
 
     seconds = adapting.BUDGET if budget is None else adapt_plan.parse_budget(budget)
     adapting.adapt(
@@ -149,7 +151,7 @@ def predict(
     if table is None:
         _predict_lines(folder, file)
         return
-    from . import predicting
+    from .tool import predict as predicting
 
     done = predicting.predict_csv_file(
         folder, table, column, out, overwrite=overwrite, progress=sys.stderr.isatty(), stdout=sys.stdout
@@ -164,7 +166,7 @@ def _predict_lines(folder: Path, file: str) -> None:
             f"{Path(file).name} is a table, and lines are asked.",
             "add --csv FILE --column COL, or pipe it: predict DIR < FILE.",
         )
-    from . import predicting
+    from .tool import predict as predicting
 
     predictor = predicting.load_predictor(folder)
     if file == "-" and sys.stdin.isatty():

@@ -14,9 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapidadapt_lessons.meta_run import MetaRunConfig, meta_train
-from rapidadapt_lessons.scaling import Team, run_as_team
-from rapidadapt_lessons.scaling_files import write_report, write_tensors
+from rapidadapt_lessons.scaling.meta_run import MetaRunConfig, meta_train
+from rapidadapt_lessons.scaling.processes import run_as_team
+from rapidadapt_lessons.scaling.run_files import write_report, write_tensors
+from rapidadapt_lessons.training.team import Team
 
 
 def arguments() -> argparse.Namespace:

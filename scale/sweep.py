@@ -13,14 +13,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapidadapt_lessons import lora, plots, sweeping
 from rapidadapt_lessons.errors import CourseError
-from rapidadapt_lessons.language_stream import task_part
-from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.rows import exact_rows, perplexity
-from rapidadapt_lessons.scaling_files import write_bytes
-from rapidadapt_lessons.store import DEFAULT_MODEL
-from rapidadapt_lessons.training import TrainConfig, train
+from rapidadapt_lessons.lm.download import DEFAULT_MODEL
+from rapidadapt_lessons.lm.model import load_model
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.scaling import sweep
+from rapidadapt_lessons.scaling.run_files import write_bytes
+from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.training.data import task_part
+from rapidadapt_lessons.training.loop import TrainConfig, train
+from rapidadapt_lessons.training.rows import exact_rows, perplexity
 
 
 def arguments() -> argparse.Namespace:
@@ -44,7 +46,7 @@ def run(chosen: argparse.Namespace) -> int:
     model, tokenizer = load_model(chosen.model)
     part = task_part(tokenizer, chosen.task, train=chosen.rows, test=chosen.test)
 
-    def objective(settings: sweeping.Settings) -> float:
+    def objective(settings: sweep.Settings) -> float:
         lora.inject(model, lora.LoRAConfig(settings["rank"], 2 * settings["rank"]), seed=settings["seed"])
         try:
             plan = TrainConfig(chosen.steps, chosen.batch_size, lr=chosen.lr, seed=settings["seed"])
@@ -57,17 +59,17 @@ def run(chosen: argparse.Namespace) -> int:
 
     storage = chosen.out / "sweep.db"
     fixed = {name: value for name, value in vars(chosen).items() if name not in ("out", "ranks", "seeds")}
-    done = sweeping.run_sweep(storage, {"rank": chosen.ranks, "seed": chosen.seeds}, objective, fixed=fixed)
-    if sweeping.counts(storage)["running"] == 0:  # else another worker still has one, and writes these files
-        found = sweeping.results(storage)
+    done = sweep.run_sweep(storage, {"rank": chosen.ranks, "seed": chosen.seeds}, objective, fixed=fixed)
+    if sweep.counts(storage)["running"] == 0:  # else another worker still has one, and writes these files
+        found = sweep.results(storage)
         title = f"{chosen.task}: {chosen.measure} of {chosen.test} held-out examples"
-        write_bytes(chosen.out / "table.md", f"{title}\n\n{sweeping.table(found, 'rank')}\n".encode())
+        write_bytes(chosen.out / "table.md", f"{title}\n\n{sweep.table(found, 'rank')}\n".encode())
         write_bytes(chosen.out / "figure.png", figure(found, title, chosen.measure).png())
     return done
 
 
-def figure(found: list[sweeping.Result], title: str, measure: str) -> plots.Picture:
-    groups = {f"rank {rank}": {measure: values} for rank, values in sweeping.by_setting(found, "rank").items()}
+def figure(found: list[sweep.Result], title: str, measure: str) -> plots.Picture:
+    groups = {f"rank {rank}": {measure: values} for rank, values in sweep.by_setting(found, "rank").items()}
     values = [result.value for result in found]
     room = 0.05 * ((max(values) - min(values)) or 1)
     limits = plots.SHARES if measure == "accuracy" else (min(values) - room, max(values) + room)
@@ -81,7 +83,7 @@ def main() -> int:
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
-    told = ", ".join(f"{number} {state}" for state, number in sweeping.counts(chosen.out / "sweep.db").items())
+    told = ", ".join(f"{number} {state}" for state, number in sweep.counts(chosen.out / "sweep.db").items())
     print(f"this worker finished {done} trial(s); in all {told}")
     return 0
 

@@ -14,14 +14,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapidadapt_lessons import lora
-from rapidadapt_lessons.adapter_files import save_adapter
-from rapidadapt_lessons.language_stream import task_part
-from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.scaling import Team, device_of_this_process, run_as_team
-from rapidadapt_lessons.scaling_files import write_report
-from rapidadapt_lessons.store import DEFAULT_MODEL
-from rapidadapt_lessons.training import TrainConfig, train
+from rapidadapt_lessons.lm.download import DEFAULT_MODEL
+from rapidadapt_lessons.lm.model import load_model
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.lora.files import save_adapter
+from rapidadapt_lessons.scaling.processes import device_of_this_process, run_as_team
+from rapidadapt_lessons.scaling.run_files import write_report
+from rapidadapt_lessons.training.data import task_part
+from rapidadapt_lessons.training.loop import TrainConfig, train
+from rapidadapt_lessons.training.team import Team
 
 
 def arguments() -> argparse.Namespace:

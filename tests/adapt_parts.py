@@ -11,8 +11,11 @@ from pathlib import Path
 
 import torch
 
-from rapidadapt_lessons import adapting, cli, predicting, store, training, unfinished
-from rapidadapt_lessons.adapt_timing import Timing
+from rapidadapt_lessons import cli
+from rapidadapt_lessons.lm import download
+from rapidadapt_lessons.tool import adapt, predict, resume
+from rapidadapt_lessons.tool.timing import Timing
+from rapidadapt_lessons.training import loop as training
 
 FAST = Timing(answer=0.01, shot=0.01, write=0.02, step=0.1, meta_step=0.1)
 SLOW = Timing(answer=0.1, shot=0.1, write=0.2, step=1.5, meta_step=2.0)
@@ -35,12 +38,12 @@ def use_small_model(patch, timing: Timing | None = FAST) -> tuple:
     """Let `adapt` and `predict` take the small model, and times that were not measured. Returns model and tokenizer."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(store.ensure_model()), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(str(download.ensure_model()), local_files_only=True)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    for module in (adapting, predicting):
+    for module in (adapt, predict):
         patch(module, "load_model", lambda: (small_model(), tokenizer))
     if timing:
-        patch(adapting, "measure", lambda *_, **__: timing)
+        patch(adapt, "measure", lambda *_, **__: timing)
     return small_model(), tokenizer
 
 
@@ -53,9 +56,9 @@ def write_csv(path: Path, rows, header=("text", "answer"), encoding="utf-8", end
 def main() -> int:
     torch.set_num_threads(1)
     use_small_model(setattr)
-    adapting.load_family = small_family
+    adapt.load_family = small_family
     left = int(sys.argv[1])
-    save = unfinished.save_checkpoint
+    save = resume.save_checkpoint
 
     def counted(*arguments) -> None:
         nonlocal left
@@ -64,14 +67,14 @@ def main() -> int:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    unfinished.save_checkpoint = training.save_checkpoint = counted
+    resume.save_checkpoint = training.save_checkpoint = counted
     return cli.main(sys.argv[2:])
 
 
 def small_family():
     """Two tasks to meta-train on."""
-    from rapidadapt_lessons.mini_tasks import MiniTask
-    from rapidadapt_lessons.tasks import Example
+    from rapidadapt_lessons.lm.tasks import Example
+    from rapidadapt_lessons.meta.text_tasks import MiniTask
 
     twelve = range(12)
     return (

@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from rapidadapt_lessons.accuracy_matrix import backward_transfer, forgetting
+from rapidadapt_lessons.continual.metrics import backward_transfer, forgetting
 
 
 def diagonal(m):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rapidadapt_lessons.lora import LoRAConfig, LoRALinear
+from rapidadapt_lessons.lora.layers import LoRAConfig, LoRALinear
 
 
 def layer(W, A, B, lora_alpha):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rapidadapt_lessons.prompting import Template, build_prompt
+from rapidadapt_lessons.prompting.prompts import Template, build_prompt
 
 
 def lines(query, support):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rapidadapt_lessons.prompt_assignments import find_assignment
+from rapidadapt_lessons.exercises.prompt_assignments import find_assignment
 
 
 def says(text):

@@ -20,7 +20,7 @@ def fingerprint(model) -> dict[str, int]:
 @pytest.fixture(scope="session")
 def real_model() -> Iterator[tuple]:
     """The course's model and its tokenizer. All tests share it, so none may leave it changed."""
-    from rapidadapt_lessons.models import load_model
+    from rapidadapt_lessons.lm.model import load_model
 
     model, tokenizer = load_model()
     before = fingerprint(model)

@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 from tiny_models import tiny_llama
 
-from rapidadapt_lessons import lora, maml, sinusoids
 from rapidadapt_lessons.errors import CheckpointMismatch, TrainingDiverged
-from rapidadapt_lessons.lora import LoRAConfig
-from rapidadapt_lessons.rows import Row, collate, token_loss
-from rapidadapt_lessons.scaling import Team, team_of_this_process
-from rapidadapt_lessons.task_batch import TaskBatch
-from rapidadapt_lessons.training import TrainConfig, train
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.lora.layers import LoRAConfig
+from rapidadapt_lessons.meta import maml, sinusoids
+from rapidadapt_lessons.meta.task_batch import TaskBatch
+from rapidadapt_lessons.scaling.processes import team_of_this_process
+from rapidadapt_lessons.training.loop import TrainConfig, train
+from rapidadapt_lessons.training.rows import Row, collate, token_loss
+from rapidadapt_lessons.training.team import Team
 
 ROWS = [Row(tuple((7 * i + 3 * j) % 90 + 3 for j in range(4 + 5 * (i % 3)))) for i in range(10)]  # 4, 9 or 14 tokens
 

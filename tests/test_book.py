@@ -45,7 +45,7 @@ TERMS = book.glossary_terms(GLOSSARY)
         ("../README.md", "../index.md"),
         ("../exercises/README.md", "../exercises/index.md"),
         ("../docs/glossary.md", "../docs/glossary.md"),
-        ("../rapidadapt_lessons/lora.py", f"{book.repository()}/blob/main/rapidadapt_lessons/lora.py"),
+        ("../rapidadapt_lessons/lora/layers.py", f"{book.repository()}/blob/main/rapidadapt_lessons/lora/layers.py"),
         ("../solutions/ex01_prompting.ipynb", f"{book.repository()}/blob/main/solutions/ex01_prompting.ipynb"),
         ("../solutions/", f"{book.repository()}/tree/main/solutions"),
         ("https://arxiv.org/abs/2106.09685", "https://arxiv.org/abs/2106.09685"),

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rapidadapt_lessons import cli, doctor, l2l, store
-from rapidadapt_lessons.doctor import Check
+from rapidadapt_lessons import cli
 from rapidadapt_lessons.errors import CourseError, NotEnoughDisk
+from rapidadapt_lessons.lm import download
+from rapidadapt_lessons.setup import doctor
+from rapidadapt_lessons.setup import learn2learn as l2l
+from rapidadapt_lessons.setup.doctor import Check
 
 GOOD, BAD = Check("good", "ok", "1.0"), Check("model", "fail", "[b]M[/b] is not in ~/cache", "run setup")
 
@@ -38,8 +41,8 @@ def machine(monkeypatch):
 
     monkeypatch.setattr(l2l, "installed_version", lambda: state.learn2learn)
     monkeypatch.setattr(l2l, "build", build)
-    monkeypatch.setattr(store, "check_model", lambda **_: store.ModelStatus(state.model, folder, 0, ""))
-    monkeypatch.setattr(store, "ensure_model", ensure_model)
+    monkeypatch.setattr(download, "check_model", lambda **_: download.ModelStatus(state.model, folder, 0, ""))
+    monkeypatch.setattr(download, "ensure_model", ensure_model)
     return state
 
 
@@ -48,7 +51,7 @@ def test_setup_builds_and_fetches_what_is_missing(machine, capsys):
     assert cli.main(["setup"]) == 0
     assert machine.done == ["learn2learn", "model, progress=True"]
     said = capsys.readouterr().out
-    assert "Building learn2learn 0.2.0" in said and f"Fetching {store.DEFAULT_MODEL}" in said
+    assert "Building learn2learn 0.2.0" in said and f"Fetching {download.DEFAULT_MODEL}" in said
     assert str(Path("~/cache/M")) in said and str(Path.home()) not in said
 
 
@@ -63,7 +66,7 @@ def test_a_course_error_is_one_message_without_traceback_and_exit_status_2(machi
     def full(*, progress):
         raise NotEnoughDisk("the disk has 12 MB free.", "free some space.")
 
-    monkeypatch.setattr(store, "ensure_model", full)
+    monkeypatch.setattr(download, "ensure_model", full)
     assert cli.main(["setup"]) == 2
     assert capsys.readouterr().err == "Error: the disk has 12 MB free.\nWhat to do: free some space.\n"
 

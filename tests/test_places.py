@@ -18,8 +18,9 @@ import slides
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from rapidadapt_lessons import doctor, hosted, l2l, store
 from rapidadapt_lessons.errors import CourseError, DownloadFailed
+from rapidadapt_lessons.lm import download
+from rapidadapt_lessons.setup import colab, doctor, learn2learn
 
 ADDRESS = "https://github.com/ada/engine"
 
@@ -140,7 +141,7 @@ def test_the_cell_installs_only_where_the_package_is_missing(monkeypatch):
     assert len(source.splitlines()) <= 8
     calls, pips = [], []
     stand_in = type(sys)("rapidadapt_lessons")
-    stand_in.hosted = type("hosted", (), {"install": staticmethod(lambda *built: calls.append(built))})
+    stand_in.colab = type("colab", (), {"install": staticmethod(lambda *built: calls.append(built))})
     monkeypatch.setitem(sys.modules, "rapidadapt_lessons", None)  # importing it now raises ImportError
     run_cell(source, {"rapidadapt_lessons": stand_in}, pips)
     assert calls == [()]
@@ -151,9 +152,9 @@ def test_the_cell_installs_only_where_the_package_is_missing(monkeypatch):
 
 def test_only_a_lesson_with_learn2learn_has_it_built():
     with_l2l = lesson()
-    with_l2l.cells[1].source = "from rapidadapt_lessons import l2l"
-    assert places.setup_source(with_l2l, ADDRESS).endswith('hosted.install("learn2learn")')
-    assert places.setup_source(lesson(), ADDRESS).endswith("hosted.install()")
+    with_l2l.cells[1].source = "from rapidadapt_lessons.setup import learn2learn as l2l"
+    assert places.setup_source(with_l2l, ADDRESS).endswith('colab.install("learn2learn")')
+    assert places.setup_source(lesson(), ADDRESS).endswith("colab.install()")
     stored = {path.name: nbformat.read(path, as_version=4) for path in places.lessons()}
     built = [name for name, nb in stored.items() if '"learn2learn"' in nb.cells[2].source]
     assert built == ["04_maml_from_scratch.ipynb"]
@@ -169,20 +170,20 @@ def machine(monkeypatch):
     monkeypatch.setattr(doctor, "came_with_a_notebook", lambda: True)
     monkeypatch.setattr(doctor, "requirements", lambda: ["numpy>=2.4", "peft>=0.21,<0.22", "torch>=2.13", "rich>=15"])
     found = {"numpy": "2.0.2", "torch": "2.10.0+cu128", "rich": "13.9", "rapidadapt-lessons": "0.1.0"}
-    monkeypatch.setattr(hosted, "installed", lambda: found)
-    monkeypatch.setattr(hosted, "lock_text", lambda: "# pins\nrich==15.0.0\ntorch==2.13.0\n")
-    monkeypatch.setattr(hosted, "loaded", lambda modules: {"numpy", "rapidadapt-lessons"})
-    monkeypatch.setattr(hosted, "pip_install", lambda wanted, keep: done.append((wanted, keep)))
-    monkeypatch.setattr(l2l, "installed_version", lambda: None)
-    monkeypatch.setattr(l2l, "build", lambda: done.append("learn2learn"))
-    status = store.ModelStatus("missing", places.ROOT, 0, "")
-    monkeypatch.setattr(store, "check_model", lambda: status)
-    monkeypatch.setattr(store, "ensure_model", lambda progress: done.append("model"))
+    monkeypatch.setattr(colab, "installed", lambda: found)
+    monkeypatch.setattr(colab, "lock_text", lambda: "# pins\nrich==15.0.0\ntorch==2.13.0\n")
+    monkeypatch.setattr(colab, "loaded", lambda modules: {"numpy", "rapidadapt-lessons"})
+    monkeypatch.setattr(colab, "pip_install", lambda wanted, keep: done.append((wanted, keep)))
+    monkeypatch.setattr(learn2learn, "installed_version", lambda: None)
+    monkeypatch.setattr(learn2learn, "build", lambda: done.append("learn2learn"))
+    status = download.ModelStatus("missing", places.ROOT, 0, "")
+    monkeypatch.setattr(download, "check_model", lambda: status)
+    monkeypatch.setattr(download, "ensure_model", lambda progress: done.append("model"))
     return done
 
 
 def test_torch_and_what_runs_already_are_kept_and_the_rest_brought_up_to_date(machine, capsys):
-    hosted.install()
+    colab.install()
     assert machine == [(["peft>=0.21,<0.22", "rich==15.0.0"], ["numpy==2.0.2", "torch==2.10.0+cu128"]), "model"]
     assert capsys.readouterr().out.count("\n") == 2
 
@@ -195,28 +196,28 @@ def test_what_the_kernel_uses_is_replaced_only_where_nothing_else_fits_and_a_res
         if "numpy==2.0.2" in keep:
             raise DownloadFailed("pip said: ResolutionImpossible", "")
         found = {"numpy": "2.5", "torch": "2.10.0+cu128", "rich": "15", "peft": "0.21"}
-        monkeypatch.setattr(hosted, "installed", lambda: found)
+        monkeypatch.setattr(colab, "installed", lambda: found)
 
-    monkeypatch.setattr(hosted, "pip_install", pip_install)
+    monkeypatch.setattr(colab, "pip_install", pip_install)
     with pytest.raises(CourseError, match="numpy had to be replaced.*\nWhat to do: restart the kernel"):
-        hosted.install()
+        colab.install()
     assert asked == [["numpy==2.0.2", "torch==2.10.0+cu128"], ["torch==2.10.0+cu128"]]
-    hosted.install()  # after the restart
+    colab.install()  # after the restart
     assert len(asked) == 2 and machine == ["model"]
 
 
 def test_an_older_transformers_that_the_kernel_uses_is_replaced_and_a_restart_asked_for(machine, monkeypatch):
     found = {"numpy": "2.0.2", "torch": "2.10.0+cu128", "rich": "15", "peft": "0.18"}
-    monkeypatch.setattr(hosted, "installed", lambda: dict(found))
-    monkeypatch.setattr(hosted, "loaded", lambda modules: {"numpy", "peft"})
+    monkeypatch.setattr(colab, "installed", lambda: dict(found))
+    monkeypatch.setattr(colab, "loaded", lambda modules: {"numpy", "peft"})
 
     def pip_install(wanted, keep):
         machine.append((wanted, keep))
         found["peft"] = "0.21.2"
 
-    monkeypatch.setattr(hosted, "pip_install", pip_install)
+    monkeypatch.setattr(colab, "pip_install", pip_install)
     with pytest.raises(CourseError, match="^peft had to be replaced"):
-        hosted.install()
+        colab.install()
     assert machine == [(["peft>=0.21,<0.22"], ["numpy==2.0.2", "torch==2.10.0+cu128"])]
 
 
@@ -225,7 +226,7 @@ def test_of_two_distributions_of_one_name_the_one_that_is_imported_counts(tmp_pa
         (tmp_path / folder / f"twice-{version}.dist-info").mkdir(parents=True)
         (tmp_path / folder / f"twice-{version}.dist-info" / "METADATA").write_text(f"Name: Twice\nVersion: {version}\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second"), *sys.path])
-    assert hosted.installed()["twice"] == metadata.version("twice") == "2.0"
+    assert colab.installed()["twice"] == metadata.version("twice") == "2.0"
 
 
 def test_another_failure_of_pip_replaces_nothing(machine, monkeypatch):
@@ -235,27 +236,27 @@ def test_another_failure_of_pip_replaces_nothing(machine, monkeypatch):
         asked.append(keep)
         raise DownloadFailed("pip said: no network", "")
 
-    monkeypatch.setattr(hosted, "pip_install", pip_install)
+    monkeypatch.setattr(colab, "pip_install", pip_install)
     with pytest.raises(DownloadFailed, match="no network"):
-        hosted.install()
+        colab.install()
     assert len(asked) == 1
 
 
 def test_learn2learn_is_built_where_a_lesson_asks_for_it(machine):
-    hosted.install("learn2learn")
+    colab.install("learn2learn")
     assert machine[1:] == ["learn2learn", "model"]
 
 
 def test_where_all_is_there_nothing_is_done_or_printed(machine, monkeypatch, capsys):
     monkeypatch.setattr(doctor, "requirements", lambda: ["rich>=13", "torch>=2.13", "jupyterlab>=4.6"])
-    monkeypatch.setattr(store, "check_model", lambda: store.ModelStatus("ok", places.ROOT, 1, ""))
-    hosted.install()
+    monkeypatch.setattr(download, "check_model", lambda: download.ModelStatus("ok", places.ROOT, 1, ""))
+    colab.install()
     assert machine == [] and capsys.readouterr().out == ""
 
 
 def test_where_the_course_was_set_up_nothing_is_done(machine, monkeypatch, capsys):
     monkeypatch.setattr(doctor, "came_with_a_notebook", lambda: False)
-    hosted.install("learn2learn")
+    colab.install("learn2learn")
     assert machine == [] and capsys.readouterr().out == ""
 
 
@@ -278,8 +279,8 @@ def test_what_pip_wrote_down_tells_how_the_package_came(monkeypatch, written, ca
 
 
 def test_the_running_kernels_packages_are_known_by_their_modules():
-    assert {"numpy", "pyyaml"} <= hosted.loaded(["numpy.linalg", "yaml", "no_such_module"])
-    assert hosted.installed()["pyyaml"] == metadata.version("PyYAML")
+    assert {"numpy", "pyyaml"} <= colab.loaded(["numpy.linalg", "yaml", "no_such_module"])
+    assert colab.installed()["pyyaml"] == metadata.version("PyYAML")
 
 
 def test_a_wheel_carries_the_lock_all_modules_and_what_lessons_start(tmp_path):
@@ -309,7 +310,7 @@ def test_pip_that_fails_is_told_with_its_last_words(monkeypatch):
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DownloadFailed, match="no-such-package-at-all.*It said:") as raised:
-        hosted.pip_install(["no-such-package-at-all>=1"], ["numpy==1"])
+        colab.pip_install(["no-such-package-at-all>=1"], ["numpy==1"])
     assert "run this cell again" in raised.value.remedy
 
 
@@ -320,5 +321,5 @@ def test_doctor_knows_what_a_notebook_that_came_alone_does_not_need(monkeypatch)
     assert doctor.check_package("other-package>=1").status == "fail"
     assert doctor.check_package("numpy>=99").status == "warn"
     assert "requirements.lock" not in doctor.check_package("numpy>=99").remedy
-    monkeypatch.setattr(l2l, "installed_version", lambda: None)
+    monkeypatch.setattr(learn2learn, "installed_version", lambda: None)
     assert doctor.check_learn2learn().status == "warn"

@@ -20,11 +20,11 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tiny_models import tiny_llama
 
-from rapidadapt_lessons import lora
-from rapidadapt_lessons.adapter_files import load_adapter, save_adapter
-from rapidadapt_lessons.checkpoint import load_checkpoint
 from rapidadapt_lessons.errors import AdapterMismatch, CheckpointMismatch, CourseError, ModelNotFound
-from rapidadapt_lessons.lora import LoRAConfig
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.lora.files import load_adapter, save_adapter
+from rapidadapt_lessons.lora.layers import LoRAConfig
+from rapidadapt_lessons.training.checkpoint import load_checkpoint
 from run_notebooks import machine_paths
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,8 +160,8 @@ def test_an_adapter_that_is_a_trap_is_refused_and_not_run(tmp_path, mark, name):
 def test_a_model_that_is_a_trap_is_refused_and_not_run(tmp_path, mark):
     from transformers import AutoTokenizer
 
-    from rapidadapt_lessons.models import load_model
-    from rapidadapt_lessons.store import ensure_model
+    from rapidadapt_lessons.lm.download import ensure_model
+    from rapidadapt_lessons.lm.model import load_model
 
     folder = tmp_path / "model"
     tiny_llama().config.save_pretrained(folder)
@@ -237,8 +237,8 @@ HOSTILE = [
 
 def test_hostile_cells_come_through_letter_by_letter(tmp_path):
     """Into the task, and into the prompts, whose template has braces of its own."""
-    from rapidadapt_lessons.own_data import read_pairs
-    from rapidadapt_lessons.prompting import Template, build_prompts
+    from rapidadapt_lessons.choosing.own_data import read_pairs
+    from rapidadapt_lessons.prompting.prompts import Template, build_prompts
 
     rows = [(f"{cell} {i}", f"{cell} {i + 100}") for i, cell in enumerate(HOSTILE)]
     quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
@@ -255,8 +255,8 @@ def test_a_report_shows_hostile_names_and_labels_letter_by_letter():
     import mistune
     from test_choose import TASK, TRIALS
 
-    from rapidadapt_lessons.choose import Limits, choose
-    from rapidadapt_lessons.report import report_text
+    from rapidadapt_lessons.choosing.choose import Limits, choose
+    from rapidadapt_lessons.choosing.report import report_text
 
     render = mistune.create_markdown(escape=False, plugins=["table"])  # a reader that lets HTML through
     for text in HOSTILE:
@@ -270,7 +270,7 @@ def test_a_report_shows_hostile_names_and_labels_letter_by_letter():
 
 
 def test_a_file_that_is_not_text_or_has_a_huge_cell_is_told(tmp_path):
-    from rapidadapt_lessons.own_data import read_pairs
+    from rapidadapt_lessons.choosing.own_data import read_pairs
 
     for data in (b"x,y\na\0b,c\n", b"x,y\n" + b"a" * 2_000_000 + b",c\n"):
         (tmp_path / "my.csv").write_bytes(data)

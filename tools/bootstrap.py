@@ -291,9 +291,9 @@ def require_torch_build(choice, system, machine):
 def require_compiler(folder):
     """Raise SetupFailed, before anything large is downloaded, when learn2learn is absent and cannot be compiled."""
     sys.path.insert(0, str(ROOT))
-    from rapidadapt_lessons import l2l
+    from rapidadapt_lessons.setup import learn2learn
 
-    problem = None if any(folder.glob("**/site-packages/learn2learn")) else l2l.compiler_problem()
+    problem = None if any(folder.glob("**/site-packages/learn2learn")) else learn2learn.compiler_problem()
     if problem:
         raise SetupFailed(problem)
 

@@ -44,11 +44,11 @@ PICTURES = (
 SETUP_SOURCE = """\
 # Where only this notebook was opened (Colab): install the course. Where it is set up already, this does nothing.
 try:
-    from rapidadapt_lessons import hosted
+    from rapidadapt_lessons.setup import colab
 except ImportError:
     %pip install --quiet --no-deps git+{repository}@{ref}
-    from rapidadapt_lessons import hosted
-hosted.install({built})"""
+    from rapidadapt_lessons.setup import colab
+colab.install({built})"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ import nbformat
 import pytest
 from lab_page import LabPage
 
-from rapidadapt_lessons.store import cache_dir
+from rapidadapt_lessons.lm.download import cache_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "build" / "screenshots"
@@ -36,9 +36,9 @@ CHROMIUM = [
 # What lesson 1's widgets use, without the measurements that lead up to them.
 BEFORE_WIDGETS = """
 from rapidadapt_lessons import prompting
-from rapidadapt_lessons.models import load_model
-from rapidadapt_lessons.tasks import load_task
-from rapidadapt_lessons.views import CHAT
+from rapidadapt_lessons.lm.model import load_model
+from rapidadapt_lessons.lm.tasks import load_task
+from rapidadapt_lessons.prompting.answers import CHAT
 model, tokenizer = load_model()
 formats = [*prompting.templates_for(load_task("capitals")), CHAT]
 review = prompting.Template("Word: {x}\\nSentiment: {y}", separator="\\n\\n")

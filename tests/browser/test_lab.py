@@ -256,7 +256,7 @@ BAD_CELLS = [
     "HTML('<img alt=\"gone\" src=\"data:image/png;base64,xx\">')",
     "HTML('<p style=\"color:#ccc;background:#fff\">pale words</p>')",
     "HTML('<div style=\"width:80px;overflow:hidden;white-space:nowrap\">words that are longer than that</div>')",
-    "from ipywidgets import IntSlider\nfrom rapidadapt_lessons.widgets import explore\n"
+    "from ipywidgets import IntSlider\nfrom rapidadapt_lessons.show.widgets import explore\n"
     "explore(lambda n: '<p>always the same</p>', n=IntSlider(2, 0, 4))",
     "1 / 0",
     "2",

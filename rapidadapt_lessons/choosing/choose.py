@@ -1,0 +1,124 @@
+"""Which way to adapt, given what was measured and what the reader has: examples, seconds, memory, changing tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import CourseError
+from .methods import Trial, ways_tried
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the reader has.
+
+    Attributes:
+        examples: solved examples at hand.
+        prepare_seconds: from the examples to the first answer.
+        memory_bytes: beside the weights of the model.
+        stored_bytes: to be kept on disk.
+        changing: whether the old task must still work after a new one has been learned.
+
+    Raises:
+        CourseError: a negative limit.
+    """
+
+    examples: int
+    prepare_seconds: float = float("inf")
+    memory_bytes: float = float("inf")
+    stored_bytes: float = float("inf")
+    changing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("examples", "prepare_seconds", "memory_bytes", "stored_bytes"):
+            if not (value := getattr(self, name)) >= 0:
+                raise CourseError(f"{name} is {value}.", "give 0 or more.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to use, and why.
+
+    Attributes:
+        trial: the trial that won; None where no way keeps within the limits.
+        scores: for each way that does, its quality, less what a change would cost it.
+        excluded: for each other way, why not.
+        reason: the choice in a sentence or two.
+    """
+
+    trial: Trial | None
+    scores: dict[str, float]
+    excluded: dict[str, str]
+    reason: str
+
+
+def choose(
+    trials: Sequence[Trial], limits: Limits, lost: Mapping[str, float] | None = None, *, close: float = 1.0
+) -> Choice:
+    """Choose the best way within the limits.
+
+    Each way is judged by its trial with the most examples at hand, and is out where that one is beyond another limit
+    (picking the best of its trials would be picking luck from the same queries). Ways within one query of the best
+    count as equally good, and of those the one with the least effort wins, in the order of `ways.WAYS`. The ways are
+    compared on the same queries, so the winner's share is a little too good, and its interval a little too narrow.
+
+    Args:
+        lost: for each way, the share of the first task's queries that it no longer answers after a second task was
+            learned; needed, and subtracted, where `limits.changing`.
+        close: the most that counts as equally good, as a share, where that is less than one query.
+
+    Raises:
+        CourseError: there are no trials, or `lost` lacks a way that it is needed for.
+    """
+    if not trials:
+        raise CourseError("there are no trials to choose from.", "run ways.try_each_way first.")
+    best: dict[str, Trial] = {}
+    excluded: dict[str, str] = {}
+    for way in ways_tried(trials):
+        of_way = sorted((t for t in trials if t.way == way), key=lambda t: t.examples)
+        at_hand = [t for t in of_way if t.examples <= limits.examples]
+        judged = at_hand[-1] if at_hand else of_way[0]
+        if why := _beyond(judged, limits):
+            excluded[way] = why
+        else:
+            best[way] = judged
+    if limits.changing and (missing := set(best) - set(lost or {})):
+        raise CourseError(
+            f"nothing was measured of what {', '.join(sorted(missing))} would lose.", "pass it in `lost`."
+        )
+    scores = {way: t.quality - (lost[way] if limits.changing else 0.0) for way, t in best.items()}
+    if not best:
+        return Choice(None, {}, excluded, "No way keeps within these limits: allow more of something.")
+    top = max(scores.values())
+    one_query = min(close, 1 / len(next(iter(best.values())).right))
+    level = [way for way in best if scores[way] > top - one_query - 1e-9]
+    winner = best[level[0]]
+    reason = f"{_listed([winner.way])} with {winner.examples} examples answers {winner.quality:.0%} of the queries."
+    if limits.changing and lost[winner.way]:
+        change = "loses" if lost[winner.way] > 0 else "gains"
+        reason += f" A second task then {change} it {abs(lost[winner.way]):.0%} of them."
+    if better := [way for way in level[1:] if scores[way] > scores[winner.way] + 1e-9]:
+        reason += f" {_listed(better)} answered a query more at most, for more effort."
+    if equal := [way for way in level[1:] if way not in better]:
+        verb = "is" if len(equal) == 1 else "are"
+        reason += f" {_listed(equal)} {verb} within one query of the best too, for more effort."
+    return Choice(winner, scores, excluded, reason)
+
+
+def _beyond(trial: Trial, limits: Limits) -> str:
+    """Return which limit a trial is beyond, in words; empty if none."""
+    if trial.examples > limits.examples:
+        return f"needs {trial.examples} examples"
+    if trial.prepare_seconds > limits.prepare_seconds:
+        return f"takes {trial.prepare_seconds:.0f} s to prepare"
+    if trial.memory_bytes > limits.memory_bytes:
+        return f"needs {trial.memory_bytes / 1e6:.0f} MB beside the weights"
+    if trial.stored_bytes > limits.stored_bytes:
+        return f"stores {trial.stored_bytes / 1e3:.0f} kB"
+    return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    text = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return text[0].upper() + text[1:]

@@ -1,0 +1,162 @@
+"""Figures of the capstone: what each way achieved and cost, and which one wins where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from ..errors import CourseError
+from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas, label_ends, wilson
+from .choose import Limits, choose
+from .methods import WAYS, Trial, ways_tried
+
+_COLOUR = {way: COLOURS[i] for i, way in enumerate(WAYS)}
+_MARKER = {way: MARKERS[i] for i, way in enumerate(WAYS)}
+
+
+def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
+    """Draw quality against the number of examples, and beside it what each way costs at its largest number.
+
+    The description leaves seconds out, since they differ from machine to machine.
+
+    Raises:
+        CourseError: there are no trials.
+    """
+    _require(trials)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 7), layout="constrained")
+        panes = [["quality"] * 4, ["seconds", "query", "memory", "stored"]]
+        grid = figure.subplot_mosaic(panes, height_ratios=[1.7, 1])
+    told = _quality(grid["quality"], trials)
+    last = [max((t for t in trials if t.way == way), key=lambda t: t.examples) for way in ways_tried(trials)]
+    panels = {
+        "seconds": ("seconds to prepare", [t.prepare_seconds for t in last], "{:.1f}"),
+        "query": ("milliseconds a query,\nall scored together", [t.answer_seconds * 1e3 for t in last], "{:.0f}"),
+        "memory": ("memory beside\nthe weights (MB)", [t.memory_bytes / 1e6 for t in last], "{:.0f}"),
+        "stored": ("stored (kB)", [t.stored_bytes / 1e3 for t in last], "{:,.0f}"),
+    }
+    for i, (name, (label, values, form)) in enumerate(panels.items()):
+        axes = grid[name]
+        axes.barh(range(len(last)), values, color=[_COLOUR[t.way] for t in last])
+        for row, value in enumerate(values):
+            axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
+        axes.set_yticks(range(len(last)), [t.way for t in last] if i == 0 else [])
+        axes.set(xlabel=label, xlim=(0, max(values) * 1.4 or 1))
+        axes.locator_params(axis="x", nbins=3)
+        axes.invert_yaxis()
+    grid["seconds"].set_title(f"What it costs with {last[-1].examples} examples", loc="left", fontsize=10.5)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    costs = "; ".join(
+        f"{t.way}, {t.examples} examples: {t.memory_bytes / 1e6:.0f} MB, {t.stored_bytes / 1e3:,.0f} kB" for t in last
+    )
+    return Picture(
+        figure, f"Line chart and bar charts. {title}. Quality by examples. {told}. Memory and what is stored: {costs}."
+    )
+
+
+def _quality(axes, trials: Sequence[Trial]) -> str:
+    """Draw the lines, and return them in words."""
+    sizes = sorted({t.examples for t in trials})
+    told, ends = [], []
+    for i, way in enumerate(ways_tried(trials)):
+        of_way = sorted((t for t in trials if t.way == way), key=lambda t: t.examples)
+        xs = [sizes.index(t.examples) + 0.07 * (i - 2.5) for t in of_way]
+        ys = [t.quality for t in of_way]
+        spans = [wilson(sum(t.right), len(t.right)) for t in of_way]
+        error = [[y - low for y, (low, _) in zip(ys, spans)], [high - y for y, (_, high) in zip(ys, spans)]]
+        look = {"color": _COLOUR[way], "marker": _MARKER[way], "capsize": 3, "lw": 1.8, "ms": 5, "elinewidth": 0.8}
+        axes.errorbar(xs, ys, yerr=error, **look)
+        if of_way[-1].examples == sizes[-1]:
+            ends.append((ys[-1], way, _COLOUR[way]))
+        else:
+            place = (8, 6 if ys[-1] < 0.1 else -12)  # clear of the axis, and of the bar
+            axes.annotate(way, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[way])
+        told.append(f"{way}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_way))
+    axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
+    lowest = min(wilson(sum(t.right), len(t.right))[0] for t in trials)
+    axes.set(xlabel="examples (points moved apart sideways)", ylabel="share of queries right")
+    axes.set_ylim(lowest - 0.05, 1.05)
+    label_ends(axes, ends, len(sizes) - 0.85)
+    return "; ".join(told)
+
+
+def decision_chart(
+    trials: Sequence[Trial],
+    seconds: Sequence[float] = (0, 2, 5, 10, 20, 60),
+    *,
+    lost: Mapping[str, float] | None = None,
+    title: str = "What to use",
+) -> Picture:
+    """Draw the winner of `choose` for each number of examples and each number of seconds to prepare.
+
+    Args:
+        lost: what each way loses when a second task is learned; None where nothing changes.
+
+    The description tells the winners for no time at all and for unlimited time: the rest depends on the machine.
+
+    Raises: as `choose`.
+    """
+    _require(trials)
+    from matplotlib.patches import Rectangle
+
+    sizes = sorted({t.examples for t in trials})
+    figure, axes = canvas(7.6, 0.9 + 0.5 * len(seconds))
+
+    def winner_of(size: int, limit: float) -> Trial:
+        return choose(trials, Limits(size, prepare_seconds=limit, changing=lost is not None), lost).trial
+
+    for j, limit in enumerate(seconds):
+        for i, size in enumerate(sizes):
+            winner = winner_of(size, limit)
+            axes.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, fc=_COLOUR[winner.way], ec="white", lw=2, alpha=0.45))
+            text = f"{winner.way}\n{winner.quality:.2f}"
+            axes.text(i, j, text, ha="center", va="center", color="black", fontsize=9)
+    axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(-0.5, len(seconds) - 0.5))
+    axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
+    axes.set_yticks(range(len(seconds)), [f"{limit:g}" for limit in seconds])
+    axes.set(xlabel="examples at hand", ylabel="seconds to prepare, at most")
+    axes.tick_params(length=0)
+    axes.set_title(title, loc="left")
+    told = []
+    for words, limit in (("With no time to prepare", 0.0), ("with any time", float("inf"))):
+        wins = (f"{winner_of(size, limit).way} at {size} examples" for size in sizes)
+        told.append(f"{words}: " + ", ".join(wins))
+    return Picture(figure, f"Chart of cells. {title}. " + "; ".join(told) + ".")
+
+
+def choice_view(
+    trials: Sequence[Trial],
+    lost: Mapping[str, float],
+    examples: int,
+    seconds: float,
+    megabytes: float,
+    kilobytes: float,
+    changing: bool,
+) -> str:
+    """Return the winner within the reader's limits as HTML, with every way's score, or why it is out.
+
+    Raises: as `choose`.
+    """
+    limits = Limits(examples, seconds, megabytes * 1e6, kilobytes * 1e3, changing)
+    choice = choose(trials, limits, lost)
+    rows = []
+    for way in ways_tried(trials):
+        won = choice.trial is not None and choice.trial.way == way
+        score = f"{choice.scores[way]:.2f}" if way in choice.scores else f"out: {escape(choice.excluded[way])}"
+        used = max((t.examples for t in trials if t.way == way and t.examples <= examples), default="")
+        name = f"<b>{escape(way)}</b> &#10003;" if won else escape(way)
+        left = "<td style='text-align:left'>"
+        rows.append(f"<tr>{left}{name}</td><td>{used}</td>{left}{score}</td></tr>")
+    head = "score: share right" + (", less what a second task costs" if changing else "")
+    return (
+        f"<p><b>{escape(choice.reason)}</b></p><table><tr><th style='text-align:left'>way</th>"
+        f"<th>examples</th><th style='text-align:left'>{head}</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def _require(trials: Sequence[Trial]) -> None:
+    if not trials:
+        raise CourseError("there are no trials to draw.", "run ways.try_each_way first.")

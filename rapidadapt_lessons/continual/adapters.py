@@ -1,0 +1,150 @@
+"""One adapter for each part: nothing is overwritten, and someone has to choose which one answers.
+
+`PerTask` keeps them apart and routes each input; `Averaged` adds them up into one instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CourseError
+from ..lora.layers import combine, lora_layers
+from ..training.loop import TrainConfig
+from .stream import Method, Setting, Stream, fit, set_trainable_state, swapped, trainable_state
+
+ROUTERS = ("told", "centroid", "surprise")
+
+
+class PerTask(Method):
+    """Train each part from the same start, and keep all the results.
+
+    Args:
+        router: who chooses for an input. "told": somebody says which part it is from. "centroid": the
+            nearest mean of the parts' features, as the untrained start sees them. "surprise": the adapter
+            under which the input itself is the most probable (text only).
+
+    Raises:
+        CourseError: there is no such router.
+    """
+
+    def __init__(self, router: str = "told"):
+        if router not in ROUTERS:
+            raise CourseError(f"there is no router {router!r}.", f"choose one of {', '.join(ROUTERS)}.")
+        self.router = router
+        self.name = "adapter each" if router == "told" else f"adapter each, {router}"
+        self.adapters: list[dict[str, Tensor]] = []
+        self.centroids: list[Tensor] = []
+        self._start: dict[str, Tensor] = {}
+
+    def settings(self) -> dict[str, Any]:
+        return {"router": self.router}
+
+    def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
+        self.adapters, self.centroids, self._start = [], [], trainable_state(model)
+
+    def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
+        examples = stream.parts[index].train
+        set_trainable_state(model, self._start)
+        if self.router == "centroid":
+            self.centroids.append(_features(stream.setting, model, examples).mean(0))
+        fit(model, stream.setting, examples, config)
+        self.adapters.append(trainable_state(model))
+
+    def route(self, model: nn.Module, setting: Setting, examples: Sequence[Any]) -> list[int]:
+        """Return for each example the number of the adapter that should answer it, without its answer.
+
+        Raises:
+            CourseError: there is no adapter yet, or the router is "told", which has to be told.
+        """
+        if not self.adapters:
+            raise CourseError("there is no adapter to route to yet.", "learn at least one part first.")
+        if self.router == "told":
+            raise CourseError('the router "told" chooses nothing itself.', 'use "centroid" or "surprise".')
+        if self.router == "centroid":
+            with swapped(model, self._start):
+                features = _features(setting, model, examples)
+            return torch.cdist(features, torch.stack(self.centroids)).argmin(1).tolist()
+        costs = []
+        for adapter in self.adapters:
+            with swapped(model, adapter), torch.no_grad():
+                costs.append(setting.surprise(model, examples))
+        return torch.stack(costs, 1).argmin(1).tolist()
+
+    def score(self, model: nn.Module, stream: Stream, index: int) -> float:
+        test, setting = stream.parts[index].test, stream.setting
+        if self.router == "told":
+            with swapped(model, self.adapters[index] if index < len(self.adapters) else self._start):
+                return setting.score(model, test)
+        routes, total = self.route(model, setting, test), 0.0
+        for chosen in set(routes):
+            mine = [example for example, route in zip(test, routes) if route == chosen]
+            with swapped(model, self.adapters[chosen]):
+                total += setting.score(model, mine) * len(mine)
+        return total / len(test)
+
+    def stored_numbers(self) -> int:
+        kept = [*self.adapters, {str(i): centroid for i, centroid in enumerate(self.centroids)}]
+        return sum(value.numel() for state in kept for value in state.values())
+
+    def state(self) -> dict[str, Any]:
+        return {"adapters": self.adapters, "centroids": self.centroids, "start": self._start}
+
+    def load(self, state: Mapping[str, Any], stream: Stream) -> None:
+        self.adapters = [dict(adapter) for adapter in state["adapters"]]
+        self.centroids, self._start = list(state["centroids"]), dict(state["start"])
+
+
+class Averaged(PerTask):
+    """Train as `PerTask` does, then answer everything with the mean of all the results.
+
+    For LoRA that is the exact mean of the updates B A, at the sum of the ranks (`lora.combine`): the mean of
+    the B and of the A apart would be another thing. For a whole model it is the mean of its weights
+    (Wortsman et al. 2022, who average models fine-tuned from one start).
+
+    Args:
+        scale: what the mean update is multiplied by: 1 is the mean, the number of parts the sum.
+    """
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__("told")
+        if not math.isfinite(scale):
+            raise CourseError(f"scale is {scale}.", "give a finite number; 1 is the mean.")
+        self.name, self.scale = "average", scale
+
+    def settings(self) -> dict[str, Any]:
+        return {"scale": self.scale}
+
+    def average(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the averaged weights; `continual.swapped` puts them to use.
+
+        Raises:
+            CourseError: nothing was learned yet.
+        """
+        if not self.adapters:
+            raise CourseError("there is nothing to average yet.", "learn at least one part first.")
+        weight = self.scale / len(self.adapters)
+        if lora_layers(model):
+            return combine(self.adapters, [weight] * len(self.adapters))
+        return {
+            name: start + weight * sum(adapter[name] - start for adapter in self.adapters)
+            for name, start in self._start.items()
+        }
+
+    def score(self, model: nn.Module, stream: Stream, index: int) -> float:
+        with swapped(model, self.average(model)):
+            return stream.setting.score(model, stream.parts[index].test)
+
+
+@torch.no_grad()
+def _features(setting: Setting, model: nn.Module, examples: Sequence[Any]) -> Tensor:
+    was_training = model.training
+    model.eval()
+    try:
+        return setting.features(model, examples).float()
+    finally:
+        model.train(was_training)

@@ -1,0 +1,175 @@
+"""Continual learning in milliseconds: scikit-learn's handwritten digits, split by class or permuted.
+
+The 1797 images of 8 x 8 pixels come with scikit-learn, from the test set of Alpaydin and Kaynak's Optical
+Recognition of Handwritten Digits (UCI, 1998, CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import CourseError
+from ..training.data import Part
+from .stream import Stream
+
+PIXELS, CLASSES = 64, 10
+
+
+class Digit(NamedTuple):
+    """An image and its class.
+
+    Attributes:
+        pixels: 64 numbers from 0 to 1, row by row.
+        label: 0 to 9.
+        among: the classes to choose from, where somebody says so; empty for all ten.
+    """
+
+    pixels: tuple[float, ...]
+    label: int
+    among: tuple[int, ...] = ()
+
+
+class DigitSetting:
+    """What continual methods need to know about digits: see `continual.Setting`."""
+
+    def loss(self, model: nn.Module, examples: Sequence[Digit], reduction: str = "mean") -> Tensor:
+        labels = torch.tensor([digit.label for digit in examples])
+        return F.cross_entropy(_allowed(self.logits(model, examples), examples), labels, reduction=reduction)
+
+    def loss_and_logits(self, model: nn.Module, examples: Sequence[Digit]) -> tuple[Tensor, Tensor]:
+        out = self.logits(model, examples)
+        return F.cross_entropy(_allowed(out, examples), torch.tensor([digit.label for digit in examples])), out
+
+    def logits(self, model: nn.Module, examples: Sequence[Digit]) -> Tensor:
+        return model(_pixels(examples))
+
+    @torch.no_grad()
+    def score(self, model: nn.Module, examples: Sequence[Digit]) -> float:
+        labels = torch.tensor([digit.label for digit in examples])
+        return float((_allowed(self.logits(model, examples), examples).argmax(-1) == labels).float().mean())
+
+    def classes(self, examples: Sequence[Digit]) -> frozenset[int]:
+        return frozenset(digit.label for digit in examples)
+
+    def features(self, model: nn.Module, examples: Sequence[Digit]) -> Tensor:
+        return _pixels(examples)
+
+    def surprise(self, model: nn.Module, examples: Sequence[Digit]) -> Tensor:
+        raise CourseError(
+            "a classifier of digits gives the image itself no probability.", 'use the router "centroid".'
+        )
+
+
+def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
+    """Return 64 pixels -> hidden -> 10 classes, with one ReLU, in its random start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(PIXELS, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
+
+
+def split_digits(told: bool = False, seed: int = 0) -> Stream:
+    """Return five parts of two classes each: 0 and 1, then 2 and 3, and so on.
+
+    Args:
+        told: say with each image which two classes it is one of (task-incremental learning), or let the
+            model choose among all ten (class-incremental learning; van de Ven et al. 2022).
+        seed: of the split into training and test.
+    """
+    train, test = _split(seed)
+    parts = []
+    for low in range(0, CLASSES, 2):
+        pair = (low, low + 1)
+        sides = ([d._replace(among=pair if told else ()) for d in side if d.label in pair] for side in (train, test))
+        parts.append(Part(f"{low}, {low + 1}", *map(tuple, sides)))
+    return Stream(f"split digits, {'told' if told else 'not told'}", tuple(parts), DigitSetting())
+
+
+def permuted_digits(parts: int = 5, seed: int = 0) -> Stream:
+    """Return parts that all have ten classes, each with its pixels in an order of its own; the first as they are.
+
+    Raises:
+        CourseError: parts is less than 1.
+    """
+    if parts < 1:
+        raise CourseError(f"permuted digits of {parts} parts were asked for.", "ask for at least 1.")
+    train, test = _split(seed)
+    orders = [permutation(part, seed) for part in range(parts)]
+    made = [Part(f"order {i + 1}", permute(train, order), permute(test, order)) for i, order in enumerate(orders)]
+    return Stream("permuted digits", tuple(made), DigitSetting())
+
+
+def permutation(number: int, seed: int = 0) -> tuple[int, ...]:
+    """Return an order of the 64 pixels; number 0 is the usual one."""
+    order = list(range(PIXELS))
+    if number:
+        random.Random(f"permutation:{seed}:{number}").shuffle(order)
+    return tuple(order)
+
+
+def permute(digits: Sequence[Digit], order: Sequence[int]) -> tuple[Digit, ...]:
+    """Return the digits with pixel i taken from place order[i]."""
+    return tuple(digit._replace(pixels=tuple(digit.pixels[i] for i in order)) for digit in digits)
+
+
+def drifting_digits(drift_at: Sequence[int], seed: int = 0) -> Iterator[Digit]:
+    """Yield digits without end; from each of the places in `drift_at` on, pixels come in another order.
+
+    The images are drawn at random with replacement from all 1797, so memory stays the same for ever.
+    """
+    draw, images = random.Random(f"drifting digits:{seed}"), _digits()
+    order, number, place = permutation(0, seed), 0, 0
+    while True:
+        if number < len(drift_at) and place == sorted(drift_at)[number]:
+            number += 1
+            order = permutation(number, seed)
+        [digit] = permute([images[draw.randrange(len(images))]], order)
+        yield digit
+        place += 1
+
+
+@functools.cache
+def _digits() -> tuple[Digit, ...]:
+    from sklearn.datasets import load_digits
+
+    data: Any = load_digits()
+    return tuple(Digit(tuple(x), int(y)) for x, y in zip((data.data / 16).tolist(), data.target))
+
+
+def _split(seed: int) -> tuple[list[Digit], list[Digit]]:
+    """Return three quarters to train on and one quarter to test on, of each class."""
+    train: list[Digit] = []
+    test: list[Digit] = []
+    for label in range(CLASSES):
+        own = [digit for digit in _digits() if digit.label == label]
+        random.Random(f"split:{seed}:{label}").shuffle(own)
+        cut = len(own) // 4
+        test += own[:cut]
+        train += own[cut:]
+    random.Random(f"split:{seed}").shuffle(train)  # so that the first few are of all classes
+    return train, test
+
+
+def _allowed(out: Tensor, examples: Sequence[Digit]) -> Tensor:
+    """Return the outputs with -inf for the classes that an example is not to be chosen among."""
+    if not any(digit.among for digit in examples):
+        return out
+    shut = torch.zeros_like(out, dtype=torch.bool)
+    for row, digit in enumerate(examples):
+        if digit.among:
+            shut[row] = True
+            shut[row, list(digit.among)] = False
+    return out.masked_fill(shut, -torch.inf)
+
+
+def _pixels(examples: Sequence[Digit]) -> Tensor:
+    pixels = array("f", chain.from_iterable(digit.pixels for digit in examples))  # much faster than torch.tensor
+    return torch.frombuffer(pixels, dtype=torch.float32).view(-1, PIXELS)

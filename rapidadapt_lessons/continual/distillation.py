@@ -1,0 +1,90 @@
+"""Learning without forgetting: stay close to what the old model says (Li and Hoiem 2016, arXiv 1606.09282).
+
+No old example is kept. While a new part is learned, the model before it (the teacher) reads the new inputs
+too, and the student pays for answering them differently, over the classes that the teacher knows:
+
+    loss = -log P(y | x)  +  strength T^2 KL( teacher(x) / T  ||  student(x) / T )
+
+with both outputs divided by a temperature T before the softmax (Hinton et al. 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import CourseError
+from ..training.loop import TrainConfig
+from .stream import Method, Stream, fit, swapped, trainable_state
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
+    """Return T^2 KL(teacher || student) of outputs before the softmax, [n, classes], averaged over n.
+
+    It is 0 where both agree, and T^2 keeps its gradient's size the same for every T (Hinton et al. 2015).
+    """
+    log_student = F.log_softmax(student / temperature, -1)
+    log_teacher = F.log_softmax(teacher / temperature, -1)
+    return temperature**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
+class LwF(Method):
+    """Fine-tuning that keeps answering as the model before this part did.
+
+    Args:
+        strength: weight of the distillation.
+        temperature: T above.
+
+    Raises:
+        CourseError: a value that makes no sense.
+    """
+
+    name = "LwF"
+
+    def __init__(self, strength: float = 1.0, temperature: float = 2.0):
+        if not (math.isfinite(strength) and strength >= 0):
+            raise CourseError(f"strength is {strength}.", "give 0 or a positive number.")
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise CourseError(f"temperature is {temperature}.", "give a positive number; 2 is usual.")
+        self.strength, self.temperature = strength, temperature
+        self.known: list[int] = []  # classes that the teacher knows; none of them means all
+        self._kept = 0
+
+    def settings(self) -> dict[str, Any]:
+        return {"strength": self.strength, "temperature": self.temperature}
+
+    def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
+        self.known, self._kept = [], 0
+
+    def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
+        setting, examples = stream.setting, stream.parts[index].train
+        teacher = trainable_state(model)
+        columns = self.known or slice(None)
+
+        def loss(model: nn.Module, batch: Sequence[Any]) -> Tensor:
+            training = model.training
+            model.eval()  # the teacher's answers are not drawn: no dropout
+            with torch.no_grad(), swapped(model, teacher):
+                said = setting.logits(model, batch)[:, columns]
+            model.train(training)
+            own, says = setting.loss_and_logits(model, batch)
+            return own + self.strength * distillation_loss(says[:, columns], said, self.temperature)
+
+        fit(model, setting, examples, config, loss if index else None)
+        self.known = sorted({*self.known, *setting.classes(examples)})
+        self._kept = sum(value.numel() for value in teacher.values())
+
+    def stored_numbers(self) -> int:
+        """Return the size of the teacher, which is kept while a part is learned."""
+        return self._kept
+
+    def state(self) -> dict[str, Any]:
+        return {"known": self.known, "kept": self._kept}
+
+    def load(self, state: Mapping[str, Any], stream: Stream) -> None:
+        self.known, self._kept = list(state["known"]), state["kept"]

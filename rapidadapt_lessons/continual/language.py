@@ -1,0 +1,108 @@
+"""Streams for a language model: text tasks and domains of text, one after another.
+
+An example is a `rows.Row`. In a row of a task only the answer counts, and it is right when all of it is what
+greedy decoding would say. In a row of plain text every token counts, and its score is the share of them that
+are the model's first choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import CourseError
+from ..training.data import Part
+from ..training.rows import Row, batches, by_row, collate, counted_logits, token_loss
+from .stream import Stream
+
+OPENING = 16  # tokens of a plain text by which it is routed
+
+
+class LanguageSetting:
+    """What continual methods need to know about rows of tokens: see `continual.Setting`.
+
+    Args:
+        batch_size: rows in one forward pass when nothing is trained.
+    """
+
+    def __init__(self, batch_size: int = 32):
+        self.batch_size = batch_size
+
+    def loss(self, model: nn.Module, examples: Sequence[Row], reduction: str = "mean") -> Tensor:
+        return token_loss(model, collate(examples, _device(model)), reduction)
+
+    def logits(self, model: nn.Module, examples: Sequence[Row]) -> Tensor:
+        return counted_logits(model, collate(examples, _device(model)))[0]
+
+    def loss_and_logits(self, model: nn.Module, examples: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        logits, targets = counted_logits(model, collate(examples, _device(model)))
+        return F.cross_entropy(logits, targets), logits
+
+    @torch.no_grad()
+    def score(self, model: nn.Module, examples: Sequence[Row]) -> float:
+        was_training = model.training
+        model.eval()
+        total = 0.0
+        try:
+            for piece in batches(sorted(examples, key=lambda row: len(row.ids)), self.batch_size):
+                batch = collate(piece, _device(model))
+                logits, targets = counted_logits(model, batch)
+                for row, hits in zip(piece, by_row(logits.argmax(-1) == targets, batch)):
+                    total += float(hits.all()) if row.first > 1 else float(hits.float().mean())
+        finally:
+            model.train(was_training)
+        return total / len(examples)
+
+    def classes(self, examples: Sequence[Row]) -> frozenset[int]:
+        return frozenset()  # any text can be an answer
+
+    def features(self, model: nn.Module, examples: Sequence[Row]) -> Tensor:
+        """Return the mean of the last layer's outputs over each input's tokens, [examples, width]."""
+        found = []
+        for piece in batches(inputs(examples), self.batch_size):
+            batch = collate(piece, _device(model))
+            out = model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                output_hidden_states=True,
+                logits_to_keep=1,
+                use_cache=False,
+            )
+            mask = batch.attention_mask[..., None]
+            found.append((out.hidden_states[-1].float() * mask).sum(1) / mask.sum(1))
+        return torch.cat(found)
+
+    def surprise(self, model: nn.Module, examples: Sequence[Row]) -> Tensor:
+        found = []
+        for piece in batches(inputs(examples), self.batch_size):
+            batch = collate(piece, _device(model))
+            nats = F.cross_entropy(*counted_logits(model, batch), reduction="none")
+            found += [of_row.mean() for of_row in by_row(nats, batch)]
+        return torch.stack(found)
+
+
+def inputs(examples: Sequence[Row]) -> list[Row]:
+    """Return what may be read to route each example: a task's prompt, the first OPENING tokens of a text.
+
+    Raises:
+        CourseError: a prompt is a single token, which leaves nothing to predict in it.
+    """
+    found = [Row(row.ids[: row.first if row.first > 1 else OPENING]) for row in examples]
+    if short := [row for row in found if len(row.ids) < 2]:
+        raise CourseError(f"the input {short[0].ids} is a single token, too short to route.", "use a longer prompt.")
+    return found
+
+
+def language_stream(name: str, parts: Sequence[Part]) -> Stream:
+    """Return a stream for a language model.
+
+    Raises: as `continual.Stream`.
+    """
+    return Stream(name, tuple(parts), LanguageSetting())
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,81 @@
+"""How much memory a method of continual learning needs while it learns, counted tensor by tensor.
+
+The process as a whole is no good measure of that: freed memory is kept and used again, so whatever is measured
+second looks cheap. Here every tensor that an operation makes is counted until it is gone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ..training.loop import TrainConfig
+from .stream import Method, Stream, set_trainable_state, trainable_state
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """Return the most bytes that tensors made during the work held at one time; those from before do not count.
+
+    What an operation uses inside and gives back at once (a matrix product's working space) is not seen.
+    """
+    with _Held() as held:
+        work()
+    return held.peak
+
+
+def learning_bytes(method: Method, model: nn.Module, stream: Stream, config: TrainConfig, updates: int = 1) -> int:
+    """Learn a stream with a few updates a part; return the most bytes held at one time besides model and examples.
+
+    That is all that the method stores, and one update's activations, gradients and optimiser. More updates need
+    no more. The model's trained parameters are those from before afterwards.
+
+    Raises: as `continual.run_stream`.
+    """
+    start = trainable_state(model)
+    config = replace(config, steps=updates)
+
+    def work() -> None:
+        method.start(model, stream, config.seed)
+        for index in range(len(stream.parts)):
+            method.learn(model, stream, index, config)
+
+    try:
+        return peak_bytes(work)
+    finally:
+        set_trainable_state(model, start)
+
+
+class _Held(TorchDispatchMode):
+    """Sees every operation, backward passes and optimisers included, and adds up the memory of what they return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: Any = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        for storage in _storages((args, kwargs)):
+            self._seen.setdefault(storage, True)  # was there before
+        out = func(*args, **(kwargs or {}))
+        for storage in _storages(out):
+            if storage not in self._seen:
+                self._seen[storage] = True
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._gone, storage.nbytes())
+        return out
+
+    def _gone(self, size: int) -> None:
+        self.now -= size
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,288 @@
+"""Figures of the lesson on LoRA, and what its widgets show. No state, no browser: tests call these directly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ..errors import CourseError
+from ..show.plots import COLOURS, LOOKS, MARKERS, STYLE, Picture, canvas, horizontal_bars, lines
+from ..training.loop import TrainConfig, train
+from ..training.rows import Row, exact_rows
+from . import layers as lora
+from .layers import LoRAConfig
+from .quantise import nf4_levels
+
+PARTS = ("weights", "activations", "gradients", "optimiser")
+PLAIN = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # behind labels that lines may cross
+
+
+def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
+    """Draw what `cost.training_bytes` counted, as one stacked bar for each way of training."""
+    figure, axes = canvas(7.5, 1.2 + 0.6 * len(costs))
+    told = []
+    for row, (name, parts) in enumerate(costs.items()):
+        left = 0.0
+        for i, part in enumerate(PARTS):
+            size = parts[part] / 1e6
+            axes.barh(row, size, left=left, color=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white")
+            left += size
+        axes.text(left, row, f" {left:,.0f} MB", va="center")
+        each = ", ".join(f"{part} {parts[part] / 1e6:,.0f}" for part in PARTS)
+        told.append(f"{name}: {each}, {left:,.0f} in all")
+    handles = [Rectangle((0, 0), 1, 1, fc=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white") for i in range(4)]
+    axes.legend(handles, PARTS, loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
+    axes.set_yticks(range(len(costs)), list(costs))
+    axes.invert_yaxis()
+    axes.set(xlabel="megabytes", xlim=(0, 1.15 * max(sum(parts.values()) for parts in costs.values()) / 1e6))
+    axes.set_title(title, loc="left")
+    return Picture(figure, f"Stacked bars. {title}. Megabytes. " + "; ".join(told) + ".")
+
+
+def spectrum(deltas: Mapping[str, Tensor], title: str) -> Picture:
+    """Draw the singular values of updates of weights, [out, in], each relative to its largest.
+
+    The description says how many of them hold 90% of the sum of squares (of the update's squared length).
+    """
+    figure, axes = canvas(7, 4)
+    told = []
+    for i, (name, delta) in enumerate(deltas.items()):
+        values = torch.linalg.svdvals(delta.float())
+        share = values.square().cumsum(0) / values.square().sum()
+        enough = int((share < 0.9).sum()) + 1
+        told.append(f"{name}: {enough} of {len(values)} hold 90% of the squared length")
+        sizes = (values / values[0]).tolist()
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(range(1, len(sizes) + 1), sizes, color=colour, ls=LOOKS[i % len(LOOKS)], lw=1.8, label=name)
+        axes.plot(enough, sizes[enough - 1], "o", color=colour, ms=8, mec="white")
+    axes.set(xlabel="number of the singular value (log scale)", ylabel="size, relative to the largest (log scale)")
+    axes.set(xscale="log", yscale="log", ylim=(1e-4, 1.5))
+    axes.set_title(title, loc="left")
+    axes.plot([], [], "o", color="#7F7F7F", ms=8, label="90% of the squared length")
+    axes.legend(frameon=False, fontsize=9)
+    return Picture(figure, f"Line chart. {title}. " + "; ".join(told) + ".")
+
+
+def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Picture:
+    """Draw one block's linear layers to scale, and which of all blocks' layers have LoRA beside them.
+
+    Raises:
+        CourseError: the model has no LoRA layers.
+    """
+    adapted = lora.lora_layers(model)
+    if not adapted:
+        raise CourseError("this model has no LoRA layers to draw.", "call lora.inject(model, LoRAConfig(...)) first.")
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
+    shapes: dict[str, tuple[int, int]] = {}
+    blocks: dict[int, set[str]] = {}
+    for name, layer in layers.items():
+        number = next((int(part) for part in name.split(".") if part.isdigit()), None)
+        if number is None:
+            continue  # the output layer
+        kind = name.removesuffix(".base").rpartition(".")[2]
+        shapes.setdefault(kind, lora.weight_shape(layer))
+        blocks.setdefault(number, set())
+        if name.removesuffix(".base") in adapted:
+            blocks[number].add(kind)
+    figure, axes = canvas(9, 4.6)
+    axes.axis("off")
+    scale, x, rank = 1 / 700, 0.0, next(iter(adapted.values())).lora_A.shape[0]
+    for kind, (n_out, n_in) in shapes.items():
+        width, height = n_in * scale, n_out * scale
+        has = any(kind in kinds for kinds in blocks.values())
+        axes.add_patch(Rectangle((x, -height), width, height, fc="#E3E3E3", ec="#666666"))
+        axes.text(x + width / 2, 0.12, kind, ha="center", va="bottom", fontsize=9)
+        size = f"{n_out}\n× {n_in}" if height > 0.5 else f"{n_out} × {n_in}"
+        axes.text(x + width / 2, -height / 2, size, ha="center", va="center", fontsize=8)
+        if has:  # B to the right of W, A below it; drawn three times as thick as to scale, or they would vanish
+            thick = 3 * rank * scale
+            axes.add_patch(Rectangle((x + width + 0.04, -height), thick, height, fc=COLOURS[1]))
+            axes.add_patch(Rectangle((x, -height - 0.04 - thick), width, thick, fc=COLOURS[0]))
+            axes.text(x + width + 0.06 + thick, -height / 2, "B", color=COLOURS[1], va="center", weight="bold")
+            axes.text(x + width / 2, -height - 0.1 - thick, "A", color=COLOURS[0], ha="center", va="top", weight="bold")
+        x += width + 0.55
+    pitch = (x - 1.85) / len(blocks)
+    for column, number in enumerate(sorted(blocks)):
+        for row, kind in enumerate(shapes):
+            colour = COLOURS[1] if kind in blocks[number] else "#E3E3E3"
+            axes.add_patch(Rectangle((column * pitch + 1.3, -3.4 - row * 0.2), 0.85 * pitch, 0.17, fc=colour))
+    for row, kind in enumerate(shapes):
+        axes.text(1.2, -3.32 - row * 0.2, kind, ha="right", va="center", fontsize=8)
+    axes.text(1.3, -3.1, f"blocks 0 to {max(blocks)}: orange where LoRA is attached", fontsize=9, va="bottom")
+    axes.set(xlim=(-0.1, x), ylim=(-3.5 - 0.2 * len(shapes), 0.5), aspect="equal")
+    axes.set_title(title, loc="left")
+    kinds = sorted({kind for found in blocks.values() for kind in found})
+    alt = (
+        f"Diagram. {title}. A block has {len(shapes)} linear layers: "
+        + ", ".join(f"{kind} {a} by {b}" for kind, (a, b) in shapes.items())
+        + f". LoRA of rank {rank} sits beside {' and '.join(kinds)} in {sum(bool(v) for v in blocks.values())} of "
+        f"{len(blocks)} blocks."
+    )
+    return Picture(figure, alt)
+
+
+def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Picture:
+    """Draw methods as rows and what was measured as panels: accuracy, parameters, seconds, memory.
+
+    Args:
+        results: for each method "accuracy", "seconds" (a step), "megabytes" (a step), and "trainable" (numbers), which
+            may be left out of all.
+
+    The description leaves seconds and memory out, since they differ from machine to machine.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    panels = {
+        "accuracy": ("accuracy\n(share of queries)", "{:.2f}", False),
+        "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}", True),
+        "seconds": ("seconds a step", "{:.2f}", False),
+        "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}", False),
+    }
+    panels = {key: panel for key, panel in panels.items() if all(key in r for r in results.values())}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.5 * len(panels), 1 + 0.4 * len(results)), layout="constrained")
+        grid = figure.subplots(1, len(panels), sharey=True)
+    for i, (axes, (key, (label, form, log))) in enumerate(zip(grid, panels.items())):
+        values = [r[key] / (1000 if key == "trainable" else 1) for r in results.values()]
+        if log:  # dots: a bar's length would say nothing, as a log scale has no zero
+            axes.plot(values, range(len(values)), "o", color=COLOURS[i])
+            axes.set_xscale("log")
+            axes.set_xlim(left=min(values) / 3)
+        else:
+            axes.barh(range(len(values)), values, color=COLOURS[i])
+        for row, value in enumerate(values):
+            axes.text(value, row, ("  " if log else " ") + form.format(value), va="center", fontsize=9)
+        axes.set_xlabel(label)
+        axes.set_xlim(right=max(values) * (30 if log else 1.35))
+    grid[0].set_yticks(range(len(results)), list(results))
+    grid[0].invert_yaxis()
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    sizes = {n: f", {r['trainable']:,.0f} numbers" if "trainable" in panels else "" for n, r in results.items()}
+    told = "; ".join(f"{n}: accuracy {r['accuracy']:.2f}{sizes[n]}" for n, r in results.items())
+    return Picture(figure, f"Bar charts, one panel a measurement. {title}. {told}.")
+
+
+def levels_picture(weight: Tensor, block: int = 64) -> Picture:
+    """Draw how a layer's weights are spread within their blocks, and the 16 levels that 4 bits can hold."""
+    levels = nf4_levels()
+    blocks = weight.detach().float().cpu().reshape(-1, block)
+    values = (blocks / blocks.abs().amax(1, keepdim=True)).flatten()
+    figure, axes = canvas(7, 3.4)
+    axes.hist(values.numpy(), bins=120, range=(-1, 1), density=True, color="#9CC3DE")
+    axes.vlines(levels.numpy(), 0, axes.get_ylim()[1], color=COLOURS[1], lw=1)
+    axes.set(xlabel="weight, relative to the largest of its block", ylabel="density", xlim=(-1.02, 1.02))
+    axes.set_title("A layer's weights, and the 16 levels of NF4", loc="left")
+    spaces = levels[1:] - levels[:-1]
+    alt = (
+        f"Histogram. A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical "
+        f"lines at the levels of NF4: {spaces.min():.2f} apart near zero, {spaces.max():.2f} apart at the ends."
+    )
+    return Picture(figure, alt)
+
+
+def sweep_view(records: Mapping[str, Mapping[object, Mapping[str, float]]], knob: str, measure: str) -> Picture:
+    """Show one recorded sweep: what turning one knob did, the others standing still.
+
+    Args:
+        records: knob -> value -> measure -> result, as the lesson computed it.
+
+    Raises:
+        CourseError: there is no such knob or measure.
+    """
+    if knob not in records:
+        raise CourseError(f"no sweep of {knob!r} was recorded.", f"choose one of {', '.join(records)}.")
+    found = records[knob]
+    known = list(next(iter(found.values())))
+    if measure not in known:
+        raise CourseError(f"{measure!r} was not recorded.", f"choose one of {', '.join(known)}.")
+    values = {
+        f"{knob} = {value:g}" if isinstance(value, int | float) else str(value): result[measure]
+        for value, result in found.items()
+    }
+    return horizontal_bars(values, title=f"What {knob} does", xlabel=measure, limit=1.2 * max(values.values()))
+
+
+def trade_off(
+    records: Mapping[str, Mapping[object, Mapping[str, float]]], gain: str, harm: str, base: float, title: str
+) -> Picture:
+    """Draw every recorded setting as a point: what it gained upwards, what it harmed to the right (log scale).
+
+    Args:
+        records: as for `sweep_view`.
+        base: the harm's value before any training, drawn as a line.
+
+    The description gives a harm of more than twice the base as that: far out, it differs between machines.
+    """
+    figure, axes = canvas(8, 5)
+    told, labels = [], {}
+    edge = 10 * base  # a setting that harmed more is drawn there, with an arrow
+    for i, (knob, found) in enumerate(records.items()):
+        xs, ys = [min(r[harm], edge) for r in found.values()], [r[gain] for r in found.values()]
+        axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ls=LOOKS[i], lw=1, ms=7, label=knob)
+        for value, x, y in zip(found, xs, ys):
+            text = f"{knob} {value:g}" if isinstance(value, int | float) else str(value)
+            text = f"{text} →" if x == edge else text
+            near = next((key for key in labels if abs(key[0] / x - 1) < 0.06 and abs(key[1] - y) < 0.04), (x, y))
+            labels.setdefault(near, []).append((text, COLOURS[i]))
+        told.append(f"{knob} " + ", ".join(f"{value}: {_told(r[gain], r[harm], base)}" for value, r in found.items()))
+    for (x, y), texts in labels.items():  # settings that came out alike are listed beside their common place
+        for row, (text, colour) in enumerate(texts):
+            below = len(texts) > 1 and y > 0.15 * axes.get_ylim()[1]  # under the lines, which rise to the right
+            place = (9, -12 - 11 * row if below else 4 + 11 * (len(texts) - 1 - row))
+            axes.annotate(text, (x, y), place, textcoords="offset points", color=colour, fontsize=9, bbox=PLAIN)
+    axes.axvline(base, color="#7F7F7F", ls="--", lw=1)
+    across = axes.get_xaxis_transform()
+    axes.text(base, 0.5, "base model ", color="#5F5F5F", fontsize=9, ha="right", rotation=90, transform=across)
+    axes.set_xscale("log")
+    axes.set_xlim(0.85 * base, 2 * edge)
+    ticks = [base * times for times in (1, 2, 5, 10)]
+    axes.set_xticks(ticks, [f"{ticks[0]:.0f}", *(f"{tick:.0f}\n({tick / base:.0f}x)" for tick in ticks[1:])])
+    axes.minorticks_off()
+    axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # points may lie anywhere inside
+    measures = f"{gain} and {harm} (base model {base:.0f})"
+    return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
+
+
+def _told(gain: float, harm: float, base: float) -> str:
+    """Say what a setting did; of one that ruined the model only roughly, as a query more or less is chance there."""
+    if harm <= 2 * base:
+        return f"{gain:.2f} and {harm:.0f}"
+    return f"{'a quarter or more' if gain >= 0.25 else 'under a quarter'} and more than twice the base"
+
+
+def live_run(
+    model: nn.Module,
+    rows: Sequence[Row],
+    queries: Sequence[Row],
+    rank: int,
+    lora_alpha: float,
+    lr: float,
+    target_modules: str,
+    steps: int = 10,
+) -> Picture:
+    """Train a fresh adapter, show its losses and its accuracy on the queries, and take it out again.
+
+    Args:
+        target_modules: names with commas between them.
+
+    Raises: as `lora.inject` and `training.train`; the model is the base model again in any case.
+    """
+    targets = tuple(name.strip() for name in target_modules.split(",") if name.strip())
+    config = LoRAConfig(rank, lora_alpha, target_modules=targets)
+    lora.inject(model, config)
+    try:
+        history = train(model, rows, TrainConfig(steps, lr=lr), progress=False)
+        right = exact_rows(model, queries)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    finally:
+        lora.remove(model)
+    title = f"{trained:,} trained numbers: {sum(right)} of {len(right)} queries right"
+    losses = {step: loss for step, loss in enumerate(history.losses)}
+    return lines({"loss": losses}, title=title, xlabel="update", ylabel="loss (nats a token)")

@@ -1,0 +1,258 @@
+"""Four ways to tell new classes apart from a few pictures of each: nearest neighbour on pixels, prototypes,
+a pretrained classifier that is fine-tuned, and MAML.
+
+All work on the `TaskBatch` that `glyphs.episodes` draws. MAML and fine-tuning adapt with the same code
+(`maml.adaptation_curve`): they differ only in where they start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import CourseError
+from . import maml
+from .glyphs import FACES, SIZE, Glyphs, augment
+from .task_batch import Params, Rates, TaskBatch
+
+FEATURES = 64  # numbers that a picture is reduced to before it is classified
+Draw = Callable[[torch.Generator], TaskBatch]
+
+
+class Patches(nn.Module):
+    """A convolution with LayerNorm and ReLU, written as a matrix product: [..., side, side, channels] to the same.
+
+    Padded so that every stride-th pixel is the middle of a patch. Through `vmap`, where every task has weights of its
+    own, this is several times faster than `nn.Conv2d`; and LayerNorm, unlike BatchNorm, keeps nothing between tasks.
+    """
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.linear = nn.Linear(kernel * kernel * channels, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, k, s = (self.kernel - 1) // 2, self.kernel, self.stride
+        side = -(-x.shape[-2] // s)
+        after = (side - 1) * s + k - before - x.shape[-2]
+        x = F.pad(x, (0, 0, before, max(after, 0), before, max(after, 0)))
+        reach = (side - 1) * s + 1
+        patches = torch.cat([x[..., i : i + reach : s, j : j + reach : s, :] for i in range(k) for j in range(k)], -1)
+        return self.norm(self.linear(patches)).relu()
+
+
+class PatchNet(nn.Module):
+    """Three layers of `Patches`, then a linear head. Pictures [n, 1, SIZE, SIZE] in, [n, classes] out.
+
+    Attributes:
+        features: the layers, and a linear map to [n, FEATURES].
+        head: from features to classes.
+    """
+
+    def __init__(self, classes: int, *, width: int = 64, seed: int = 0):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.features = nn.Sequential(
+                _ChannelsLast(),
+                Patches(1, width // 2, kernel=6, stride=4),  # 28 -> 7 pixels a side
+                Patches(width // 2, width, kernel=3, stride=2),  # 7 -> 4
+                Patches(width, width, kernel=3, stride=1),
+                nn.Flatten(-3),
+                nn.Linear(4 * 4 * width, FEATURES),
+            )
+            self.head = nn.Linear(FEATURES, classes)
+        for p in self.head.parameters():
+            nn.init.zeros_(p)  # all classes alike: the first step then moves each one's weights towards its features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+class _ChannelsLast(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(-3, -1)
+
+
+def accuracy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the share of examples whose largest logit is their class's: logits [n, classes], y [n]. A scalar."""
+    return (logits.argmax(-1) == y).float().mean()
+
+
+# Nearest neighbour
+
+
+def nearest_neighbour(batch: TaskBatch) -> Tensor:
+    """Give each query the class of the support picture nearest in pixels. Returns the tasks' accuracies, [tasks]."""
+    distance = torch.cdist(batch.query_x.flatten(2), batch.support_x.flatten(2))  # [tasks, queries, supports]
+    predicted = batch.support_y.gather(1, distance.argmin(-1))
+    return (predicted == batch.query_y).float().mean(-1)
+
+
+# Prototypical networks
+
+
+def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
+    """Return each class's mean feature: c_k = mean of f(x) over the support of class k (Snell et al. 2017, eq. 1).
+
+    features [tasks, supports, d] and y [tasks, supports] give [tasks, ways, d].
+
+    Raises:
+        CourseError: some class has no support.
+    """
+    member = F.one_hot(y, ways).to(features.dtype)  # [tasks, supports, ways]
+    count = member.sum(1)
+    if (count == 0).any():
+        raise CourseError("a class has no support, so it has no prototype.", "give every class at least one shot.")
+    return member.transpose(1, 2) @ features / count[..., None]
+
+
+def proto_logits(features: nn.Module, batch: TaskBatch) -> Tensor:
+    """Return minus the squared distance of each query's feature to each prototype (Snell et al. 2017, eq. 2).
+
+    Shape [tasks, queries, ways]; the softmax over the last dimension is the class probability.
+    """
+    tasks, ways = len(batch), int(batch.support_y.max()) + 1
+    support = features(batch.support_x.flatten(0, 1)).unflatten(0, (tasks, -1))
+    query = features(batch.query_x.flatten(0, 1)).unflatten(0, (tasks, -1))
+    centres = prototypes(support, batch.support_y, ways)
+    return -(query[:, :, None] - centres[:, None]).square().sum(-1)
+
+
+def proto_accuracy(features: nn.Module, batch: TaskBatch) -> Tensor:
+    """Return the tasks' accuracies with prototypes, [tasks]."""
+    with torch.no_grad():
+        return (proto_logits(features, batch).argmax(-1) == batch.query_y).float().mean(-1)
+
+
+def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float = 1e-3, seed: int = 0) -> list[float]:
+    """Train the features so that prototypes classify the query, on fresh tasks at every step. Returns the losses.
+
+    Args:
+        draw: returns a batch of training tasks, drawn with the generator that it is given.
+        lr: Adam's, falling to zero over the steps along half a cosine.
+    """
+
+    def loss(generator: torch.Generator) -> Tensor:
+        batch = draw(generator)
+        return F.cross_entropy(proto_logits(net.features, batch).flatten(0, 1), batch.query_y.flatten())
+
+    return _train(list(net.features.parameters()), loss, steps, lr, seed)
+
+
+# Fine-tuning a classifier
+
+
+def train_classifier(
+    net: PatchNet, glyphs: Glyphs, *, steps: int, batch_size: int = 128, lr: float = 1e-3, seed: int = 0
+) -> list[float]:
+    """Train an ordinary classifier of all the letters, on warped pictures in random faces. Returns the losses.
+
+    Raises:
+        CourseError: the net's head has not one output for each letter.
+    """
+    if net.head.out_features != len(glyphs):
+        raise CourseError(
+            f"the head has {net.head.out_features} outputs, and there are {len(glyphs)} letters.",
+            "build the net with PatchNet(len(glyphs)).",
+        )
+    letter, face = glyphs.drawn.nonzero(as_tuple=True)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        # a letter first, then one of its faces: a letter in twelve faces counts no more than one in two
+        chosen = torch.randint(len(glyphs), (batch_size,), generator=generator)
+        order = torch.rand(batch_size, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
+        x = glyphs.images[chosen, order.argmax(-1)].float().div(255).view(-1, 1, SIZE, SIZE)
+        return F.cross_entropy(net(augment(x, generator)), chosen)
+
+    return _train(list(net.parameters()), loss, steps, lr, seed)
+
+
+def with_new_head(net: PatchNet, ways: int) -> tuple[PatchNet, Params]:
+    """Return a net of `ways` classes and parameters for it: the given net's features, and a head of zeros."""
+    fresh = PatchNet(ways, width=net.features[3].linear.out_features)
+    params = {name: p.detach().clone() for name, p in fresh.named_parameters()}
+    for name, p in net.features.named_parameters():
+        params[f"features.{name}"] = p.detach().clone()
+    return fresh, params
+
+
+# MAML
+
+
+def train_maml(
+    net: PatchNet,
+    draw: Draw,
+    *,
+    steps: int,
+    inner_lr: float | Rates,
+    inner_steps: int = 1,
+    lr: float = 1e-3,
+    seed: int = 0,
+    **options,
+) -> list[float]:
+    """Train the net's parameters, in place, as an initialisation for a few inner steps. Returns the meta-losses.
+
+    Args:
+        draw: as for `train_protonet`.
+        inner_lr: a number, or `maml.learned_rates`, which are then trained too.
+        options: those of `maml.meta_gradient`, such as second_order.
+    """
+    params = dict(net.named_parameters())
+    rates = list(inner_lr.values()) if isinstance(inner_lr, dict) else []
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam([{"params": list(params.values())}, {"params": rates, "lr": lr}], lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses = []
+    for _ in range(steps):
+        value = maml.meta_step(
+            net, params, draw(generator), optimizer,
+            inner_lr=inner_lr, steps=inner_steps, loss=F.cross_entropy, **options,
+        )  # fmt: skip
+        schedule.step()
+        losses.append(float(value))
+    return losses
+
+
+def adapted_accuracy(
+    net: PatchNet,
+    params: Params,
+    batch: TaskBatch,
+    *,
+    inner_lr: float | Rates,
+    steps: int,
+    head_only: bool = False,
+    chunk_size: int = 10,
+) -> Tensor:
+    """Return the tasks' accuracies after 0, 1, ..., `steps` gradient steps on the support, [tasks, steps + 1].
+
+    Args:
+        head_only: adapt the head alone, on fixed features.
+        chunk_size: tasks held in memory at once.
+    """
+    adaptable = ("head.weight", "head.bias") if head_only else None
+    return maml.adaptation_curve(
+        net, params, batch, inner_lr=inner_lr, steps=steps, loss=F.cross_entropy, metric=accuracy,
+        adaptable=adaptable, chunk_size=chunk_size,
+    )  # fmt: skip
+
+
+def _train(
+    parameters: list[nn.Parameter], loss: Callable[[torch.Generator], Tensor], steps: int, lr: float, seed: int
+) -> list[float]:
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(parameters, lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = loss(generator)
+        value.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(value.item())
+    return losses

@@ -1,0 +1,262 @@
+"""Few-shot classification of images without a download: letters of many scripts, drawn from matplotlib's own fonts.
+
+The setting is Omniglot's (Lake et al. 2015): many letters, few pictures of each, and at the end alphabets that were
+never seen. The pictures of one letter differ by face (Sans, Serif or Mono, upright or oblique, light or bold) and by a
+random rotation, scale, shear and shift.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import CourseError, MissingPackage, NotEnoughExamples
+from .task_batch import TaskBatch
+
+# Scripts by the word that their letters' Unicode names begin with. Those that share many shapes with Latin are all in
+# training; what twins are left (an Armenian letter looks like an n) `load_split` takes out.
+TRAIN_SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "CANADIAN", "ARABIC", "LISU", "OLD", "OGHAM")
+VALIDATION_SCRIPTS = ("TIFINAGH", "LAO")
+TEST_SCRIPTS = ("ARMENIAN", "GEORGIAN", "HEBREW", "NKO")
+SCRIPTS = TRAIN_SCRIPTS + VALIDATION_SCRIPTS + TEST_SCRIPTS
+
+FACES = tuple(
+    f"DejaVu{family}{style}"
+    for family, slanted in (("Sans", "Oblique"), ("Serif", "Italic"), ("SansMono", "Oblique"))
+    for style in ("", "-Bold", f"-{slanted}", f"-Bold{slanted}")
+)
+SIZE = 28  # pixels of a picture's side, as in Omniglot's usual reduction
+_INK = 20  # pixels of a letter's longer side
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """Letters and how each face draws them.
+
+    Attributes:
+        letters: the letters, one character each.
+        scripts: each letter's script.
+        images: [letters, faces, SIZE, SIZE], uint8: 0 is paper, 255 ink.
+        drawn: [letters, faces], bool: whether the face has the letter. Its image is empty where not.
+    """
+
+    letters: tuple[str, ...]
+    scripts: tuple[str, ...]
+    images: Tensor
+    drawn: Tensor
+
+    def __len__(self) -> int:
+        return len(self.letters)
+
+
+def load_glyphs(scripts: Sequence[str]) -> Glyphs:
+    """Draw every letter of some scripts in every face that has it. A second or two for all of them.
+
+    Left out are capitals (many are only larger), letters that Unicode takes apart (an e with an accent), and a letter
+    that looks exactly like an earlier one.
+
+    Raises:
+        CourseError: there is no such script, or none is named.
+        MissingPackage: matplotlib's font folder lacks a face.
+    """
+    scripts = (scripts,) if isinstance(scripts, str) else tuple(scripts)
+    if unknown := [name for name in scripts if name not in SCRIPTS]:
+        raise CourseError(f"there is no script {unknown[0]!r} here.", f"choose among {', '.join(SCRIPTS)}.")
+    if not scripts:
+        raise CourseError("no script was named.", f"choose among {', '.join(SCRIPTS)}.")
+    parts = [_draw_script(name) for name in dict.fromkeys(scripts)]
+    return Glyphs(
+        letters=tuple(letter for letters, _, _ in parts for letter in letters),
+        scripts=tuple(name for name, part in zip(dict.fromkeys(scripts), parts) for _ in part[0]),
+        images=torch.cat([images for _, images, _ in parts]),
+        drawn=torch.cat([drawn for _, _, drawn in parts]),
+    )
+
+
+def load_split() -> tuple[Glyphs, Glyphs, Glyphs]:
+    """Return the letters of the training, validation and test scripts, the last two `without_twins` in training."""
+    train, *held_out = map(load_glyphs, (TRAIN_SCRIPTS, VALIDATION_SCRIPTS, TEST_SCRIPTS))
+    return train, *(without_twins(part, train) for part in held_out)
+
+
+def without_twins(glyphs: Glyphs, others: Glyphs, overlap: float = 0.9) -> Glyphs:
+    """Leave out the letters that look like one of `others`.
+
+    Two letters are twins when their ink in the first face overlaps by more than `overlap`, as intersection over union.
+    """
+    a, b = (part.images[:, 0].flatten(1).float() / 255 for part in (glyphs, others))
+    both = a @ b.T
+    shared = both / (a.square().sum(1)[:, None] + b.square().sum(1) - both)
+    keep = (shared.max(1).values <= overlap).nonzero()[:, 0].tolist()
+    return Glyphs(
+        tuple(glyphs.letters[i] for i in keep), tuple(glyphs.scripts[i] for i in keep),
+        glyphs.images[keep], glyphs.drawn[keep],
+    )  # fmt: skip
+
+
+def augment(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    rotation: float = 20.0,
+    scale: float = 0.15,
+    shear: float = 0.25,
+    shift: float = 0.10,
+) -> Tensor:
+    """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1.
+
+    Args:
+        rotation: at most so many degrees either way.
+        scale: factors from 1 - scale to 1 + scale, apart for width and height.
+        shear: at most so many pixels sideways for each pixel of height.
+        shift: at most this share of the picture's side, either way.
+    """
+    n = images.shape[0]
+    draw = 2 * torch.rand(n, 6, generator=generator) - 1  # six numbers from -1 to 1 for each picture
+    angle = draw[:, 0] * math.radians(rotation)
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack([cos, -sin, sin, cos], 1).view(n, 2, 2)
+    one, zero = torch.ones(n), torch.zeros(n)
+    slant = torch.stack([one, shear * draw[:, 1], zero, one], 1).view(n, 2, 2)
+    stretch = torch.diag_embed(1 / (1 + scale * draw[:, 2:4]))  # the map goes from the new picture to the old one
+    offset = 2 * shift * draw[:, 4:6]  # affine_grid's picture runs from -1 to 1
+    theta = torch.cat([turn @ slant @ stretch, offset[:, :, None]], 2)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def episodes(
+    glyphs: Glyphs,
+    ways: int,
+    shots: int,
+    *,
+    tasks: int,
+    generator: torch.Generator,
+    n_query: int = 15,
+    warp: bool = True,
+) -> TaskBatch:
+    """Draw tasks: in each, tell `ways` letters of one script apart, from `shots` pictures of each.
+
+    The faces of a letter's pictures are drawn without replacement, support and query together, until all that have the
+    letter are used; then they go round again, warped anew.
+
+    Args:
+        n_query: pictures of each letter in the query.
+        warp: False leaves `augment` out.
+
+    Returns:
+        support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y [tasks, ways * shots], int64, letter by letter;
+        query_x and query_y likewise with n_query pictures of each letter.
+
+    Raises:
+        NotEnoughExamples: no script has so many letters.
+        CourseError: fewer than 2 ways, or no shot, query or task.
+    """
+    for name, value, least in (("ways", ways, 2), ("shots", shots, 1), ("n_query", n_query, 1), ("tasks", tasks, 1)):
+        if value < least:
+            raise CourseError(f"{name} is {value}.", f"{name} must be {least} or more.")
+    members = {name: [i for i, s in enumerate(glyphs.scripts) if s == name] for name in dict.fromkeys(glyphs.scripts)}
+    fit = [index for index in members.values() if len(index) >= ways]
+    if not fit:
+        most = max(members, key=lambda name: len(members[name]))
+        raise NotEnoughExamples(
+            f"{ways}-way tasks were asked for, and the largest script here ({most}) has {len(members[most])} letters.",
+            f"choose at most {len(members[most])} ways, or load a script with more letters.",
+        )
+    # Every letter is as likely as any other: a script is drawn in proportion to its letters.
+    weights = torch.tensor([float(len(index)) for index in fit])
+    chosen = torch.multinomial(weights, tasks, replacement=True, generator=generator).tolist()
+    letters = torch.stack(
+        [torch.tensor(fit[c])[torch.randperm(len(fit[c]), generator=generator)[:ways]] for c in chosen]
+    )  # [tasks, ways]
+    per_letter = shots + n_query
+    rank = torch.rand(tasks, ways, len(FACES), generator=generator).masked_fill(~glyphs.drawn[letters], 2.0)
+    order = rank.argsort(-1)  # the faces that have the letter first, in random order
+    count = glyphs.drawn[letters].sum(-1, keepdim=True)
+    faces = order.gather(-1, torch.arange(per_letter).expand(tasks, ways, -1) % count)  # [tasks, ways, per_letter]
+    x = glyphs.images[letters[..., None], faces].float().div(255).view(-1, 1, SIZE, SIZE)
+    x = (augment(x, generator) if warp else x).view(tasks, ways, per_letter, 1, SIZE, SIZE)
+    y = torch.arange(ways).repeat_interleave(per_letter).view(1, ways, per_letter).expand(tasks, -1, -1)
+    halves = (slice(None, shots), slice(shots, None))
+    (support_x, query_x), (support_y, query_y) = ([part[:, :, h].flatten(1, 2) for h in halves] for part in (x, y))
+    return TaskBatch(support_x, support_y, query_x, query_y)
+
+
+def episode(
+    ways: int, shots: int, *, seed: int = 0, n_query: int = 15, scripts: Sequence[str] = TEST_SCRIPTS
+) -> TaskBatch:
+    """Draw a single task, from held-out scripts unless told otherwise. See `episodes`, whose batch of one this is.
+
+    Letters that look like training letters are in it too; `load_split` leaves them out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return episodes(load_glyphs(scripts), ways, shots, tasks=1, generator=generator, n_query=n_query)
+
+
+@functools.cache
+def _draw_script(script: str) -> tuple[tuple[str, ...], Tensor, Tensor]:
+    """Return a script's letters, images [letters, faces, SIZE, SIZE] and drawn [letters, faces]."""
+    fonts = [_font(face) for face in FACES]
+    known = [set(font.get_charmap()) for font in fonts]
+    found: dict[bytes, tuple[str, np.ndarray, list[bool]]] = {}
+    for code in sorted(known[0]):
+        if not _is_plain_letter(chr(code), script):
+            continue
+        drawn = [code in codes for codes in known]
+        images = np.stack([_draw(font, chr(code)) if has else _paper() for font, has in zip(fonts, drawn)])
+        if images[0].any():
+            found.setdefault(images[0].tobytes(), (chr(code), images, drawn))
+    letters, images, drawn = zip(*found.values())
+    return letters, torch.from_numpy(np.stack(images)), torch.tensor(drawn)
+
+
+def _is_plain_letter(letter: str, script: str) -> bool:
+    named = unicodedata.name(letter, "").split(" ")[0] == script
+    return named and unicodedata.category(letter) in ("Lo", "Ll") and unicodedata.normalize("NFKD", letter) == letter
+
+
+def _font(face: str):
+    import matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
+    if not path.is_file():
+        raise MissingPackage(
+            f"matplotlib's font folder has no {path.name}.",
+            "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook.",
+        )
+    return FT2Font(str(path))
+
+
+def _paper() -> np.ndarray:
+    return np.zeros((SIZE, SIZE), np.uint8)
+
+
+def _draw(font, letter: str) -> np.ndarray:
+    """Draw a letter in the middle of a picture, its longer side _INK pixels at most."""
+    points, image = float(_INK), _paper()
+    for _ in range(3):  # drawn once to measure it, and again at the size that fits
+        font.set_size(points, 72)
+        font.set_text(letter, 0.0)
+        font.draw_glyphs_to_bitmap(antialiased=True)
+        bitmap = np.asarray(font.get_image())
+        rows, columns = bitmap.any(1).nonzero()[0], bitmap.any(0).nonzero()[0]
+        if not len(rows):
+            return image
+        bitmap = bitmap[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        if max(bitmap.shape) == _INK:
+            break
+        points *= _INK / max(bitmap.shape)
+    bitmap = bitmap[:SIZE, :SIZE]
+    top, left = (SIZE - bitmap.shape[0]) // 2, (SIZE - bitmap.shape[1]) // 2
+    image[top : top + bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
+    return image

@@ -1,0 +1,60 @@
+"""A reader's own lines of text as pairs and as a task, for the playgrounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import BadData
+from ..lm.tasks import Example, Task
+from ..show.html import require_whole
+from . import prompts
+
+MOST_LABELS = 8  # a file with more different answers is no choice between labels
+
+MOST_PAIRS = 32
+MOST_PAIR_TOKENS = 100
+READ, PROMPTS, EVERY = "only read them", "try the prompts", "try every way"
+
+
+def read_lines(text: str, most: int = MOST_PAIRS) -> list[Example]:
+    """Return the pairs of a text: a line each, what the model reads, a comma, what it should answer.
+
+    The last comma of a line is the one that counts. Empty lines are left out; runs of white space count as one space.
+
+    Raises:
+        BadData: a line lacks a side, there are more than `most`, or the text holds half a character.
+    """
+    require_whole(text)
+    pairs, faulty = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        x, _, y = (" ".join(part.split()) for part in line.rpartition(","))
+        if x and y:
+            pairs.append(Example(x, y))
+        elif line.strip():
+            faulty.append(f"line {number} is {line.strip()[:40]!r}")
+    if faulty:
+        raise BadData(f"{'; '.join(faulty[:3])}.", 'write "what the model reads, what it should answer" in each line.')
+    if len(pairs) > most:
+        raise BadData(f"there are {len(pairs)} pairs; {most} is the most here.", "delete some.")
+    return pairs
+
+
+def own_task(template: str, pairs: Sequence[Example], labels: Sequence[str] = (), instruction: str = "") -> Task:
+    """Return a task of the reader's own pairs, without queries. Raises BadPrompt for a faulty template, BadData for
+    more labels than `own_data.MOST_LABELS`."""
+    instruction = instruction.strip() or "Answer as in the examples."
+    if len(labels) > MOST_LABELS:
+        raise BadData(f"there are {len(labels)} labels; {MOST_LABELS} is the most here.", "delete some.")
+    task = Task(
+        name="yours",
+        title="yours",
+        instruction=instruction,
+        cue=template.strip(),
+        question=f"{instruction} {{x}}",
+        source="typed",
+        support_pool=tuple(pairs),
+        query_set=(),
+        labels=tuple(labels),
+    )
+    prompts.template_of(task)  # raises where it is faulty
+    return task

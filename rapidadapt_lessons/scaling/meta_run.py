@@ -1,0 +1,106 @@
+"""A MAML run on sinusoids that several processes can share and a killed run can go on from.
+
+It is lesson 4's loop: draw tasks, `maml.meta_step`, next. Which tasks and points an iteration sees follows from the
+seed and the iteration's number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import CourseError
+from ..meta import maml, sinusoids
+from ..meta.task_batch import Params, TaskBatch
+from ..training.checkpoint import load_checkpoint, save_checkpoint
+from ..training.team import Team
+
+
+@dataclass(frozen=True)
+class MetaRunConfig:
+    """How to meta-train on sinusoids. The values to begin with are those of Finn et al. 2017, section 5.1, but for
+    the outer rate.
+
+    Attributes:
+        iterations: updates of the initialisation.
+        meta_batch_size: tasks in each.
+        shots: points of each task's support, and as many of its query.
+        inner_lr, steps: the inner rate, and inner steps in training.
+        outer_lr: Adam's rate.
+        width: units in each of the two hidden layers.
+        checkpoint_every: iterations between two checkpoints, where `meta_train` is given a file for them.
+        seed: of the first weights and of the tasks.
+
+    Raises:
+        CourseError: a value that makes no sense.
+    """
+
+    iterations: int
+    meta_batch_size: int = 25
+    shots: int = 10
+    inner_lr: float = 0.01
+    steps: int = 1
+    outer_lr: float = 1e-3
+    width: int = 40
+    checkpoint_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "meta_batch_size", "shots", "steps", "width", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 1 or more.")
+        if not self.outer_lr > 0:
+            raise CourseError(f"outer_lr is {self.outer_lr}.", "give a number above 0; 1e-3 is usual.")
+
+
+def tasks_of_iteration(config: MetaRunConfig, iteration: int) -> TaskBatch:
+    """Return the whole meta-batch of one iteration, whatever the number of processes."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + iteration)
+    return sinusoids.draw_waves(config.meta_batch_size, generator).batch(config.shots, config.shots, generator)
+
+
+def meta_train(
+    config: MetaRunConfig,
+    *,
+    team: Team | None = None,
+    checkpoint: str | Path | None = None,
+    goes_on: Callable[[int], None] | None = None,
+) -> tuple[Params, list[float]]:
+    """Meta-train one initialisation, alone or with other processes that are called with the same config.
+
+    Args:
+        checkpoint: a file. Where it holds a run of the same config, that run goes on. Process 0 alone reads and
+            writes it.
+        goes_on: called in every process with the number of iterations done, where a checkpoint was taken up.
+
+    Returns:
+        The initialisation, and each iteration's meta-loss before its update: the same in all processes.
+
+    Raises:
+        CheckpointMismatch: the file is damaged, or of another run.
+        CourseError: the meta-gradient is not finite. Nothing was updated by it.
+    """
+    team = team or Team()
+    net = sinusoids.network(config.seed, config.width)
+    params = dict(net.named_parameters())
+    optimizer = torch.optim.Adam(params.values(), config.outer_lr)
+    losses: list[float] = []
+    identity = {"config": asdict(config)}
+    if checkpoint and (state := team.agree(lambda: load_checkpoint(checkpoint, identity))):
+        losses = list(state["losses"])
+        optimizer.load_state_dict(state["optimizer"])
+        net.load_state_dict(state["params"])
+        if goes_on:
+            goes_on(len(losses))
+    while len(losses) < config.iterations:
+        batch = tasks_of_iteration(config, len(losses))
+        options = {"inner_lr": config.inner_lr, "steps": config.steps, "team": team}
+        losses.append(float(maml.meta_step(net, params, batch, optimizer, **options)))
+        at_end = len(losses) == config.iterations
+        if checkpoint and team.leads and (at_end or len(losses) % config.checkpoint_every == 0):
+            state = {"losses": losses, "optimizer": optimizer.state_dict(), "params": net.state_dict()}
+            save_checkpoint(checkpoint, identity, state)
+    return {name: p.detach().clone() for name, p in params.items()}, losses

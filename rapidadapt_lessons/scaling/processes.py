@@ -1,0 +1,143 @@
+"""Several processes that train one model: who computes what, and how their gradients become one.
+
+Every process holds the whole model and computes the gradient of its own part of the batch; then all add theirs up
+and take the same step (data parallelism with synchronous SGD, Goyal et al. 2017, arXiv 1706.02677, section 3.1). The
+loss of a part is its *sum* over the count of the *whole* batch, so that the added gradients are those of one process
+with the whole batch, however unequal the parts.
+
+`torchrun` and `accelerate launch` tell a process its place by the variables RANK, WORLD_SIZE and LOCAL_RANK. A script
+started as plain `python` finds none, and is a team of one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psutil
+import torch
+from torch import Tensor
+
+from ..errors import CourseError
+from ..training.team import Team, part
+
+
+@contextmanager
+def team_of_this_process(seconds: float = 600) -> Iterator[Team]:
+    """Join the processes that `torchrun` or `accelerate launch` started; alone, be a team of one.
+
+    Args:
+        seconds: how long to wait for the others in any one exchange before giving up.
+
+    Raises:
+        CourseError: the variables make no sense.
+    """
+    told = {name: os.environ.get(name, usual) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))}
+    if not all(value.isdigit() for value in told.values()):
+        raise CourseError(f"RANK and WORLD_SIZE are {told}.", "start the script with torchrun, or leave both unset.")
+    rank, size = int(told["RANK"]), int(told["WORLD_SIZE"])
+    part(0, rank, size)  # raises where there is no such process
+    if size == 1:
+        yield Team()
+        return
+    import torch.distributed as dist
+
+    if size > int(os.environ.get("LOCAL_WORLD_SIZE", size)) and "GLOO_SOCKET_IFNAME" not in os.environ:
+        # Left to itself, gloo takes the address of the machine's own name, which is often one that others cannot reach.
+        if name := interface_towards(os.environ["MASTER_ADDR"]):
+            os.environ["GLOO_SOCKET_IFNAME"] = name
+    if device_of_this_process() != "cpu":
+        torch.cuda.set_device(device_of_this_process())
+    backend = "gloo" if device_of_this_process() == "cpu" else "cpu:gloo,cuda:nccl"
+    patience = timedelta(seconds=seconds)
+    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=patience))
+    # After a restart torchrun hands out the same store (torch 2.13), which still holds the dead processes' addresses.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+    try:
+        yield Team(rank, size)
+    finally:
+        dist.destroy_process_group()
+
+
+def interface_towards(address: str) -> str | None:
+    """Return the name of the network interface through which this machine would reach an address. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect((address, 9))
+        except OSError:
+            return None
+        own = asked.getsockname()[0]
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, addresses in interfaces if any(a.address == own for a in addresses)), None)
+
+
+def run_as_team(run: Callable[[Team], None]) -> int:
+    """Run a script's work as a member of its team, and return the exit status: 1 after a CourseError, told once."""
+    with team_of_this_process() as team:
+        try:
+            run(team)
+        except CourseError as error:
+            if team.leads:
+                print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+def device_of_this_process() -> str:
+    """Return "cuda:i" where every process of this machine has a GPU of its own, else "cpu"."""
+    local, processes = (int(os.environ.get(k, usual)) for k, usual in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")))
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or torch.cuda.device_count() < processes:
+        return "cpu"
+    return f"cuda:{local}"
+
+
+def weighted_mean(gradients: Sequence[Mapping[str, Tensor]], counts: Sequence[float]) -> dict[str, Tensor]:
+    """Return sum_k counts[k] g_k / sum_k counts[k], name by name: the gradient of the mean over all that was counted.
+
+    Args:
+        gradients: of each process, the gradient of the mean loss over its own tokens.
+        counts: how many tokens each process counted. Equal counts give the plain mean of the gradients.
+
+    Raises:
+        CourseError: not one count for each, or nothing was counted.
+    """
+    if len(gradients) != len(counts) or not gradients or sum(counts) <= 0 or min(counts) < 0:
+        raise CourseError(f"{len(gradients)} gradients came with the counts {list(counts)}.", "give a count to each.")
+    total = sum(counts)
+    return {name: sum(n / total * g[name] for n, g in zip(counts, gradients)) for name in gradients[0]}
+
+
+def ring_all_reduce(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Add up one vector of each process by passing pieces round a ring, played in one process.
+
+    Each vector is cut into n pieces. In n - 1 rounds every process sends one piece to the next, which adds it to its
+    own: then each process holds one piece that is complete. In n - 1 more rounds the complete pieces go round. So each
+    sends 2 (n - 1) pieces (Patarasuk and Yuan 2009, Journal of Parallel and Distributed Computing 69, section 4).
+
+    Args:
+        vectors: one of each process, all of one shape, [m].
+
+    Returns:
+        The sum, once for each process, and the bytes that each of them sent.
+
+    Raises:
+        CourseError: no vectors, or of different shapes.
+    """
+    if not vectors or len({v.shape for v in vectors}) > 1 or vectors[0].dim() != 1:
+        raise CourseError(f"the shapes are {[tuple(v.shape) for v in vectors]}.", "give vectors of one length.")
+    n = len(vectors)
+    pieces = [list(v.clone().tensor_split(n)) for v in vectors]
+    sent = [0] * n
+    for turn in range(2 * (n - 1)):
+        adding = turn < n - 1
+        for process in range(n):
+            place = (process - turn) % n if adding else (process + 1 - (turn - (n - 1))) % n
+            following, message = pieces[(process + 1) % n], pieces[process][place]
+            sent[process] += message.nbytes
+            following[place] = following[place] + message if adding else message
+    return [torch.cat(own) for own in pieces], sent

@@ -1,0 +1,11 @@
+"""Figures, tables and controls: one look for the whole course."""
+
+from ..lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "plots": ["lines"],
+        "widgets": ["explore", "on_demand", "text_box"],
+    },
+)

@@ -1,0 +1,115 @@
+"""What came out of a run of `adapt`: what was read, planned, tried, chosen, and then measured on the test split."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+from ..choosing.choose import Choice
+from ..choosing.methods import Trial
+from ..choosing.own_data import Reading
+from ..lm.tasks import Example, Task
+from ..show.plots import wilson
+from .plan import Plan
+from .predict import Answer
+from .saved_prompt import Adapted
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that the report and the model card tell.
+
+    Attributes:
+        reading: the file.
+        task: learned from its pool, and chosen by its query set, the validation split.
+        plan: what was to be tried.
+        trials: what was tried, measured on the validation split.
+        failed: ways whose training broke off, and why.
+        choice: what was chosen, by the validation split alone.
+        how: how the chosen way is asked.
+        test, answers: the test split, which no choice has seen, and what the chosen way answered.
+        adapter_way: the way that the saved adapter was trained in; empty where none was.
+        seconds: that all of it took, without loading the model.
+        resumed: whether the run went on from one that was interrupted; seconds are then those of the last part.
+    """
+
+    reading: Reading
+    task: Task
+    plan: Plan
+    trials: tuple[Trial, ...]
+    failed: dict[str, str]
+    choice: Choice
+    how: Adapted
+    test: tuple[Example, ...]
+    answers: tuple[Answer, ...]
+    adapter_way: str
+    seconds: float
+    resumed: bool
+
+    @property
+    def right(self) -> int:
+        """How many test queries were answered right."""
+        return sum(answer.text == example.y for example, answer in zip(self.test, self.answers))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95% interval of the accuracy on the test split."""
+        return wilson(self.right, len(self.test))
+
+    @property
+    def mistakes(self) -> list[tuple[Example, Answer]]:
+        """The test queries that were answered wrong, those that the model was surest of first."""
+        wrong = [(e, a) for e, a in zip(self.test, self.answers) if a.text != e.y]
+        return sorted(wrong, key=lambda pair: -pair[1].probability)
+
+    def sentence(self) -> str:
+        """Say how good it is."""
+        low, high = self.interval
+        told = (
+            f"{self.how.way} answers {self.right} of {len(self.test)} test queries right: "
+            f"{self.right / len(self.test):.0%}, 95% interval {low:.0%} to {high:.0%}."
+        )
+        answer, count = Counter(example.y for example in self.test).most_common(1)[0]
+        if count > 1 or self.right <= count:
+            told += f" Always answering {answer!r} would get {count}."
+        if self.right <= count:
+            told += " It is no better than that: more examples, a longer budget or another method may help."
+        return told
+
+    def to_json(self) -> str:
+        """Return the numbers, for programs."""
+        low, high = self.interval
+        written = {
+            "chosen": self.how.way,
+            "test": {
+                "right": self.right,
+                "of": len(self.test),
+                "interval": [low, high],
+                "answers": [
+                    {"input": e.x, "answer": e.y, "predicted": a.text, "probability": round(a.probability, 4)}
+                    for e, a in zip(self.test, self.answers)
+                ],
+            },
+            "validation": [asdict(trial) for trial in self.trials],
+            "failed": self.failed,
+            "left_out": self.plan.left_out,
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+            "versions": versions(),
+        }
+        return json.dumps(written, indent=1, ensure_ascii=False) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that numbers depend on."""
+    packages = ("rapidadapt-lessons", "torch", "transformers", "safetensors")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return found

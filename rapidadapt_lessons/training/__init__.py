@@ -1,0 +1,13 @@
+"""Rows of tokens, and a short training loop over them, in one process or in several."""
+
+from ..lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "cost": ["measure", "training_bytes"],
+        "data": ["domain_part", "task_part"],
+        "loop": ["TrainConfig", "train"],
+        "rows": ["collate", "exact_rows", "perplexity", "token_loss"],
+    },
+)

@@ -1,0 +1,108 @@
+"""The processes that train one model together, as each of them sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..errors import CourseError
+
+T = TypeVar("T")
+
+
+def part(n: int, rank: int, size: int) -> tuple[int, int]:
+    """Return the start and the end of one process's part of n things. Parts differ by one at most; one can be empty.
+
+    Raises:
+        CourseError: there is no such process.
+    """
+    if size < 1 or not 0 <= rank < size:
+        raise CourseError(f"process {rank} of {size}.", "count processes from 0, below their number.")
+    return rank * n // size, (rank + 1) * n // size
+
+
+@dataclass
+class Team:
+    """The processes that train together, as one of them sees it; by default one alone, which talks to nobody.
+
+    Attributes:
+        rank: this process's number, from 0. Number 0 alone writes files.
+        size: how many processes there are.
+        handed_over: bytes that this process has given to `add_up` so far, counted.
+        exchanges: how often it has.
+    """
+
+    rank: int = 0
+    size: int = 1
+    handed_over: int = field(default=0, init=False)
+    exchanges: int = field(default=0, init=False)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    def part(self, n: int) -> tuple[int, int]:
+        """Return the start and the end of this process's part of n things."""
+        return part(n, self.rank, self.size)
+
+    def share(self, things: Sequence[T]) -> Sequence[T]:
+        """Return this process's part of a list."""
+        start, end = self.part(len(things))
+        return things[start:end]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the sums over all processes, in float32, the same bits in each of them. It is one message for all."""
+        if self.size == 1:
+            return list(tensors)
+        import torch.distributed as dist
+
+        flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
+        self.handed_over, self.exchanges = self.handed_over + flat.nbytes, self.exchanges + 1
+        dist.all_reduce(flat)
+        pieces = flat.split([t.numel() for t in tensors])
+        return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors)]
+
+    def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter], loss: float) -> float:
+        """Replace every gradient by its sum over the processes, and return the sum of the losses.
+
+        A process that had nothing to compute, and so has no gradient, adds zeros.
+        """
+        if self.size == 1:
+            return loss
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        *sums, total = self.add_up([*grads, torch.tensor([loss], device=grads[0].device)])
+        for parameter, total_gradient in zip(parameters, sums):
+            parameter.grad = total_gradient
+        return float(total)
+
+    def start_equal(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite the tensors by process 0's, in place, so that all begin with the same bits."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            with torch.no_grad():
+                for tensor in tensors:
+                    dist.broadcast(tensor.detach(), src=0)
+
+    def agree(self, work: Callable[[], T]) -> T:
+        """Let process 0 do the work, and return its result in all; an error made for people is raised in all."""
+        if self.size == 1:
+            return work()
+        import torch.distributed as dist
+
+        told: list[Any] = [None]
+        if self.leads:
+            try:
+                told = [(work(), None)]
+            except CourseError as error:
+                told = [(None, error)]
+        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        result, error = told[0]
+        if error is not None:
+            raise error
+        return result

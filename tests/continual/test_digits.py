@@ -1,0 +1,92 @@
+"""Streams of digits: the right classes in the right part, and no image on both sides."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rapidadapt_lessons.continual.digits import (
+    DigitSetting,
+    digit_network,
+    permutation,
+    permute,
+    permuted_digits,
+    split_digits,
+)
+from rapidadapt_lessons.errors import CourseError
+
+
+@pytest.mark.parametrize("stream", [split_digits(), split_digits(told=True), permuted_digits(3)], ids=lambda s: s.name)
+def test_no_image_is_both_learned_and_tested(stream):
+    for part in stream.parts:
+        train, test = {digit.pixels for digit in part.train}, {digit.pixels for digit in part.test}
+        assert train and test and not train & test
+
+
+def test_split_digits_have_two_classes_a_part_and_all_images_once():
+    stream = split_digits()
+    classes = [[stream.setting.classes(side) for side in (part.train, part.test)] for part in stream.parts]
+    assert classes == [[{i, i + 1}] * 2 for i in range(0, 10, 2)]
+    assert sum(len(part.train) + len(part.test) for part in stream.parts) == 1797
+
+
+def test_every_part_of_permuted_digits_has_all_classes_and_an_order_of_its_own():
+    stream = permuted_digits(3)
+    assert all(stream.setting.classes(part.test) == frozenset(range(10)) for part in stream.parts)
+    first = [part.train[0] for part in stream.parts]
+    assert len({digit.pixels for digit in first}) == 3
+    assert len({tuple(sorted(digit.pixels)) for digit in first}) == 1 and len({digit.label for digit in first}) == 1
+    assert stream.parts[0].train[0] in split_digits().parts[0].train, "the first order is the usual one"
+
+
+def test_the_first_few_examples_are_of_all_classes():
+    stream = permuted_digits(1)
+    assert stream.setting.classes(stream.parts[0].train[:60]) == frozenset(range(10))
+
+
+def test_seeds_change_the_split_and_the_orders():
+    first, again, other = (split_digits(seed=seed).fingerprint() for seed in (0, 0, 1))
+    assert first == again != other
+    assert permutation(1, 0) == permutation(1, 0) != permutation(1, 1)
+    assert sorted(permutation(2)) == list(range(64)) == list(permutation(0))
+
+
+def test_permute_takes_pixel_i_from_place_order_i():
+    digit = split_digits().parts[0].train[0]
+    [moved] = permute([digit], [*range(1, 64), 0])
+    assert moved.pixels == (*digit.pixels[1:], digit.pixels[0]) and moved.label == digit.label
+
+
+def test_told_digits_are_chosen_among_two():
+    setting, model = DigitSetting(), digit_network()
+    with torch.no_grad():
+        model[2].bias[7] = 100.0  # would win every time
+    told, untold = split_digits(told=True).parts[0].test, split_digits().parts[0].test
+    assert setting.score(model, untold) == 0 and setting.score(model, told) > 0.3
+    out = setting.logits(model, told)[:, :2]
+    labels = torch.tensor([digit.label for digit in told])
+    assert torch.allclose(setting.loss(model, told), F.cross_entropy(out, labels))
+    mixed = setting.loss(model, [told[0], untold[1]], "sum")
+    assert torch.allclose(mixed, setting.loss(model, [told[0]]) + setting.loss(model, [untold[1]]))
+
+
+def test_pixels_reach_the_network_as_they_are():
+    setting, digits = DigitSetting(), split_digits().parts[0].test[:3]
+    assert setting.features(None, digits).tolist() == [list(digit.pixels) for digit in digits]
+    assert all(0 <= pixel <= 1 for digit in digits for pixel in digit.pixels)
+
+
+def test_a_network_leaves_the_readers_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    network = digit_network(5)
+    assert torch.equal(torch.rand(2), expected)
+    assert torch.equal(network[0].weight, digit_network(5)[0].weight)
+    assert not torch.equal(network[0].weight, digit_network(6)[0].weight)
+
+
+def test_no_parts_are_refused():
+    with pytest.raises(CourseError, match="permuted digits of 0 parts"):
+        permuted_digits(0)

@@ -1,0 +1,148 @@
+"""The figures and widgets of the lesson on LoRA: they show what they are given, and a live run leaves no trace."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+from tiny_models import tiny_gpt2, tiny_llama
+
+from rapidadapt_lessons.errors import CourseError
+from rapidadapt_lessons.lora import figures
+from rapidadapt_lessons.lora import layers as lora
+from rapidadapt_lessons.lora.layers import LoRAConfig
+from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.show.plots import Picture
+from rapidadapt_lessons.training.rows import Row
+
+ROWS = [Row(tuple((7 * i + 3 * j) % 90 + 3 for j in range(6)), 4) for i in range(10)]
+RECORDS = {
+    "rank": {1: {"accuracy": 0.25, "perplexity": 20.0}, 8: {"accuracy": 0.5, "perplexity": 21.0}},
+    "targets": {"q_proj": {"accuracy": 0.125, "perplexity": 19.0}},
+}
+
+
+def check(picture: Picture, *told: str) -> None:
+    """The picture can be drawn, its axes are labelled, and its description holds what is asked for."""
+    Image.open(io.BytesIO(picture.png())).load()
+    for axes in picture.figure.axes:
+        assert axes.get_xlabel() or not axes.axison
+    for text in told:
+        assert text in picture.alt
+
+
+def test_memory_bars_tell_every_part_and_the_sum():
+    parts = {"weights": 100_000_000, "activations": 50_000_000, "gradients": 2_000_000, "optimiser": 4_000_000}
+    check(figures.memory_bars({"some way": parts}, "Memory"), "some way: weights 100, activations 50", "156 in all")
+
+
+@pytest.mark.parametrize("options", [{}, {"log_x": True}, {"log_y": True, "points": False}])
+def test_lines_tell_their_values_or_what_they_are_told_to(options):
+    picture = plots.lines({"a": {1: 0.5, 10: 0.25}}, title="T", xlabel="x", ylabel="y", **options)
+    check(picture, "a: 0.50 at 1, 0.25 at 10", "y by x")
+    told = plots.lines({"a": {1: 0.5}}, title="T", xlabel="x", ylabel="y", alt="in words", **options)
+    assert told.alt == "in words"
+
+
+def test_what_does_not_depend_on_x_is_a_line_from_side_to_side():
+    picture = plots.lines(
+        {"a": {1: 0.5, 10: 0.25}}, title="T", xlabel="x", ylabel="y", levels={"b": 0.4, "c": 0.3}
+    )
+    check(picture, "a: 0.50 at 1, 0.25 at 10; b: 0.40; c: 0.30.")
+    [axes] = picture.figure.axes
+    assert [line.get_ydata()[0] for line in axes.lines[1:]] == [0.4, 0.3] and axes.get_ylim()[0] == 0
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c"]
+
+
+def test_a_spectrum_says_how_many_values_hold_most_of_an_update():
+    """Singular values 3, 1, 0, 0: nine tenths of 9 + 1 are held by one."""
+    delta = torch.zeros(4, 5)
+    delta[0, 0], delta[1, 1] = 3.0, 1.0
+    check(figures.spectrum({"one": delta, "all": torch.eye(4)}, "S"), "one: 1 of 4 hold", "all: 4 of 4 hold")
+
+
+@pytest.mark.parametrize(
+    ("make", "targets", "told"),
+    [
+        (tiny_llama, ("q_proj", "down_proj"), "rank 4 sits beside down_proj and q_proj in 2 of 2 blocks"),
+        (tiny_llama, ("model.layers.1.self_attn.v_proj",), "beside v_proj in 1 of 2 blocks"),
+        (tiny_gpt2, ("c_attn",), "c_attn 48 by 16"),
+    ],
+)
+def test_the_map_is_drawn_from_the_model(make, targets, told):
+    model = lora.inject(make(), LoRAConfig(4, target_modules=targets))
+    check(figures.module_map(model), told)
+
+
+def test_a_model_without_lora_has_no_map():
+    with pytest.raises(CourseError, match="no LoRA layers"):
+        figures.module_map(tiny_llama())
+
+
+def test_the_family_is_told_without_what_differs_between_machines():
+    result = {"accuracy": 0.75, "trainable": 4608, "seconds": 123.4, "megabytes": 987.6}
+    picture = figures.family_panels({"A": result, "B": result | {"accuracy": 0.5}}, "F")
+    check(picture, "A: accuracy 0.75, 4,608 numbers", "B: accuracy 0.50")
+    assert "123" not in picture.alt and "987" not in picture.alt
+    assert len(picture.figure.axes) == 4
+    del result["trainable"]
+    check(short := figures.family_panels({"A": result}, "F"), "F. A: accuracy 0.75.")
+    assert len(short.figure.axes) == 3
+
+
+@pytest.mark.parametrize(
+    ("knob", "measure", "told"),
+    [
+        ("rank", "accuracy", "rank = 1 0.25, rank = 8 0.50"),
+        ("rank", "perplexity", "rank = 8 21.00"),
+        ("targets", "accuracy", "q_proj 0.12"),
+    ],
+)
+def test_a_sweep_shows_what_was_recorded(knob, measure, told):
+    check(figures.sweep_view(RECORDS, knob, measure), told)
+
+
+def test_gain_and_harm_are_told_for_every_setting_and_great_harm_only_as_that():
+    picture = figures.trade_off(RECORDS, "accuracy", "perplexity", base=10.2, title="T")
+    ruined = "8: a quarter or more and more than twice the base"
+    check(picture, "base model 10", f"rank 1: 0.25 and 20, {ruined}", "q_proj: 0.12 and 19")
+
+
+def test_what_was_not_recorded_is_told():
+    with pytest.raises(CourseError, match="no sweep of 'colour'.*\n.*rank, targets"):
+        figures.sweep_view(RECORDS, "colour", "accuracy")
+    with pytest.raises(CourseError, match="'speed' was not recorded"):
+        figures.sweep_view(RECORDS, "rank", "speed")
+
+
+def test_levels_are_drawn_over_the_weights():
+    weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    check(figures.levels_picture(weight), "16 vertical lines", "0.08 apart near zero")
+
+
+@pytest.mark.parametrize(("rank", "targets"), [(1, "q_proj"), (4, "q_proj, v_proj"), (8, " down_proj ,")])
+def test_a_live_run_shows_its_losses_and_leaves_the_base_model(rank, targets):
+    model = tiny_llama().requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    picture = figures.live_run(model, ROWS, ROWS[:3], rank, 16, 1e-3, targets, steps=3)
+    check(picture, "loss: 4.", "of 3 queries right")
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize(
+    ("rank", "lr", "targets", "told"),
+    [
+        (99, 1e-3, "q_proj", "rank 99"),
+        (4, -1.0, "q_proj", "lr is -1"),
+        (4, 1e-3, "nose", "'nose'"),
+        (4, 1e-3, " ", "empty"),
+    ],
+)
+def test_a_live_run_with_bad_settings_is_told_and_leaves_the_base_model(rank, lr, targets, told):
+    model = tiny_llama().requires_grad_(False)
+    with pytest.raises(CourseError, match=told):
+        figures.live_run(model, ROWS, ROWS[:3], rank, 16, lr, targets)
+    assert not lora.lora_layers(model)

@@ -1,0 +1,164 @@
+"""Few-shot classifiers: each against a value worked by hand, and against what it must not look at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rapidadapt_lessons.errors import CourseError
+from rapidadapt_lessons.meta import few_shot, maml
+from rapidadapt_lessons.meta.few_shot import Patches, PatchNet
+from rapidadapt_lessons.meta.glyphs import SIZE, Glyphs, episodes, load_glyphs
+from rapidadapt_lessons.meta.task_batch import TaskBatch
+
+
+@pytest.fixture(scope="module")
+def hebrew() -> Glyphs:
+    return load_glyphs("HEBREW")
+
+
+def draw(glyphs: Glyphs, tasks: int = 4, shots: int = 1, seed: int = 0) -> TaskBatch:
+    return episodes(glyphs, 5, shots, tasks=tasks, generator=torch.Generator().manual_seed(seed), n_query=3)
+
+
+@pytest.mark.parametrize("kernel, stride, side", [(3, 1, 4), (3, 2, 7), (6, 4, 28), (3, 2, 8)])
+def test_patches_are_a_convolution(kernel, stride, side):
+    torch.manual_seed(0)
+    layer = Patches(2, 5, kernel, stride)
+    x = torch.randn(3, side, side, 2)
+    weight = layer.linear.weight.view(5, kernel, kernel, 2).permute(0, 3, 1, 2)
+    before, out = (kernel - 1) // 2, -(-side // stride)
+    after = max(0, (out - 1) * stride + kernel - before - side)
+    padded = F.pad(x.permute(0, 3, 1, 2), (before, after, before, after))
+    expected = F.conv2d(padded, weight, layer.linear.bias, stride)[..., :out, :out].permute(0, 2, 3, 1)
+    assert torch.allclose(layer(x), layer.norm(expected).relu(), atol=1e-5)
+
+
+def test_the_net_has_the_shapes_it_says_and_starts_with_all_classes_alike():
+    net = PatchNet(7, width=16)
+    x = torch.rand(2, 1, SIZE, SIZE)
+    assert net.features(x).shape == (2, few_shot.FEATURES)
+    assert torch.equal(net(x), torch.zeros(2, 7))
+    maml.check_module(net)
+
+
+def test_the_seed_of_a_net_is_its_own():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    a, b, c = PatchNet(5, width=16), PatchNet(5, width=16), PatchNet(5, width=16, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    x = torch.rand(1, 1, SIZE, SIZE)
+    assert torch.equal(a.features(x), b.features(x)) and not torch.equal(a.features(x), c.features(x))
+
+
+def test_nearest_neighbour_by_hand():
+    support = torch.tensor([[[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]])
+    query = torch.tensor([[[1.0, 1.0], [9.0, 1.0], [6.0, 1.0], [1.0, 4.0]]])
+    batch = TaskBatch(support, torch.tensor([[2, 0, 1]]), query, torch.tensor([[2, 0, 0, 1]]))
+    assert few_shot.nearest_neighbour(batch).tolist() == [0.75]  # the last one lies nearer to (0, 0)
+
+
+def test_prototypes_are_the_means_of_their_classes():
+    features = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]])
+    assert few_shot.prototypes(features, torch.tensor([[1, 1, 0]]), 2).tolist() == [[[0.0, 5.0], [2.0, 0.0]]]
+    with pytest.raises(CourseError, match="no support"):
+        few_shot.prototypes(features, torch.tensor([[1, 1, 1]]), 2)
+
+
+def test_proto_logits_by_hand():
+    batch = TaskBatch(
+        torch.tensor([[[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]]), torch.tensor([[1, 1, 0]]),
+        torch.tensor([[[2.0, 1.0], [0.0, 1.0]]]), torch.tensor([[1, 0]]),
+    )  # fmt: skip
+    assert few_shot.proto_logits(nn.Identity(), batch).tolist() == [[[-20.0, -1.0], [-16.0, -5.0]]]
+    assert few_shot.proto_accuracy(nn.Identity(), batch).tolist() == [0.5]
+
+
+def test_a_querys_class_is_never_looked_at(hebrew):
+    """Accuracies are judged against the query's classes, and nothing else may depend on them."""
+    batch = draw(hebrew, tasks=2)
+    wrong = replace(batch, query_y=(batch.query_y + 1) % 5)
+    net = PatchNet(5, width=16)
+    assert torch.equal(few_shot.proto_logits(net.features, batch), few_shot.proto_logits(net.features, wrong))
+    params = {name: p.detach() for name, p in net.named_parameters()}
+    ways = (
+        few_shot.nearest_neighbour,
+        lambda b: few_shot.proto_accuracy(net.features, b),
+        lambda b: few_shot.adapted_accuracy(net, params, b, inner_lr=0.1, steps=2)[:, -1],
+    )
+    for judge in ways:
+        assert (judge(batch) + judge(wrong) <= 1 + 1e-6).all() and judge(batch).mean() > judge(wrong).mean()
+
+
+@pytest.mark.parametrize("train", [few_shot.train_protonet, None])
+def test_training_learns_tells_its_losses_and_repeats(hebrew, train):
+    results = []
+    for _ in range(2):
+        if train:
+            net = PatchNet(5, width=16)
+            losses = train(net, lambda g: episodes(hebrew, 5, 1, tasks=4, generator=g, n_query=3), steps=15, lr=3e-3)
+        else:
+            net = PatchNet(len(hebrew), width=16)
+            losses = few_shot.train_classifier(net, hebrew, steps=25, batch_size=32, lr=3e-3)
+        results.append((losses, net.features(torch.ones(1, 1, SIZE, SIZE))))
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    assert results[0][0] == results[1][0] and torch.equal(results[0][1], results[1][1])
+
+
+def test_maml_trains_and_learned_rates_move(hebrew):
+    net = PatchNet(5, width=16)
+    rates = maml.learned_rates(dict(net.named_parameters()), 0.4)
+    losses = few_shot.train_maml(
+        net, lambda g: episodes(hebrew, 5, 1, tasks=4, generator=g, n_query=3), steps=20, inner_lr=rates, lr=3e-3
+    )
+    assert len(losses) == 20 and sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    assert all((rate != 0.4).any() for name, rate in rates.items() if name.startswith("head.weight"))
+
+
+def test_a_new_head_keeps_the_features_and_forgets_the_classes(hebrew):
+    net = PatchNet(len(hebrew), width=16, seed=3)
+    few_shot.train_classifier(net, hebrew, steps=2, batch_size=8)
+    fresh, params = few_shot.with_new_head(net, 5)
+    x = torch.rand(2, 1, SIZE, SIZE)
+    assert torch.equal(torch.func.functional_call(fresh, params, (x,)), torch.zeros(2, 5))
+    fresh.load_state_dict(params)
+    assert torch.equal(fresh.features(x), net.features(x))
+    params["features.1.linear.weight"].zero_()
+    assert net.features[1].linear.weight.any()  # a copy
+
+
+def test_head_only_leaves_the_features_alone(hebrew, monkeypatch):
+    net = PatchNet(5, width=16)
+    params = {name: p.detach() for name, p in net.named_parameters()}
+    batch = draw(hebrew, tasks=2)
+    head = few_shot.adapted_accuracy(net, params, batch, inner_lr=0.3, steps=3, head_only=True)
+    assert head.shape == (2, 4) and torch.allclose(head[:, 0], torch.full((2,), 0.2))  # all classes alike: the first
+    features = {**params, "head.weight": params["head.weight"].clone(), "head.bias": params["head.bias"].clone()}
+    x, y = batch.support_x[0], batch.support_y[0]
+    for _ in range(3):
+        z = net.features(x).detach()
+        gap = (z @ features["head.weight"].T + features["head.bias"]).softmax(-1) - F.one_hot(y, 5)
+        features["head.weight"] = features["head.weight"] - 0.3 * gap.T @ z / len(y)
+        features["head.bias"] = features["head.bias"] - 0.3 * gap.mean(0)
+    logits = net.features(batch.query_x[0]) @ features["head.weight"].T + features["head.bias"]
+    assert torch.isclose(few_shot.accuracy(logits, batch.query_y[0]), head[0, -1])
+
+
+def test_a_head_that_does_not_fit(hebrew):
+    with pytest.raises(CourseError, match=f"5 outputs, and there are {len(hebrew)} letters"):
+        few_shot.train_classifier(PatchNet(5, width=16), hebrew, steps=1)
+
+
+def test_the_picture_of_a_task_says_what_is_in_it(hebrew):
+    from rapidadapt_lessons.meta.few_shot_figures import episode_picture
+
+    picture = episode_picture(draw(hebrew, tasks=2, shots=2), task=1, title="Two shots")
+    axes = picture.figure.axes[0]
+    assert "5 rows" in picture.alt and "the support, 2 of each" in picture.alt and "query, 3 of each" in picture.alt
+    assert axes.images[0].get_array().shape == (5 * SIZE, 5 * SIZE)
+    expected = 1 - draw(hebrew, tasks=2, shots=2).query_x[1, 0, 0]  # class 0's first query, right of two supports
+    assert torch.allclose(torch.as_tensor(axes.images[0].get_array())[:SIZE, 2 * SIZE : 3 * SIZE], expected)

@@ -1,0 +1,361 @@
+"""Sinusoid regression: the family, several seeds trained at once, and the view behind the widget."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rapidadapt_lessons.errors import CourseError, TrainingDiverged
+from rapidadapt_lessons.meta import maml, sinusoids
+from rapidadapt_lessons.meta import sinusoid_figures as views
+from rapidadapt_lessons.meta.sinusoids import ANIL, FOMAML, HEAD, MAML, METHODS, PRETRAINED, REPTILE, Method, Waves
+from rapidadapt_lessons.meta.task_batch import TaskBatch
+from rapidadapt_lessons.show.plots import Picture
+from rapidadapt_lessons.show.widgets import render
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# The family
+
+
+def test_tasks_are_uniform_over_the_published_ranges():
+    waves = sinusoids.draw_waves(20_000, generator())
+    for values, (low, high) in ((waves.amplitude, (0.1, 5.0)), (waves.phase, (0.0, math.pi))):
+        assert low <= values.min() < low + 0.01 and high - 0.01 < values.max() <= high
+        assert values.mean() == pytest.approx((low + high) / 2, abs=0.03)
+        assert values.std() == pytest.approx((high - low) / 12**0.5, abs=0.03)
+    assert abs(torch.corrcoef(torch.stack([waves.amplitude, waves.phase]))[0, 1]) < 0.03
+
+
+def test_points_lie_on_their_own_curve_and_support_is_not_query():
+    waves = sinusoids.draw_waves(30, generator(1))
+    batch = waves.batch(10, 15, generator(2))
+    assert batch.support_x.shape == batch.support_y.shape == (30, 10, 1)
+    assert batch.query_x.shape == batch.query_y.shape == (30, 15, 1)
+    for x, y in ((batch.support_x, batch.support_y), (batch.query_x, batch.query_y)):
+        assert -5 <= x.min() < -4.8 and 4.8 < x.max() <= 5
+        for i in range(30):
+            expected = [waves.amplitude[i].item() * math.sin(v - waves.phase[i].item()) for v in x[i, :, 0].tolist()]
+            assert torch.allclose(y[i, :, 0], torch.tensor(expected), atol=1e-5)
+    assert not torch.isin(batch.support_x, batch.query_x).any()
+
+
+def test_the_mean_of_the_tasks_is_the_cosine_in_the_formula():
+    x = torch.linspace(-5, 5, 41)[:, None]
+    average = sinusoids.draw_waves(40_000, generator(3))(x).mean(0)
+    assert torch.allclose(average, sinusoids.mean_wave(x), atol=0.06)
+    assert sinusoids.mean_wave(torch.zeros(1)).item() == pytest.approx(-2.55 * 2 / math.pi)
+
+
+def test_same_seed_same_tasks_and_global_randomness_untouched():
+    before = torch.get_rng_state()
+    first, again = (sinusoids.draw_waves(3, generator(4)).batch(2, 2, generator(5)) for _ in range(2))
+    assert torch.equal(first.query_y, again.query_y)
+    for a, b in zip(sinusoids.network(6).parameters(), sinusoids.network(6).parameters()):
+        assert torch.equal(a, b)
+    assert not torch.equal(sinusoids.network(6)[0].weight, sinusoids.network(7)[0].weight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_network_is_finn_et_als():
+    shapes = {name: tuple(p.shape) for name, p in sinusoids.network().named_parameters()}
+    assert list(shapes.values()) == [(40, 1), (40,), (40, 40), (40,), (1, 40), (1,)]
+    assert tuple(shapes)[-2:] == HEAD
+
+
+# Training several seeds at once
+
+
+def one_seed_by_hand(method, seed, seeds, iterations, tasks):
+    """The same training for one seed alone, by the package's functions for a single initialisation."""
+    net, draws = sinusoids.network(), generator(0)
+    params = {name: p.detach().requires_grad_() for name, p in sinusoids.network(seed).named_parameters()}
+    optimizer = torch.optim.Adam(params.values(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    place, losses = list(seeds).index(seed), []
+    for _ in range(iterations):
+        batch = sinusoids.draw_waves(len(seeds) * tasks, draws).batch(10, 10, draws)
+        batch = batch.tasks(place * tasks, (place + 1) * tasks)
+        options = {"inner_lr": method.inner_lr, "steps": method.steps, "adaptable": method.adaptable}
+        if method.reptile:
+            losses.append(maml.reptile_step(net, params, batch, optimizer, batch_size=10, **options))
+        else:
+            options["second_order"] = method.second_order
+            losses.append(maml.meta_step(net, params, batch, optimizer, **options))
+        schedule.step()
+    return params, torch.stack(losses)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_seeds_trained_together_are_seeds_trained_alone(method):
+    seeds = (4, 9)
+    params, losses = sinusoids.train(method, seeds, 3, tasks=4)
+    assert losses.shape == (3, 2)
+    for place, seed in enumerate(seeds):
+        alone, alone_losses = one_seed_by_hand(method, seed, seeds, 3, 4)
+        for name, p in alone.items():
+            assert torch.allclose(params[name][place], p, atol=2e-5), (seed, name)
+        assert torch.allclose(losses[:, place], alone_losses, rtol=1e-4)
+
+
+def test_methods_train_towards_different_places():
+    ends = [sinusoids.train(method, (0,), 2, tasks=3)[0]["2.weight"] for method in METHODS]
+    for i, a in enumerate(ends):
+        for b in ends[:i]:
+            assert (a - b).abs().max() > 1e-5
+
+
+def test_pretraining_is_the_plain_loss_on_all_tasks():
+    """No inner step: the gradient is that of the mean squared error over all tasks' query points in one pot."""
+    net, draws = sinusoids.network(0), generator(0)
+    batch = sinusoids.draw_waves(4, draws).batch(10, 10, draws)
+    plain = torch.nn.functional.mse_loss(net(batch.query_x.reshape(-1, 1)), batch.query_y.reshape(-1, 1))
+    _, losses = sinusoids.train(PRETRAINED, (0,), 1, tasks=4)
+    assert losses[0, 0].item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_a_few_hundred_iterations_of_maml_beat_pretraining_at_adapting():
+    held_out = sinusoids.draw_waves(100, generator(9)).batch(10, 50, generator(10))
+    after = {}
+    for method in (MAML, PRETRAINED):
+        params, _ = sinusoids.train(method, (0, 1), 250)
+        after[method.name] = sinusoids.curve(method, params, held_out, steps=1)[:, :, 1].mean(1)
+    assert (after["MAML"] < after["pretrained"] - 0.3).all()
+
+
+def test_training_that_diverges_is_stopped_with_a_word():
+    with pytest.raises(TrainingDiverged, match="MAML: the loss became .*(nan|inf)"):
+        sinusoids.train(MAML, (0,), 20, tasks=2, outer_lr=1e12)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sinusoids.train(MAML, (), 3),
+        lambda: sinusoids.train(MAML, (0,), 0),
+        lambda: sinusoids.train(MAML, (0,), 1, tasks=0),
+        lambda: sinusoids.train(MAML, (0,), 1, shots=0),
+        lambda: sinusoids.draw_waves(0, generator()),
+        lambda: sinusoids.draw_waves(1, generator()).batch(1, 0, generator()),
+        lambda: sinusoids.best_inner_lr(MAML, {}, None, ()),
+    ],
+)
+def test_nothing_to_draw_or_train_is_refused(call):
+    with pytest.raises(CourseError):
+        call()
+
+
+# Adapting
+
+
+def test_curve_is_a_loop_of_plain_gradient_steps():
+    params = sinusoids.stack([sinusoids.network(seed) for seed in (1, 2)])
+    batch = sinusoids.draw_waves(3, generator(11)).batch(5, 7, generator(12))
+    found = sinusoids.curve(MAML, params, batch, steps=2)
+    assert found.shape == (2, 3, 3)
+    for seed in (0, 1):
+        for task in range(3):
+            net = sinusoids.network()
+            net.load_state_dict(sinusoids.select(params, seed))
+            descent = torch.optim.SGD(net.parameters(), lr=MAML.inner_lr)
+            for step in range(3):
+                error = torch.nn.functional.mse_loss(net(batch.query_x[task]), batch.query_y[task])
+                assert found[seed, task, step].item() == pytest.approx(error.item(), rel=1e-4)
+                descent.zero_grad()
+                torch.nn.functional.mse_loss(net(batch.support_x[task]), batch.support_y[task]).backward()
+                descent.step()
+
+
+def test_anil_leaves_the_body_alone_when_it_adapts():
+    start = dict(sinusoids.network(3).named_parameters())
+    [_, after] = views._adapted(ANIL, start, torch.ones(2, 1), torch.ones(2, 1), 1)
+    changed = {name for name in start if not torch.equal(start[name], after[name])}
+    assert changed == set(HEAD)
+
+
+def test_the_best_rate_is_the_one_with_the_lowest_error_and_never_one_that_diverges():
+    params = sinusoids.stack([sinusoids.network(0)])
+    batch = sinusoids.draw_waves(20, generator(13)).batch(10, 20, generator(14))
+    rates = (50.0, 1e-6, 0.01)
+    errors = {rate: sinusoids.curve(MAML, params, batch, inner_lr=rate)[:, :, 1:].mean() for rate in rates}
+    assert not torch.isfinite(errors[50.0])
+    best = sinusoids.best_inner_lr(MAML, params, batch, rates)
+    assert best == 0.01 and errors[0.01] < errors[1e-6]
+
+
+# Points typed by hand
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-2,1; 0,3; 1.5,-2", " (-2, 1) (0 ,3)\n(1.5 , -2) ", "-2,1;0,3;1.5,-2;", "[-2,1] 0,3 1.5,-2e0"],
+)
+def test_points_are_read_in_any_reasonable_spelling(text):
+    x, y = views.parse_points(text)
+    assert x.tolist() == [[-2.0], [0.0], [1.5]] and y.tolist() == [[1.0], [3.0], [-2.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "0 points"),
+        ("  ;; ", "0 points"),
+        ("1,2;" * 51, "51 points"),
+        ("1,2; x,3", "'x,3'"),
+        ("1;2", "'1'"),
+        ("1,5,2", "'1,5,2'"),
+        ("nan,1", "outside"),
+        ("1,inf", "outside"),
+        ("6,0", "outside"),
+        ("0,-11", "outside"),
+        ("1,2; <b>", "'<b>'"),
+    ],
+)
+def test_other_text_says_what_is_wrong_with_it(text, told):
+    with pytest.raises(CourseError) as caught:
+        views.parse_points(text)
+    assert told in caught.value.problem and caught.value.remedy
+
+
+# The view behind the widget
+
+
+@pytest.fixture(scope="module")
+def starts():
+    params, _ = sinusoids.train(MAML, (0,), 100)
+    pretrained, _ = sinusoids.train(PRETRAINED, (0,), 100)
+    return {
+        "MAML": (MAML, sinusoids.select(params, 0)),
+        "ANIL": (ANIL, sinusoids.select(params, 0)),
+        "pretrained": (PRETRAINED, sinusoids.select(pretrained, 0)),
+    }
+
+
+@pytest.mark.parametrize("method", ["MAML", "ANIL", "pretrained"])
+@pytest.mark.parametrize("values", [(0.1, 0.0, 1, 0), (5.0, 3.14, 10, 1), (2.0, 1.0, 20, 10)])
+def test_view_tells_the_errors_that_it_draws(starts, method, values):
+    amplitude, phase, shots, step = values
+    picture = views.adapt_view(starts, method, amplitude, phase, shots, step)
+    wave = Waves(torch.tensor([amplitude]), torch.tensor([phase]))
+    batch = wave.batch(shots, 1, generator(0))
+    rule, params = starts[method]
+    fast = maml.adapt(
+        sinusoids.network(), params, batch.support_x[0], batch.support_y[0],
+        inner_lr=rule.inner_lr, steps=step, adaptable=rule.adaptable,
+    )  # fmt: skip
+    errors = [maml.mse(views.predict(p, views.grid()), wave(views.grid())[0]).item() for p in (params, fast)]
+    assert f"{method} after {step} gradient steps on {shots} points" in picture.alt
+    assert f"whole curve {errors[0]:.2f} before, {errors[1]:.2f} now" in picture.alt
+    [main, below] = picture.figure.axes
+    assert main.get_xlabel() == "x" and below.get_ylabel() == "mean squared error"
+    assert list(below.lines[0].get_xdata()) == list(range(step + 1))
+
+
+def test_view_adapts_to_typed_points_in_place_of_the_sinusoid(starts):
+    picture = views.adapt_view(starts, "MAML", 1.0, 1.0, 10, 3, points="-2,1; 0,3; 1.5,-2")
+    assert "3 points" in picture.alt and "whole curve" not in picture.alt
+    drawn = picture.figure.axes[0].collections[0].get_offsets()
+    assert drawn.tolist() == [[-2, 1], [0, 3], [1.5, -2]]
+    other = views.adapt_view(starts, "MAML", 5.0, 0.0, 1, 3, points="-2,1; 0,3; 1.5,-2")
+    assert other.alt == picture.alt
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"method": "magic"}, "'magic'"),
+        ({"amplitude": 9.0}, "amplitude is 9.0"),
+        ({"amplitude": float("nan")}, "amplitude is nan"),
+        ({"phase": -1.0}, "phase is -1.0"),
+        ({"shots": 0}, "0 support"),
+        ({"step": -1}, "step is -1"),
+        ({"step": 1.5}, "step is 1.5"),
+        ({"points": "1,2; oops"}, "'oops'"),
+    ],
+)
+def test_view_explains_bad_values_and_the_widget_shows_the_explanation(starts, change, told):
+    values = {"method": "MAML", "amplitude": 1.0, "phase": 1.0, "shots": 5, "step": 2, "points": ""} | change
+    with pytest.raises(CourseError) as caught:
+        views.adapt_view(starts, **values)
+    assert told in caught.value.problem
+    shown = render(lambda **v: views.adapt_view(starts, **v), **values)
+    assert "role='alert'" in shown and "What to do" in shown
+
+
+def test_view_says_so_when_the_steps_diverge(starts):
+    wild = {"wild": (Method("wild", inner_lr=1e3), starts["MAML"][1])}
+    with pytest.raises(TrainingDiverged, match="wild leaves the finite numbers at step"):
+        views.adapt_view(wild, "wild", 5.0, 1.0, 10, 50)
+
+
+# The figures
+
+
+def trained(*seeds):
+    return sinusoids.stack([sinusoids.network(seed) for seed in seeds])
+
+
+def test_figures_are_described_and_labelled(starts):
+    waves = sinusoids.draw_waves(3, generator(15))
+    pictures = [
+        views.family_picture(waves, 3),
+        views.mean_picture(trained(0, 1), waves),
+        views.starts_picture({"MAML": trained(0, 1), "FOMAML": trained(2, 3)}),
+        views.fits_picture({name: starts[name] for name in ("MAML", "pretrained")}, waves),
+    ]
+    for picture in pictures:
+        assert isinstance(picture, Picture) and len(picture.alt) > 40
+        assert picture.png().startswith(b"\x89PNG")
+        assert all(axes.get_xlabel() == "x" for axes in picture.figure.axes)
+
+
+def test_curves_draw_the_means_and_the_words_name_the_extremes():
+    errors = {"high": torch.full((3, 4, 3), 2.0), "low": torch.full((3, 4, 3), 0.5), "mid": torch.ones(3, 4, 3)}
+    picture = views.curves_picture(errors, "Title")
+    assert "After 1 step low is lowest and high is highest." in picture.alt
+    lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
+    assert list(lines["low: 0.50, 0.50"]) == [0.5] * 3 and list(lines["high: 2.00, 2.00"]) == [2.0] * 3
+    assert not any(character.isdigit() and character != "1" for character in picture.alt)
+
+
+def test_curves_name_the_rates_in_the_legend_only():
+    errors = {"low": torch.full((3, 4, 3), 0.5), "mid": torch.ones(3, 4, 3)}
+    picture = views.curves_picture(errors, "Title", rates={"low": 0.03, "mid": 0.01})
+    labels = [line.get_label() for line in picture.figure.axes[0].lines]
+    assert labels == ["low (rate 0.03): 0.50, 0.50", "mid (rate 0.01): 1.00, 1.00"]
+    assert "0.0" not in picture.alt
+
+
+def test_curves_survive_values_that_left_the_finite_numbers():
+    errors = {"wild": torch.tensor([[[1.0, math.inf, math.nan]]]), "tame": torch.ones(1, 1, 3)}
+    [wild, _] = views.curves_picture(errors, "Title").figure.axes[0].lines
+    assert list(wild.get_ydata()) == [1.0, 100.0, 100.0]
+
+
+def test_the_mean_picture_checks_what_it_says():
+    waves = sinusoids.draw_waves(3, generator(16))
+    assert "do not all follow" in views.mean_picture(trained(0, 1), waves).alt  # untrained
+    learned, _ = sinusoids.train(PRETRAINED, (0, 1), 400)
+    assert "networks follow" in views.mean_picture(learned, waves).alt
+
+
+def test_the_starts_picture_names_those_that_are_close_to_the_mean():
+    learned, _ = sinusoids.train(PRETRAINED, (0,), 400)
+    alt = views.starts_picture({"learned": learned, "untrained": trained(0)}).alt
+    assert alt.endswith("Close to the mean with every seed: learned.")
+
+
+def test_batches_of_seeds_keep_every_task_with_its_seed():
+    tensor = torch.arange(6.0)[:, None, None]
+    parts = sinusoids._by_seed(TaskBatch(tensor, tensor, tensor, tensor), 2)
+    assert parts[0][:, :, 0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_reptile_and_fomaml_differ_from_maml_only_as_they_should():
+    assert FOMAML == Method("FOMAML", second_order=False) and not MAML.reptile and REPTILE.reptile
+    assert ANIL.adaptable == HEAD and PRETRAINED.steps == 0 and MAML.second_order

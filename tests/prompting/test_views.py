@@ -1,0 +1,246 @@
+"""What the widgets show, called directly: at several values, and at bad ones."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from html import unescape
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rapidadapt_lessons.errors import BadPrompt, CourseError, NotEnoughExamples, UnknownTask
+from rapidadapt_lessons.lm.tasks import Example, load_task
+from rapidadapt_lessons.prompting import views
+from rapidadapt_lessons.prompting.answers import CHAT, best_answers, task_prompts
+from rapidadapt_lessons.prompting.calibration import batch_calibration, content_free_prior, contextual_calibration
+from rapidadapt_lessons.prompting.prompts import ARROW, QA, Prompt, build_prompts, reorder, templates_for
+from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, next_tokens
+from rapidadapt_lessons.prompting.views import next_token_view, order_view, prompt_view
+from rapidadapt_lessons.show.html import table as html_table
+
+
+def alt(html: str) -> str:
+    [text] = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,[A-Za-z0-9+/=]+" style="max-width:100%">', html)
+    return unescape(text)
+
+
+def table(html: str) -> list[list[str]]:
+    rows = re.findall(r"<tr>(.*?)</tr>", html)
+    return [[unescape(cell) for cell in re.findall(r"<td [^>]*>(.*?)</td>", row)] for row in rows][1:]
+
+
+# Next tokens
+
+
+@pytest.mark.parametrize(("text", "k"), [("The capital of France is", 3), ("2 + 2 =", 1)])
+def test_next_token_view_tells_each_token_and_its_probability(real_model, text, k):
+    told = alt(next_token_view(*real_model, text, k))
+    for token, p in next_tokens(*real_model, text, k):
+        assert f"{token!r} {p:.2f}" in told
+    assert f"What comes after “{text}”?" in told and "probability of the next token" in told
+
+
+def test_next_token_view_names_the_last_line_of_a_long_text(real_model):
+    told = alt(next_token_view(*real_model, "cat -> cats\ndog ->", 1))
+    assert "What comes after “… dog ->”?" in told
+
+
+def test_next_token_view_shows_what_a_learner_types(real_model):
+    told = alt(next_token_view(*real_model, '<b>"$_$" & {x}', 2))
+    assert '<b>"$_$" & {x}' in told
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_parts_of_characters_that_print_alike_each_keep_their_bar(real_model):
+    found = next_tokens(*real_model, "日本語の", 10)
+    assert max(Counter(token for token, _ in found).values()) > 2
+    told = alt(next_token_view(*real_model, "日本語の", 10))
+    bars = re.search(r"next token: (.*)\.$", told, re.DOTALL)[1].split(", ")
+    assert len(bars) == 10 and len({bar.rpartition(" ")[0] for bar in bars}) == 10
+
+
+@pytest.mark.parametrize(("text", "k", "problem"), [("", 5, "empty"), ("a", 0, "k is 0"), ("a " * 9000, 5, "8192")])
+def test_next_token_view_at_bad_values(real_model, text, k, problem):
+    with pytest.raises(CourseError, match=problem):
+        next_token_view(*real_model, text, k)
+
+
+# One prompt and its answers
+
+
+@pytest.mark.parametrize(
+    ("name", "shots", "template", "order_seed"),
+    [("plurals", 0, "arrow", 0), ("plurals", 3, "cue", 2), ("sentiment", 2, "question and answer", 0)],
+)
+def test_prompt_view_shows_the_prompt_the_answers_and_the_accuracy(real_model, name, shots, template, order_seed):
+    task = load_task(name)
+    html = prompt_view(*real_model, name, shots, template, order_seed, n_query=3)
+    episode = task.episode(shots, n_query=3)
+    support = reorder(episode.support, order_seed)
+    prompt = build_prompts(episode.query, support, templates_for(task)[template])[0]
+    assert unescape(re.search(r"<pre[^>]*>(.*?)</pre>", html, re.DOTALL)[1]) == prompt.text
+    assert f"{count_tokens(real_model[1], prompt.text)} tokens" in html and task.title in html
+    rows = table(html)
+    assert [row[0] for row in rows] == [query.x for query in episode.query]
+    right = 0
+    for (_, answer, probability, verdict), query in zip(rows, episode.query):
+        assert verdict == ("yes" if answer == query.y else f"no: {query.y}")
+        assert 0 <= float(probability) <= 1
+        right += answer == query.y
+    assert f"{right} of 3 right" in html
+    if task.labels:
+        assert {row[1] for row in rows} <= set(task.labels)
+
+
+def test_prompt_view_as_a_chat(real_model):
+    html = prompt_view(*real_model, "sentiment", 1, CHAT, n_query=2)
+    assert "&lt;|im_start|&gt;assistant" in html and "<|im_start|>" not in html
+    assert len(table(html)) == 2
+
+
+def test_the_order_of_the_examples_shows_in_the_prompt(real_model):
+    shown = [prompt_view(*real_model, "sentiment", 4, "arrow", seed, 1).partition("<table>")[0] for seed in (0, 1)]
+    assert shown[0] != shown[1]
+
+
+def test_text_cannot_become_markup(tiny_task, monkeypatch):
+    monkeypatch.setattr(views, "best_answers", lambda *_: (["<i>"], [0.5]))
+    html = prompt_view(None, lambda *_, **__: {"input_ids": [1]}, "t", 0, "arrow", 0, 1)
+    assert "<b>x</b>" not in html and "&lt;b&gt;x&lt;/b&gt; -&gt;" in html and "&lt;i&gt;" in html and "<i>" not in html
+
+
+@pytest.fixture
+def tiny_task(monkeypatch):
+    """One task whose only query looks like HTML."""
+    episode = SimpleNamespace(support=(), query=(Example("<b>x</b>", "<u>"),))
+    task = SimpleNamespace(
+        title="T", cue="{x} is {y}", instruction="I.", question="{x}?", labels=(), episode=lambda *_, **__: episode
+    )
+    monkeypatch.setattr(views, "load_task", lambda name: task)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "problem"),
+    [
+        (("no such task", 1), UnknownTask, "no such task"),
+        (("plurals", 10_000), NotEnoughExamples, "10000"),
+        (("plurals", -1), NotEnoughExamples, "-1"),
+        (("plurals", 1, "limerick"), CourseError, "limerick"),
+        (("plurals", 1, "arrow", 0, 0), NotEnoughExamples, "n_query=0"),
+    ],
+)
+def test_prompt_view_at_bad_values(real_model, arguments, error, problem):
+    with pytest.raises(error, match=problem) as caught:
+        prompt_view(*real_model, *arguments)
+    assert caught.value.remedy
+
+
+# Order and calibration
+
+
+@pytest.mark.parametrize(("shots", "seed", "order_seed", "template"), [(1, 0, 0, ARROW), (4, 2, 3, QA)])
+def test_order_view_shows_every_query_before_and_after(real_model, shots, seed, order_seed, template):
+    task = load_task("sentiment")
+    html = order_view(*real_model, "sentiment", shots, seed, order_seed, n_query=6, template=template)
+    episode = task.episode(shots, seed=seed, n_query=6, balanced=True)
+    support = reorder(episode.support, order_seed)
+    scores = label_logprobs(*real_model, build_prompts(episode.query, support, template), task.labels)
+    prior = content_free_prior(*real_model, support, task.labels, template)
+    tables = {
+        "as it comes": scores.softmax(-1),
+        "contextual": contextual_calibration(scores.softmax(-1), prior),
+        "batch": batch_calibration(scores),
+    }
+    truth = torch.tensor([task.labels.index(query.y) for query in episode.query])
+    told = alt(html)
+    assert "probability of positive" in told
+    for name, probabilities in tables.items():
+        accuracy = float((probabilities.argmax(-1) == truth).float().mean())
+        assert f"{name} {accuracy:.2f}" in told
+        for i, label in enumerate(task.labels):
+            mean = float(probabilities[truth == i, 1].mean())
+            found = re.search(rf"{name} \(truly {label}\): mean (\d\.\d\d)", told)
+            assert float(found[1]) == pytest.approx(mean, abs=0.011)
+    order = unescape(html.partition("</p>")[0])
+    positions = [order.index(f"{x} → {y}") for x, y in support]
+    assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "problem"),
+    [
+        (("plurals", 2, 0, 0), CourseError, "'plurals' has 0 labels"),
+        (("continents", 2, 0, 0), CourseError, "'continents' has 4 labels"),
+        (("no such task", 2, 0, 0), UnknownTask, "no such task"),
+        (("sentiment", 10_000, 0, 0), NotEnoughExamples, "10000"),
+    ],
+)
+def test_order_view_at_bad_values(real_model, arguments, error, problem):
+    with pytest.raises(error, match=problem) as caught:
+        order_view(*real_model, *arguments)
+    assert caught.value.remedy
+
+
+# Their parts
+
+
+def test_task_prompts_by_name_by_template_and_as_a_chat(real_model):
+    task = load_task("plurals")
+    episode = task.episode(2, n_query=2)
+    by_name = task_prompts(real_model[1], task, episode.query, episode.support, "question and answer")
+    assert by_name == task_prompts(real_model[1], task, episode.query, episode.support, QA)
+    assert by_name == build_prompts(episode.query, episode.support, QA)
+    chat = task_prompts(real_model[1], task, episode.query, episode.support, CHAT)
+    assert all(task.question.replace("{x}", q.x) in p.text for p, q in zip(chat, episode.query))
+    with pytest.raises(CourseError, match="'haiku'") as caught:
+        task_prompts(real_model[1], task, episode.query, episode.support, "haiku")
+    assert all(name in caught.value.remedy for name in [*templates_for(task), CHAT])
+
+
+def test_best_answers_of_a_task_with_labels_are_the_likeliest_labels(real_model):
+    task = load_task("continents")
+    episode = task.episode(4, n_query=4)
+    prompts = build_prompts(episode.query, episode.support)
+    answers, probabilities = best_answers(*real_model, task, prompts)
+    scores = label_logprobs(*real_model, prompts, task.labels).softmax(-1)
+    assert answers == [task.labels[i] for i in scores.argmax(-1)]
+    assert probabilities == pytest.approx(scores.max(-1).values.tolist(), abs=1e-4)
+    assert all(p >= 1 / 4 for p in probabilities)
+
+
+def test_an_answers_probability_counts_both_ways_of_ending_it(real_model):
+    """The answer, then a line break or the end of text: two whole texts, by hand."""
+    model, tokenizer = real_model
+    task = load_task("plurals")
+    episode = task.episode(4, n_query=1)
+    prompts = build_prompts(episode.query, episode.support, templates_for(task)["input and output"])
+    [answer], [probability] = best_answers(model, tokenizer, task, prompts)
+    ways = []
+    for end in ("\n", "<|im_end|>"):
+        p, a = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompts[0].text, f" {answer}{end}"))
+        with torch.no_grad():
+            logprobs = model(torch.tensor([p + a], device=model.device)).logits[0].double().log_softmax(-1).cpu()
+        ways.append(math.exp(sum(float(logprobs[len(p) + t - 1, token]) for t, token in enumerate(a))))
+    assert answer == episode.query[0].y
+    assert probability == pytest.approx(sum(ways), abs=1e-4)
+    assert min(ways) > 0.001
+
+
+def test_an_answer_that_ends_in_the_end_of_text_is_counted_once(real_model):
+    task = SimpleNamespace(labels=())
+    prompt = Prompt("2 + 2 =", stop=real_model[1].eos_token)
+    _, [probability] = best_answers(*real_model, task, [prompt])
+    assert 0 <= probability <= 1
+
+
+def test_an_empty_query_is_told():
+    with pytest.raises(BadPrompt, match="empty"):
+        task_prompts(None, load_task("plurals"), [Example("", "")], (), ARROW)
+
+
+def test_a_corner_without_a_heading_is_no_heading():
+    html = html_table(("", "right"), [("LoRA", "3")])
+    assert html.count("<th ") == 1 and html.index("<td ") < html.index("<th ")

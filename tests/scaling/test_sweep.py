@@ -1,0 +1,254 @@
+"""A sweep with several workers, kills, and other people's files: every combination ends up done once."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import signal
+import socket
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rapidadapt_lessons.errors import CourseError
+from rapidadapt_lessons.scaling import sweep
+from rapidadapt_lessons.scaling.launch import launch
+
+SWEEP = Path(__file__).resolve().parents[2] / "scale" / "sweep.py"
+CHOICES = {"rank": [1, 2, 4], "seed": [0, 1], "kind": ["a", "b"]}
+ALL = [dict(zip(CHOICES, values)) for values in itertools.product(*CHOICES.values())]
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from rapidadapt_lessons import sweeping
+storage, seconds, dies = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "dies"
+def objective(settings):
+    log = storage.with_name("begun.txt")
+    with open(log, "a") as file:
+        file.write(f"{settings}\\n")
+    if dies and len(log.read_text().splitlines()) >= 3:
+        time.sleep(600)
+    time.sleep(seconds)
+    return settings["rank"] + settings["seed"] / 10
+print(sweeping.run_sweep(storage, {"rank": [1, 2, 4], "seed": [0, 1], "kind": ["a", "b"]}, objective))
+"""
+
+
+def value(settings: dict) -> float:
+    return settings["rank"] + settings["seed"] / 10
+
+
+def finished_once(storage: Path) -> bool:
+    """Say whether every combination has one finished trial in the file, and the right value."""
+    done = [trial for trial in sweep._trials(storage) if trial.state.name == "COMPLETE"]
+    times = Counter(sweep._key(trial.params) for trial in done)
+    return times == Counter(map(sweep._key, ALL)) and all(trial.value == value(trial.params) for trial in done)
+
+
+def test_a_sweep_runs_every_combination_and_can_be_taken_up_again(tmp_path):
+    storage, ran = tmp_path / "new" / "sweep.db", []
+
+    def objective(settings):
+        ran.append(settings)
+        return value(settings)
+
+    assert sweep.run_sweep(storage, CHOICES, objective, most=5) == 5
+    assert sweep.counts(storage) == {"finished": 5, "waiting": 7, "running": 0, "put back": 0}
+    assert [r.settings for r in sweep.results(storage)] == ALL[:5]
+    assert sweep.run_sweep(storage, CHOICES, objective) == 7
+    assert sweep.run_sweep(storage, CHOICES, objective) == 0
+    assert ran == ALL and finished_once(storage)
+    assert sweep.results(storage) == [sweep.Result(settings, value(settings)) for settings in ALL]
+
+
+def test_results_as_groups_and_table():
+    found = [sweep.Result(s, value(s)) for s in reversed(ALL)]
+    assert list(sweep.by_setting(found, "rank")) == [1, 2, 4]
+    assert sorted(sweep.by_setting(found, "rank")[2]) == [2.0, 2.0, 2.1, 2.1]
+    assert sweep.table(found, "rank").splitlines()[3] == "| 2 | 4 | 2.050 | 2.000 | 2.100 |"
+
+
+def test_a_trial_that_fails_waits_again_and_the_error_is_seen(tmp_path):
+    storage = tmp_path / "sweep.db"
+
+    def objective(settings):
+        raise ZeroDivisionError("no")
+
+    with pytest.raises(ZeroDivisionError):
+        sweep.run_sweep(storage, CHOICES, objective)
+    assert sweep.counts(storage) == {"finished": 0, "waiting": 12, "running": 0, "put back": 1}
+    assert sweep.run_sweep(storage, CHOICES, value) == 12 and finished_once(storage)
+
+
+@pytest.fixture
+def worker(tmp_path) -> Path:
+    (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
+    return tmp_path / "worker.py"
+
+
+def test_two_workers_share_one_storage_and_none_of_the_work(worker, tmp_path):
+    storage = tmp_path / "sweep.db"
+    options = [storage, 0.3, "lives"]
+    with launch(worker, options, processes=1) as one, launch(worker, options, processes=1) as other:
+        assert (one.wait(200), other.wait(200)) == (0, 0), one.output() + other.output()
+        done = [int(each.output()) for each in (one, other)]
+    assert sum(done) == 12 and min(done) > 0
+    begun = (tmp_path / "begun.txt").read_text().splitlines()
+    assert sorted(begun) == sorted(map(str, ALL))
+    assert finished_once(storage)
+
+
+@contextmanager
+def killed_in_its_third_trial(worker: Path, storage: Path):
+    """Start a worker, wait until it is in its third trial, and kill it at the end of the block."""
+    begun = storage.with_name("begun.txt")
+    with launch(worker, [storage, 0.0, "dies"], processes=1) as doomed:
+        assert doomed.wait_until(lambda: begun.exists() and len(begun.read_text().splitlines()) == 3, 200)
+        yield
+        psutil.Process(doomed._process.pid).kill()
+        assert doomed.wait(60) == -signal.SIGKILL
+
+
+def test_the_trial_of_a_killed_worker_is_done_by_the_next_and_none_twice(worker, tmp_path):
+    storage = tmp_path / "sweep.db"
+    with killed_in_its_third_trial(worker, storage):
+        assert sweep.counts(storage)["running"] == 1
+        assert sweep.run_sweep(storage, CHOICES, value, most=1) == 1  # one that lives keeps its trial
+        assert sweep.counts(storage) == {"finished": 3, "waiting": 8, "running": 1, "put back": 0}
+    assert sweep.run_sweep(storage, CHOICES, value) == 9
+    assert sweep.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
+    assert finished_once(storage)
+
+
+def test_neither_the_name_of_the_machine_nor_its_clock_has_a_say_in_who_lives(worker, tmp_path, monkeypatch):
+    """A machine gets another name, and its clock is set, while one worker runs and when it has been killed."""
+    storage = tmp_path / "sweep.db"
+    with killed_in_its_third_trial(worker, storage):
+        with monkeypatch.context() as patch:
+            patch.setattr(psutil.Process, "create_time", lambda process: 7.0)
+            assert sweep.run_sweep(storage, CHOICES, value, most=1) == 1
+            assert sweep.counts(storage) == {"finished": 3, "waiting": 8, "running": 1, "put back": 0}
+        monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+        assert sweep.run_sweep(storage, CHOICES, value, most=1) == 1
+        assert sweep.counts(storage) == {"finished": 4, "waiting": 7, "running": 1, "put back": 0}
+    assert sweep.run_sweep(storage, CHOICES, value) == 8
+    assert sweep.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
+    assert finished_once(storage)
+    assert {path.name for path in tmp_path.glob("sweep.db*")} == {"sweep.db", "sweep.db.lock"}
+
+
+def test_two_workers_of_one_process_see_each_other(tmp_path):
+    storage, inner = tmp_path / "sweep.db", []
+
+    def objective(settings):
+        if not inner:
+            inner.append(1)
+            inner.append(sweep.run_sweep(storage, CHOICES, value))
+        return value(settings)
+
+    assert sweep.run_sweep(storage, CHOICES, objective) == 1 and inner == [1, 11]
+    assert finished_once(storage) and sweep.counts(storage)["put back"] == 0
+
+
+def test_a_trial_that_an_earlier_version_signed_is_done_again(tmp_path):
+    storage = tmp_path / "sweep.db"
+    sweep.run_sweep(storage, CHOICES, value, most=1)
+    sweep._study(storage).ask().set_user_attr("owner", ["elsewhere", 1, 1.5])
+    assert sweep.run_sweep(storage, CHOICES, value) == 11 and finished_once(storage)
+    assert sweep.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
+
+
+def test_an_objective_that_returns_no_number_is_told_and_its_trial_waits(tmp_path):
+    storage = tmp_path / "sweep.db"
+    with pytest.raises(CourseError, match=r"returned NaN for \{'rank': 1, 'seed': 0, 'kind': 'a'\}"):
+        sweep.run_sweep(storage, CHOICES, lambda settings: math.nan)
+    assert sweep.counts(storage) == {"finished": 0, "waiting": 12, "running": 0, "put back": 1}
+    assert sweep.run_sweep(storage, CHOICES, value) == 12 and finished_once(storage)
+    assert [r.settings for r in sweep.results(storage)] == ALL
+
+
+@pytest.mark.parametrize("moment", ["before it signed", "while it was put back"])
+def test_a_kill_at_a_bad_moment_neither_loses_nor_doubles_a_trial(tmp_path, monkeypatch, moment):
+    storage = tmp_path / "sweep.db"
+    sweep.run_sweep(storage, CHOICES, value, most=2)
+    study = sweep._study(storage)
+    trial = study.ask()
+    trial.suggest_categorical("rank", CHOICES["rank"])  # and no more: it has not taken up all of its settings
+    if moment == "while it was put back":
+        study.enqueue_trial(ALL[2])  # the first half of putting back
+    assert sweep.counts(storage)["running"] == 1
+    assert sweep.run_sweep(storage, CHOICES, value) == 10
+    assert finished_once(storage)
+    assert sweep.counts(storage) == {"finished": 12, "waiting": 0, "running": 0, "put back": 1}
+
+
+def test_a_plan_that_was_killed_half_way_is_made_anew(tmp_path, monkeypatch):
+    import optuna
+
+    storage, calls, enqueue = tmp_path / "sweep.db", [], optuna.Study.enqueue_trial
+
+    def dies(study, settings):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        enqueue(study, settings)
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", dies)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_sweep(storage, CHOICES, value)
+    assert not storage.exists()
+    monkeypatch.undo()
+    assert sweep.run_sweep(storage, CHOICES, value) == 12 and finished_once(storage)
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.db", "sweep.db.lock"}
+
+
+def test_other_sweeps_and_other_files_are_refused_and_left_as_they_are(tmp_path):
+    storage = tmp_path / "sweep.db"
+    sweep.run_sweep(storage, CHOICES, value, fixed={"steps": 3}, most=1)
+    for choices, fixed in ((CHOICES | {"rank": [1, 2]}, {"steps": 3}), (CHOICES, {"steps": 4}), (CHOICES, None)):
+        with pytest.raises(CourseError, match="sweep.db holds another sweep: its (choices|fixed) are"):
+            sweep.run_sweep(storage, choices, value, fixed=fixed)
+    assert sweep.counts(storage)["finished"] == 1
+    other = tmp_path / "notes.txt"
+    other.write_text("my notes " * 1000)
+    with pytest.raises(CourseError, match="notes.txt is no SQLite file"):
+        sweep.run_sweep(other, CHOICES, value)
+    assert other.read_text() == "my notes " * 1000
+    with pytest.raises(CourseError, match="there is no sweep in none.db"):
+        sweep.results(tmp_path / "none.db")
+
+
+@pytest.mark.parametrize("choices", [{}, {"rank": []}, {"rank": [1, 1]}])
+def test_choices_that_make_no_sense_are_refused_and_leave_nothing(tmp_path, choices):
+    with pytest.raises(CourseError, match="the choices are|stands twice"):
+        sweep.run_sweep(tmp_path / "sweep.db", choices, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_script_sweeps_with_a_real_training_run_and_writes_table_and_figure(tmp_path, monkeypatch, capsys):
+    from scale_parts import write_tiny_model
+
+    spec = importlib.util.spec_from_file_location("scale_sweep", SWEEP)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    options = ["--out", str(tmp_path / "out"), "--model", str(write_tiny_model(tmp_path / "model"))]
+    options += ["--ranks", "1", "2", "--seeds", "0", "1", "--rows", "8", "--test", "4", "--steps", "3", "--lr", "0.01"]
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *options, "--measure", "perplexity"])
+    assert script.main() == 0
+    assert "this worker finished 4 trial(s); in all 4 finished, 0 waiting" in capsys.readouterr().out
+    found = sweep.results(tmp_path / "out" / "sweep.db")
+    assert len({round(r.value, 6) for r in found}) == 4, "rank or seed makes no difference"
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert f"| 2 | 2 | {sum(r.value for r in found if r.settings['rank'] == 2) / 2:.3f} |" in table
+    assert (tmp_path / "out" / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert script.main() == 0
+    assert "this worker finished 0 trial(s)" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *options])
+    assert script.main() == 1
+    assert "holds another sweep: its fixed are" in capsys.readouterr().err
