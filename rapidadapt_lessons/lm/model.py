@@ -10,6 +10,8 @@ import gc
 import os
 import pickle
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import CourseError, ModelNotFound
