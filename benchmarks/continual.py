@@ -52,20 +52,20 @@ def compare(
         runs: list[StreamResult] = []
         for seed, stream in enumerate(streams):
 
-            def run(setting: float, over: Stream, make: Maker = make, seed: int = seed) -> StreamResult:
-                return run_stream(make(setting), fresh(seed), over, replace(config, seed=seed))
+            def run(scenario: float, over: Stream, make: Maker = make, seed: int = seed) -> StreamResult:
+                return run_stream(make(scenario), fresh(seed), over, replace(config, seed=seed))
 
             if len(settings) == 1 or (choose_once and chosen):
                 chosen.append((chosen or list(settings))[0])
             else:
-                chosen.append(max(settings, key=lambda setting: run(setting, held_back[seed]).acc))
+                chosen.append(max(settings, key=lambda scenario: run(scenario, held_back[seed]).acc))
             runs.append(run(chosen[-1], stream))
         seconds = min(sum(run.seconds) for run in runs)
         plain = plain or seconds
         cells = [f"{mean(v):.2f} ± {stdev(v):.2f}" for v in ([r.acc for r in runs], [r.bwt for r in runs])]
         peak = learning_bytes(make(chosen[0]), fresh(0), streams[0], config) / 1e6
         kept = f"{runs[0].stored_examples:>10}{runs[0].stored_numbers:>9}{peak:>9.2f}"
-        told = "" if len(settings) == 1 else "  " + " ".join(f"{setting:g}" for setting in chosen)
+        told = "" if len(settings) == 1 else "  " + " ".join(f"{scenario:g}" for scenario in chosen)
         print(f"{make(chosen[0]).name:24}{cells[0]:>12}{cells[1]:>13}{seconds / plain:>6.1f}x{kept}{told}", flush=True)
 
 
@@ -93,7 +93,7 @@ def text(seeds: int) -> None:
     from rapidadapt_lessons.continual.stream import set_trainable_state, trainable_state
     from rapidadapt_lessons.lm.model import load_model
     from rapidadapt_lessons.lora import layers as lora
-    from rapidadapt_lessons.training.data import task_part
+    from rapidadapt_lessons.training.data import task_experience
 
     model, tokenizer = load_model()
     starts = []  # an untrained adapter for each seed
@@ -108,7 +108,9 @@ def text(seeds: int) -> None:
 
     def tasks(seed: int, train: int) -> Stream:
         options = {"pattern": "{x} -> {y}", "train": train, "test": 20, "seed": seed}
-        return language_stream("three text tasks, bare prompts", [task_part(tokenizer, n, **options) for n in TASKS])
+        return language_stream(
+            "three text tasks, bare prompts", [task_experience(tokenizer, n, **options) for n in TASKS]
+        )
 
     candidates: Candidates = [
         (lambda _: Method(), [0]),

@@ -71,14 +71,14 @@ class Headline:
     Attributes:
         lesson: its number, such as "03".
         sentence: the lesson's own words.
-        setting: what is run for one seed, and where it is smaller than in the lesson.
+        scenario: what is run for one seed, and where it is smaller than in the lesson.
         measure: from a seed to named numbers.
         parts: what is shown, and what the sentence says of it.
     """
 
     lesson: str
     sentence: str
-    setting: str
+    scenario: str
     measure: Callable[[int], Found]
     parts: tuple[Part, ...]
 
@@ -243,7 +243,7 @@ def choosing(seed: int) -> Found:
             FEW: prompt_trial(*given).quality,
             CALIBRATED: prompt_trial(*given, calibrated=True).quality,
             LORA: adapter_trial(*given)[0].quality,
-            META: adapter_trial(*given, way=META, config=UPDATE, start=start)[0].quality,
+            META: adapter_trial(*given, method=META, config=UPDATE, start=start)[0].quality,
         }
         found |= {f"{way}, {k} examples": value for way, value in quality.items()}
         pairs = ((CALIBRATED, FEW), (CALIBRATED, LORA), (META, CALIBRATED))

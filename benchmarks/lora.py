@@ -25,7 +25,7 @@ from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig
 from rapidadapt_lessons.lora.quantise import without_kernel_notice
 from rapidadapt_lessons.training.cost import matmul_flops, measure, training_bytes
-from rapidadapt_lessons.training.data import task_part
+from rapidadapt_lessons.training.data import task_experience
 from rapidadapt_lessons.training.rows import Batch, Row, collate, token_loss
 
 TARGETS = ("q_proj", "v_proj")
@@ -83,7 +83,7 @@ def full(model: nn.Module) -> nn.Module:
     return model.requires_grad_(True)
 
 
-WAYS = {
+METHODS = {
     "our LoRA": (ours(), "float32"),
     "peft's LoRA": (theirs(), "float32"),
     "all weights": (full, "float32"),
@@ -110,7 +110,7 @@ def alternate(ways: dict[str, Way], batches: dict[str, Batch], rounds: int) -> d
 def compare_losses(rounds: int) -> None:
     """Print a step with our loss beside one of peft's LoRA with transformers' own, on both kinds of rows."""
     _, tokenizer = load_model()
-    task = task_part(tokenizer, "number_words", train=8, test=1)
+    task = task_experience(tokenizer, "number_words", train=8, test=1)
     ways = {"ours": Way(ours()), "peft, transformers' own loss": Way(theirs(), loss=own_loss)}
     device = next(ways["ours"].model.parameters()).device
     kinds = {"a task, 8 rows with answers": collate(task.train, device)}
@@ -139,13 +139,13 @@ def peak_of(name: str) -> int:
 
 def main() -> None:
     if sys.argv[1:2] == ["--peak"]:
-        way = Way(*WAYS[sys.argv[2]])
+        way = Way(*METHODS[sys.argv[2]])
         device = next(way.model.parameters()).device
         batch = batch_of(4, 128, device)
         print(json.dumps(measure(lambda: way.step(batch), device)[1].peak_bytes))
         return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    ways = {name: Way(*how) for name, how in WAYS.items()}
+    ways = {name: Way(*how) for name, how in METHODS.items()}
     device = next(ways["our LoRA"].model.parameters()).device
     batch = batch_of(4, 128, device)
     seconds = alternate(ways, dict.fromkeys(ways, batch), rounds)

@@ -50,7 +50,7 @@ def lora_step(all_weights: bool) -> Step:
             loss = token_loss(model, collate(piece), "sum") / counted
             loss.backward()
             total += loss.item()
-        team.add_up_gradients(parameters, total)
+        team.all_reduce_gradients(parameters, total)
         optimizer.step()
 
     return step
@@ -81,7 +81,7 @@ def seconds(step: Step, team: Team, alone: bool, threads: int) -> float:
     start = time.perf_counter()
     if not alone:
         step(team)
-    elif team.leads:
+    elif team.is_main:
         step(Team())
     dist.barrier()
     return time.perf_counter() - start
@@ -89,7 +89,7 @@ def seconds(step: Step, team: Team, alone: bool, threads: int) -> float:
 
 def worker(rounds: int) -> None:
     with team_of_this_process() as team:
-        if team.leads:
+        if team.is_main:
             print(f"{os.cpu_count()} cores, {rounds} rounds; the first is dropped")
             head = f"{'ms':>12}{'ms, 2 threads':>15}{'ms together':>13}{'efficiency':>12}{'bytes':>14}"
             print(f"{'':<28}{head}", flush=True)
@@ -102,7 +102,7 @@ def worker(rounds: int) -> None:
                 for way, how in ways.items():
                     times[way].append(seconds(step, team, *how))
             each = (team.handed_over - before) // (team.exchanges - exchanges)
-            if team.leads:
+            if team.is_main:
                 one, two, both = (median(values[1:]) * 1e3 for values in times.values())
                 print(f"{name:<28}{one:>12.1f}{two:>15.1f}{both:>13.1f}{one / both / 2:>12.2f}{each:>14,}", flush=True)
 

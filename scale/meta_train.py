@@ -42,11 +42,11 @@ def run(chosen: argparse.Namespace, team: Team) -> None:
     )  # fmt: skip
 
     def goes_on(done: int) -> None:
-        if team.leads:
+        if team.is_main:
             print(f"goes on from iteration {done}", flush=True)
 
     params, losses = meta_train(config, team=team, checkpoint=chosen.out / "run.pt", goes_on=goes_on)
-    if team.leads:
+    if team.is_main:
         write_tensors(chosen.out / "start.safetensors", params)
         write_report(chosen.out / "losses.json", team, losses)
         print(f"{team.size} process(es), {len(losses)} iterations, last meta-loss {losses[-1]:.4f}")

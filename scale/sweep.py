@@ -20,7 +20,7 @@ from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.scaling import sweep
 from rapidadapt_lessons.scaling.run_files import write_bytes
 from rapidadapt_lessons.show import plots
-from rapidadapt_lessons.training.data import task_part
+from rapidadapt_lessons.training.data import task_experience
 from rapidadapt_lessons.training.loop import TrainConfig, train
 from rapidadapt_lessons.training.rows import exact_rows, perplexity
 
@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
 def run(chosen: argparse.Namespace) -> int:
     """Run what is left of the sweep, write what came out, and return how many trials this worker finished."""
     model, tokenizer = load_model(chosen.model)
-    part = task_part(tokenizer, chosen.task, train=chosen.rows, test=chosen.test)
+    part = task_experience(tokenizer, chosen.task, train=chosen.rows, test=chosen.test)
 
     def objective(settings: sweep.Settings) -> float:
         lora.inject(model, lora.LoRAConfig(settings["rank"], 2 * settings["rank"]), seed=settings["seed"])

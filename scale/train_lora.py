@@ -20,7 +20,7 @@ from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.files import save_adapter
 from rapidadapt_lessons.scaling.processes import device_of_this_process, run_as_team
 from rapidadapt_lessons.scaling.run_files import write_report
-from rapidadapt_lessons.training.data import task_part
+from rapidadapt_lessons.training.data import task_experience
 from rapidadapt_lessons.training.loop import TrainConfig, train
 from rapidadapt_lessons.training.team import Team
 
@@ -48,12 +48,12 @@ def run(chosen: argparse.Namespace, team: Team) -> None:
         model.requires_grad_(True)
     else:
         lora.inject(model, shape, seed=chosen.seed)
-    rows = task_part(tokenizer, chosen.task, train=chosen.rows, test=1).train
+    rows = task_experience(tokenizer, chosen.task, train=chosen.rows, test=1).train
     config = TrainConfig(
         chosen.steps, chosen.batch_size, lr=chosen.lr, seed=chosen.seed, checkpoint_every=chosen.checkpoint_every
     )
     history = train(model, rows, config, team=team, checkpoint=chosen.out / "run.pt")
-    if team.leads:
+    if team.is_main:
         if not chosen.all_weights:
             save_adapter(model, chosen.out / "adapter", shape)
         write_report(chosen.out / "losses.json", team, history.losses)

@@ -259,7 +259,9 @@ def good() -> NotebookNode:
             execution_count=10,
             outputs=[new_output("stream", text="0.1\n")],
         ),
-        new_markdown_cell("See [the start](00_start_here.ipynb#top), [here](#small) and [a paper](https://example.org)."),
+        new_markdown_cell(
+            "See [the start](00_start_here.ipynb#top), [here](#small) and [a paper](https://example.org)."
+        ),
         new_markdown_cell(LAST),
     ]
     return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from rapidadapt_lessons.choosing import methods
-from rapidadapt_lessons.choosing.playground import ways_playground
-from rapidadapt_lessons.continual.playground import own_parts, stream_playground
+from rapidadapt_lessons.choosing.playground import methods_playground
+from rapidadapt_lessons.continual.playground import own_experiences, stream_playground
 from rapidadapt_lessons.continual.stream import trainable_state
 from rapidadapt_lessons.errors import BadData, BadPrompt, CourseError
 from rapidadapt_lessons.lm.tasks import Example
@@ -280,7 +280,7 @@ def adapter(real_model):
 
 def test_tasks_are_read_with_a_template_of_their_own(real_model):
     text = f"# {{x}} in French is {{y}}\n{FRENCH}\n\n \n{OPPOSITES}\n\n"
-    first, second = own_parts(real_model[1], text)
+    first, second = own_experiences(real_model[1], text)
     assert (first.name, len(first.train), len(second.train)) == ("task 1", 3, 4)
     assert real_model[1].decode(first.train[0].ids).strip() == "hot in French is chaud"
     assert real_model[1].decode(second.test[0].ids).strip() == "hot -> cold"
@@ -340,14 +340,14 @@ LINES = "\n".join(["word,kind", *(f"{w},animal" for w in ANIMALS), *(f"{w},plant
 
 
 def test_lines_are_read_as_a_file_is(real_model):
-    html = ways_playground(*real_model, None, LINES, "{x} is a kind of {y}")
+    html = methods_playground(*real_model, None, LINES, "{x} is a kind of {y}")
     assert "The model reads &#x27;word&#x27; and answers &#x27;kind&#x27;" in html
     assert "a choice between &#x27;animal&#x27;, &#x27;plant&#x27;" in html
     assert "8 pairs to learn from, 4 held out: one query is 25%" in html and "is a kind of</pre>" in html
 
 
 def test_prompts_are_tried_and_one_is_recommended(real_model):
-    html = ways_playground(*real_model, None, LINES, "{x} is a kind of {y}", own_text.PROMPTS)
+    html = methods_playground(*real_model, None, LINES, "{x} is a kind of {y}", own_text.PROMPTS)
     [chart] = alts(html)
     assert "zero-shot: " in chart and "calibrated few-shot: " in chart and "LoRA" not in chart
     assert re.search(r"<b>\S.* answers \d+% of the queries", html)
@@ -356,7 +356,7 @@ def test_prompts_are_tried_and_one_is_recommended(real_model):
 def test_every_way_is_tried_and_no_adapter_stays(real_model):
     pairs = [*read_lines(OPPOSITES), ("open", "shut"), ("wet", "dry"), ("up", "down"), ("in", "out")]
     text = "\n".join(["word,opposite", *(f"{x},{y}" for x, y in pairs)])
-    [chart] = alts(ways_playground(*real_model, None, text, "{x} is not {y}", own_text.EVERY))
+    [chart] = alts(methods_playground(*real_model, None, text, "{x} is not {y}", own_text.EVERY))
     assert all(f"{way}: " in chart for way in (methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL))
     assert lora.lora_layers(real_model[0]) == {}
 
@@ -377,7 +377,7 @@ def test_every_way_is_tried_and_no_adapter_stays(real_model):
 )
 def test_bad_lines_become_messages(real_model, changed, problem):
     with pytest.raises(CourseError, match=re.escape(problem)):
-        ways_playground(*real_model, None, **{"text": LINES} | changed)
+        methods_playground(*real_model, None, **{"text": LINES} | changed)
 
 
 def test_an_interval_holds_its_own_share():
@@ -457,7 +457,7 @@ FUNCTIONS = {
     "01_prompting": "playground.prompt_playground",
     "03_maml_math": "views.own_lines_view",
     "05_continual_learning": "playground.stream_playground",
-    "06_choose_your_adaptation": "playground.ways_playground",
+    "06_choose_your_adaptation": "playground.methods_playground",
     "07_scaling_out": "scaling_views.own_step_view",
 }
 

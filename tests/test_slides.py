@@ -63,7 +63,7 @@ class _Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.alts, self.links, self.scripts, self.depth = [], [], [], 0
-        self.slides = self.parts = 0
+        self.slides = self.experiences = 0
         self.feed(html)
         assert self.depth == 0, "sections are not closed"
 
@@ -78,7 +78,7 @@ class _Page(HTMLParser):
         elif tag == "section":
             self.depth += 1
             self.slides += self.depth == 1
-            self.parts += self.depth == 2
+            self.experiences += self.depth == 2
 
     def handle_endtag(self, tag):
         self.depth -= tag == "section"
@@ -150,7 +150,7 @@ def test_the_page_shows_code_beside_a_figure_only_where_it_is_short(page):
 
 def test_the_page_has_a_slide_for_each_heading(page):
     found = _Page(page)
-    assert found.slides == 3 and found.parts >= 4
+    assert found.slides == 3 and found.experiences >= 4
 
 
 def test_links_lead_to_slides_and_to_files():

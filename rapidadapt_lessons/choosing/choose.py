@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import CourseError
-from .methods import Trial, ways_tried
+from .methods import Trial, methods_tried
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def choose(
 
     Each way is judged by its trial with the most examples at hand, and is out where that one is beyond another limit
     (picking the best of its trials would be picking luck from the same queries). Ways within one query of the best
-    count as equally good, and of those the one with the least effort wins, in the order of `ways.WAYS`. The ways are
+    count as equally good, and of those the one with the least effort wins, in the order of `METHODS`. The ways are
     compared on the same queries, so the winner's share is a little too good, and its interval a little too narrow.
 
     Args:
@@ -72,35 +72,35 @@ def choose(
         CourseError: there are no trials, or `lost` lacks a way that it is needed for.
     """
     if not trials:
-        raise CourseError("there are no trials to choose from.", "run ways.try_each_way first.")
+        raise CourseError("there are no trials to choose from.", "run methods.try_each_method first.")
     best: dict[str, Trial] = {}
     excluded: dict[str, str] = {}
-    for way in ways_tried(trials):
-        of_way = sorted((t for t in trials if t.way == way), key=lambda t: t.examples)
-        at_hand = [t for t in of_way if t.examples <= limits.examples]
-        judged = at_hand[-1] if at_hand else of_way[0]
+    for method in methods_tried(trials):
+        of_method = sorted((t for t in trials if t.method == method), key=lambda t: t.examples)
+        at_hand = [t for t in of_method if t.examples <= limits.examples]
+        judged = at_hand[-1] if at_hand else of_method[0]
         if why := _beyond(judged, limits):
-            excluded[way] = why
+            excluded[method] = why
         else:
-            best[way] = judged
+            best[method] = judged
     if limits.changing and (missing := set(best) - set(lost or {})):
         raise CourseError(
             f"nothing was measured of what {', '.join(sorted(missing))} would lose.", "pass it in `lost`."
         )
-    scores = {way: t.quality - (lost[way] if limits.changing else 0.0) for way, t in best.items()}
+    scores = {method: t.quality - (lost[method] if limits.changing else 0.0) for method, t in best.items()}
     if not best:
         return Choice(None, {}, excluded, "No way keeps within these limits: allow more of something.")
     top = max(scores.values())
     one_query = min(close, 1 / len(next(iter(best.values())).right))
-    level = [way for way in best if scores[way] > top - one_query - 1e-9]
+    level = [method for method in best if scores[method] > top - one_query - 1e-9]
     winner = best[level[0]]
     reason = f"{_listed([winner.way])} with {winner.examples} examples answers {winner.quality:.0%} of the queries."
-    if limits.changing and lost[winner.way]:
-        change = "loses" if lost[winner.way] > 0 else "gains"
+    if limits.changing and lost[winner.method]:
+        change = "loses" if lost[winner.method] > 0 else "gains"
         reason += f" A second task then {change} it {abs(lost[winner.way]):.0%} of them."
-    if better := [way for way in level[1:] if scores[way] > scores[winner.way] + 1e-9]:
+    if better := [method for method in level[1:] if scores[method] > scores[winner.method] + 1e-9]:
         reason += f" {_listed(better)} answered a query more at most, for more effort."
-    if equal := [way for way in level[1:] if way not in better]:
+    if equal := [method for method in level[1:] if method not in better]:
         verb = "is" if len(equal) == 1 else "are"
         reason += f" {_listed(equal)} {verb} within one query of the best too, for more effort."
     return Choice(winner, scores, excluded, reason)

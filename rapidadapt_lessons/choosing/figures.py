@@ -8,10 +8,10 @@ from html import escape
 from ..errors import CourseError
 from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas, label_ends, wilson
 from .choose import Limits, choose
-from .methods import WAYS, Trial, ways_tried
+from .methods import METHODS, Trial, methods_tried
 
-_COLOUR = {way: COLOURS[i] for i, way in enumerate(WAYS)}
-_MARKER = {way: MARKERS[i] for i, way in enumerate(WAYS)}
+_COLOUR = {method: COLOURS[i] for i, method in enumerate(METHODS)}
+_MARKER = {method: MARKERS[i] for i, method in enumerate(METHODS)}
 
 
 def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
@@ -31,7 +31,9 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
         panes = [["quality"] * 4, ["seconds", "query", "memory", "stored"]]
         grid = figure.subplot_mosaic(panes, height_ratios=[1.7, 1])
     told = _quality(grid["quality"], trials)
-    last = [max((t for t in trials if t.way == way), key=lambda t: t.examples) for way in ways_tried(trials)]
+    last = [
+        max((t for t in trials if t.method == method), key=lambda t: t.examples) for method in methods_tried(trials)
+    ]
     panels = {
         "seconds": ("seconds to prepare", [t.prepare_seconds for t in last], "{:.1f}"),
         "query": ("milliseconds a query,\nall scored together", [t.answer_seconds * 1e3 for t in last], "{:.0f}"),
@@ -40,10 +42,10 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
     }
     for i, (name, (label, values, form)) in enumerate(panels.items()):
         axes = grid[name]
-        axes.barh(range(len(last)), values, color=[_COLOUR[t.way] for t in last])
+        axes.barh(range(len(last)), values, color=[_COLOUR[t.method] for t in last])
         for row, value in enumerate(values):
             axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
-        axes.set_yticks(range(len(last)), [t.way for t in last] if i == 0 else [])
+        axes.set_yticks(range(len(last)), [t.method for t in last] if i == 0 else [])
         axes.set(xlabel=label, xlim=(0, max(values) * 1.4 or 1))
         axes.locator_params(axis="x", nbins=3)
         axes.invert_yaxis()
@@ -61,20 +63,27 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
     """Draw the lines, and return them in words."""
     sizes = sorted({t.examples for t in trials})
     told, ends = [], []
-    for i, way in enumerate(ways_tried(trials)):
-        of_way = sorted((t for t in trials if t.way == way), key=lambda t: t.examples)
-        xs = [sizes.index(t.examples) + 0.07 * (i - 2.5) for t in of_way]
-        ys = [t.quality for t in of_way]
-        spans = [wilson(sum(t.right), len(t.right)) for t in of_way]
+    for i, method in enumerate(methods_tried(trials)):
+        of_method = sorted((t for t in trials if t.method == method), key=lambda t: t.examples)
+        xs = [sizes.index(t.examples) + 0.07 * (i - 2.5) for t in of_method]
+        ys = [t.quality for t in of_method]
+        spans = [wilson(sum(t.right), len(t.right)) for t in of_method]
         error = [[y - low for y, (low, _) in zip(ys, spans)], [high - y for y, (_, high) in zip(ys, spans)]]
-        look = {"color": _COLOUR[way], "marker": _MARKER[way], "capsize": 3, "lw": 1.8, "ms": 5, "elinewidth": 0.8}
+        look = {
+            "color": _COLOUR[method],
+            "marker": _MARKER[method],
+            "capsize": 3,
+            "lw": 1.8,
+            "ms": 5,
+            "elinewidth": 0.8,
+        }
         axes.errorbar(xs, ys, yerr=error, **look)
-        if of_way[-1].examples == sizes[-1]:
-            ends.append((ys[-1], way, _COLOUR[way]))
+        if of_method[-1].examples == sizes[-1]:
+            ends.append((ys[-1], method, _COLOUR[method]))
         else:
             place = (8, 6 if ys[-1] < 0.1 else -12)  # clear of the axis, and of the bar
-            axes.annotate(way, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[way])
-        told.append(f"{way}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_way))
+            axes.annotate(method, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[method])
+        told.append(f"{method}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_method))
     axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
     lowest = min(wilson(sum(t.right), len(t.right))[0] for t in trials)
     axes.set(xlabel="examples (points moved apart sideways)", ylabel="share of queries right")
@@ -111,7 +120,7 @@ def decision_chart(
     for j, limit in enumerate(seconds):
         for i, size in enumerate(sizes):
             winner = winner_of(size, limit)
-            axes.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, fc=_COLOUR[winner.way], ec="white", lw=2, alpha=0.45))
+            axes.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, fc=_COLOUR[winner.method], ec="white", lw=2, alpha=0.45))
             text = f"{winner.way}\n{winner.quality:.2f}"
             axes.text(i, j, text, ha="center", va="center", color="black", fontsize=9)
     axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(-0.5, len(seconds) - 0.5))
@@ -143,11 +152,11 @@ def choice_view(
     limits = Limits(examples, seconds, megabytes * 1e6, kilobytes * 1e3, changing)
     choice = choose(trials, limits, lost)
     rows = []
-    for way in ways_tried(trials):
-        won = choice.trial is not None and choice.trial.way == way
-        score = f"{choice.scores[way]:.2f}" if way in choice.scores else f"out: {escape(choice.excluded[way])}"
-        used = max((t.examples for t in trials if t.way == way and t.examples <= examples), default="")
-        name = f"<b>{escape(way)}</b> &#10003;" if won else escape(way)
+    for method in methods_tried(trials):
+        won = choice.trial is not None and choice.trial.method == method
+        score = f"{choice.scores[method]:.2f}" if method in choice.scores else f"out: {escape(choice.excluded[method])}"
+        used = max((t.examples for t in trials if t.method == method and t.examples <= examples), default="")
+        name = f"<b>{escape(method)}</b> &#10003;" if won else escape(method)
         left = "<td style='text-align:left'>"
         rows.append(f"<tr>{left}{name}</td><td>{used}</td>{left}{score}</td></tr>")
     head = "score: share right" + (", less what a second task costs" if changing else "")
@@ -159,4 +168,4 @@ def choice_view(
 
 def _require(trials: Sequence[Trial]) -> None:
     if not trials:
-        raise CourseError("there are no trials to draw.", "run ways.try_each_way first.")
+        raise CourseError("there are no trials to draw.", "run methods.try_each_method first.")

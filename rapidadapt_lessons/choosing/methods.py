@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ZERO, FEW, CALIBRATED = "zero-shot", "few-shot", "calibrated few-shot"
 META, LORA, CONTINUAL = "meta-learned LoRA", "LoRA", "continual updating"
-WAYS = (ZERO, FEW, CALIBRATED, META, LORA, CONTINUAL)  # the least effort first
+METHODS = (ZERO, FEW, CALIBRATED, META, LORA, CONTINUAL)  # the least effort first
 
 ADAPTER = lora.LoRAConfig(rank=8, lora_alpha=16)
 FULL = TrainConfig(steps=16, batch_size=8, lr=1e-3)  # an adapter from scratch
@@ -47,7 +47,7 @@ class Trial:
     """One way to adapt, measured with one number of examples.
 
     Attributes:
-        way: one of WAYS.
+        method: one of METHODS.
         examples: how many examples it was given.
         right: for each query, whether the answer was right.
         prepare_seconds: from the examples to the first answer; 0 for a prompt that is not calibrated.
@@ -58,7 +58,7 @@ class Trial:
         history: of an adapter's training: its losses, and the evaluations that were asked for.
     """
 
-    way: str
+    method: str
     examples: int
     right: tuple[bool, ...]
     prepare_seconds: float
@@ -73,9 +73,9 @@ class Trial:
         return sum(self.right) / len(self.right)
 
 
-def ways_tried(trials: Sequence[Trial]) -> list[str]:
-    """Return the ways that occur among the trials, in the order of WAYS."""
-    return [way for way in WAYS if any(t.way == way for t in trials)]
+def methods_tried(trials: Sequence[Trial]) -> list[str]:
+    """Return the ways that occur among the trials, in the order of METHODS."""
+    return [method for method in METHODS if any(t.method == method for t in trials)]
 
 
 def prompt_trial(
@@ -103,10 +103,10 @@ def prompt_trial(
     seconds = (time.perf_counter() - start) / len(queries)
     longest = max((build_prompt(q.x, support, template_of(task)).text for q in queries), key=len)
     shots = template_of(task).separator.join(template_of(task).shot(*e) for e in support)
-    way = ZERO if not support else CALIBRATED if calibrated else FEW
+    method = ZERO if not support else CALIBRATED if calibrated else FEW
     memory = cache_bytes(model, scoring.count_tokens(tokenizer, longest))
     prepared = start - begin if calibrated else 0.0
-    return Trial(way, len(support), right, prepared, seconds, memory, len(shots.encode()))
+    return Trial(method, len(support), right, prepared, seconds, memory, len(shots.encode()))
 
 
 def cache_bytes(model: PreTrainedModel, tokens: int) -> int:
@@ -181,7 +181,7 @@ def adapter_trial(
     support: Sequence[Example],
     queries: Sequence[Example],
     *,
-    way: str = LORA,
+    method: str = LORA,
     config: TrainConfig = FULL,
     start: State | None = None,
     replay: Sequence[Example] = (),
@@ -192,7 +192,7 @@ def adapter_trial(
     """Train an adapter, measure it, take it out of the model, and return the trial and the adapter's matrices.
 
     Args:
-        way: what to call it.
+        method: what to call it.
         start: the matrices to start from: a meta-learned start, or those of an adapter that is brought up to date.
         replay: earlier examples that are trained on again.
         examples: what to report as the number of examples; None for the size of the support.
@@ -202,9 +202,7 @@ def adapter_trial(
     """
     learned = [*support, *replay]
     begin = time.perf_counter()
-    state, history = trained_adapter(
-        model, tokenizer, task, learned, config, start=start, progress=progress, **options
-    )
+    state, history = trained_adapter(model, tokenizer, task, learned, config, start=start, progress=progress, **options)
     trained = time.perf_counter()
     right = answered_right(model, tokenizer, task, queries)
     done = time.perf_counter()
@@ -213,7 +211,7 @@ def adapter_trial(
     stored = sum(t.nbytes for t in state.values()) + sum(len((e.x + e.y).encode()) for e in replay)
     count = len(support) if examples is None else examples
     seconds = (done - trained) / len(queries)
-    return Trial(way, count, right, trained - begin, seconds, memory, stored, history), state
+    return Trial(method, count, right, trained - begin, seconds, memory, stored, history), state
 
 
 def step_bytes(model: nn.Module, rows: Sequence[Row]) -> int:
@@ -258,7 +256,7 @@ def continual_trials(
     for size in sizes:
         replay = random.Random(f"{seed}:{size}").sample(list(support[:seen]), min(most_replayed, seen))
         trial, state = adapter_trial(
-            model, tokenizer, task, support[seen:size], queries, way=CONTINUAL, config=update if seen else first,
+            model, tokenizer, task, support[seen:size], queries, method=CONTINUAL, config=update if seen else first,
             start=state, replay=replay, examples=size, progress=progress,
         )  # fmt: skip
         spent += trial.prepare_seconds
@@ -267,7 +265,7 @@ def continual_trials(
     return trials, state
 
 
-def try_each_way(
+def try_each_method(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
@@ -302,7 +300,7 @@ def try_each_way(
 
     def adapter(k: int, **options) -> list[Trial]:
         trial, state = adapter_trial(model, tokenizer, task, support[:k], queries, **options)
-        kept[trial.way] = state
+        kept[trial.method] = state
         return [trial]
 
     def prompt(k: int, calibrated: bool = False) -> list[Trial]:
@@ -314,7 +312,7 @@ def try_each_way(
         if task.labels:
             work.append((f"{CALIBRATED}, {k}", lambda k=k: prompt(k, True)))
         if meta_start is not None:
-            work.append((f"{META}, {k}", lambda k=k: adapter(k, way=META, config=meta_config, start=meta_start)))
+            work.append((f"{META}, {k}", lambda k=k: adapter(k, method=META, config=meta_config, start=meta_start)))
         work.append((f"{LORA}, {k}", lambda k=k: adapter(k)))
     work.append((CONTINUAL, lambda: continual_trials(model, tokenizer, task, support, queries, sizes)[0]))
     trials: list[Trial] = []
@@ -340,7 +338,7 @@ def most_examples(task: Task) -> int:
 def meta_learned_start(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: MetaConfig, *, progress: bool = True
 ) -> dict[str, torch.Tensor]:
-    """Learn a start for `ways.ADAPTER` on the course's family of small tasks. The model ends without an adapter."""
+    """Learn a start for `methods.ADAPTER` on the course's family of small tasks. The model ends without an adapter."""
     fresh_adapter(model)
     try:
         return meta_lora.meta_train(model, tokenizer, load_family(), config, progress=progress).state

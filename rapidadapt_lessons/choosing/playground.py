@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 128  # of lesson 6, which tries every way on them
 
 
-def ways_playground(
+def methods_playground(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     meta_start: methods.State | None,
@@ -36,7 +36,7 @@ def ways_playground(
         cue: how a pair is written for the model, with {x} and, at the end, {y}.
         what: READ, PROMPTS or EVERY.
 
-    Raises: BadData, BadPrompt; as `ways.try_each_way`.
+    Raises: BadData, BadPrompt; as `methods.try_each_method`.
     """
     if what not in (READ, PROMPTS, EVERY):
         raise CourseError(f"{what!r} cannot be done here.", f"choose one of {READ}, {PROMPTS}, {EVERY}.")
@@ -55,7 +55,7 @@ def ways_playground(
         shown = build_prompt(task.query_set[0].x, task.support_pool[:2], prompts.template_of(task))
         return html + text_block(shown.text)
     if what == EVERY:
-        trials, _ = methods.try_each_way(
+        trials, _ = methods.try_each_method(
             model, tokenizer, task, sizes=sizes, n_query=held_out, meta_start=meta_start, progress=False
         )
     else:

@@ -30,7 +30,7 @@ def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
         CourseError: there are no trials.
     """
     if not trials:
-        raise CourseError("there are no trials to report.", "run ways.try_each_way first.")
+        raise CourseError("there are no trials to report.", "run methods.try_each_method first.")
     labels = ", ".join(map(_literal, task.labels))
     kind = f"choice between {labels}" if labels else "answers compared letter by letter"
     lines = [

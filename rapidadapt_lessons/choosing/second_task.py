@@ -18,6 +18,7 @@ from .methods import FULL, State, fresh_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
 @dataclass(frozen=True)
 class Moved:
     """An adapter that has learned a second task on top of a first.

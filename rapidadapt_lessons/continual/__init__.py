@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "adapters": ["Averaged", "PerTask"],
-        "digits": ["DigitSetting", "digit_network", "drifting_digits", "permuted_digits", "split_digits"],
+        "digits": ["DigitScenario", "digit_network", "drifting_digits", "permuted_digits", "split_digits"],
         "distillation": ["LwF"],
         "ewc": ["EWC", "fisher_diagonal"],
         "online": ["Rate", "SGDLearner", "make_detector", "prequential"],

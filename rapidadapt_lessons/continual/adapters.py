@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import CourseError
 from ..lora.layers import combine, lora_layers
 from ..training.loop import TrainConfig
-from .stream import Method, Setting, Stream, fit, set_trainable_state, swapped, trainable_state
+from .stream import Method, Scenario, Stream, fit, set_trainable_state, swapped, trainable_state
 
 ROUTERS = ("told", "centroid", "surprise")
 
@@ -48,14 +48,14 @@ class PerTask(Method):
         self.adapters, self.centroids, self._start = [], [], trainable_state(model)
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
-        examples = stream.parts[index].train
+        examples = stream.experiences[index].train
         set_trainable_state(model, self._start)
         if self.router == "centroid":
-            self.centroids.append(_features(stream.setting, model, examples).mean(0))
-        fit(model, stream.setting, examples, config)
+            self.centroids.append(_features(stream.scenario, model, examples).mean(0))
+        fit(model, stream.scenario, examples, config)
         self.adapters.append(trainable_state(model))
 
-    def route(self, model: nn.Module, setting: Setting, examples: Sequence[Any]) -> list[int]:
+    def route(self, model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> list[int]:
         """Return for each example the number of the adapter that should answer it, without its answer.
 
         Raises:
@@ -67,24 +67,24 @@ class PerTask(Method):
             raise CourseError('the router "told" chooses nothing itself.', 'use "centroid" or "surprise".')
         if self.router == "centroid":
             with swapped(model, self._start):
-                features = _features(setting, model, examples)
+                features = _features(scenario, model, examples)
             return torch.cdist(features, torch.stack(self.centroids)).argmin(1).tolist()
         costs = []
         for adapter in self.adapters:
             with swapped(model, adapter), torch.no_grad():
-                costs.append(setting.surprise(model, examples))
+                costs.append(scenario.surprise(model, examples))
         return torch.stack(costs, 1).argmin(1).tolist()
 
     def score(self, model: nn.Module, stream: Stream, index: int) -> float:
-        test, setting = stream.parts[index].test, stream.setting
+        test, scenario = stream.experiences[index].test, stream.scenario
         if self.router == "told":
             with swapped(model, self.adapters[index] if index < len(self.adapters) else self._start):
-                return setting.score(model, test)
-        routes, total = self.route(model, setting, test), 0.0
+                return scenario.score(model, test)
+        routes, total = self.route(model, scenario, test), 0.0
         for chosen in set(routes):
             mine = [example for example, route in zip(test, routes) if route == chosen]
             with swapped(model, self.adapters[chosen]):
-                total += setting.score(model, mine) * len(mine)
+                total += scenario.score(model, mine) * len(mine)
         return total / len(test)
 
     def stored_numbers(self) -> int:
@@ -137,14 +137,14 @@ class Averaged(PerTask):
 
     def score(self, model: nn.Module, stream: Stream, index: int) -> float:
         with swapped(model, self.average(model)):
-            return stream.setting.score(model, stream.parts[index].test)
+            return stream.scenario.score(model, stream.experiences[index].test)
 
 
 @torch.no_grad()
-def _features(setting: Setting, model: nn.Module, examples: Sequence[Any]) -> Tensor:
+def _features(scenario: Scenario, model: nn.Module, examples: Sequence[Any]) -> Tensor:
     was_training = model.training
     model.eval()
     try:
-        return setting.features(model, examples).float()
+        return scenario.features(model, examples).float()
     finally:
         model.train(was_training)

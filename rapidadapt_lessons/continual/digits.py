@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..training.data import Part
+from ..training.data import Experience
 from .stream import Stream
 
 PIXELS, CLASSES = 64, 10
@@ -38,8 +38,8 @@ class Digit(NamedTuple):
     among: tuple[int, ...] = ()
 
 
-class DigitSetting:
-    """What continual methods need to know about digits: see `continual.Setting`."""
+class DigitScenario:
+    """What continual methods need to know about digits: see `continual.stream.Scenario`."""
 
     def loss(self, model: nn.Module, examples: Sequence[Digit], reduction: str = "mean") -> Tensor:
         labels = torch.tensor([digit.label for digit in examples])
@@ -64,9 +64,7 @@ class DigitSetting:
         return _pixels(examples)
 
     def surprise(self, model: nn.Module, examples: Sequence[Digit]) -> Tensor:
-        raise CourseError(
-            "a classifier of digits gives the image itself no probability.", 'use the router "centroid".'
-        )
+        raise CourseError("a classifier of digits gives the image itself no probability.", 'use the router "centroid".')
 
 
 def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
@@ -76,11 +74,11 @@ def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
         return nn.Sequential(nn.Linear(PIXELS, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
 
 
-def split_digits(told: bool = False, seed: int = 0) -> Stream:
+def split_digits(task_incremental: bool = False, seed: int = 0) -> Stream:
     """Return five parts of two classes each: 0 and 1, then 2 and 3, and so on.
 
     Args:
-        told: say with each image which two classes it is one of (task-incremental learning), or let the
+        task_incremental: say with each image which two classes it is one of (task-incremental learning), or let the
             model choose among all ten (class-incremental learning; van de Ven et al. 2022).
         seed: of the split into training and test.
     """
@@ -88,9 +86,12 @@ def split_digits(told: bool = False, seed: int = 0) -> Stream:
     parts = []
     for low in range(0, CLASSES, 2):
         pair = (low, low + 1)
-        sides = ([d._replace(among=pair if told else ()) for d in side if d.label in pair] for side in (train, test))
-        parts.append(Part(f"{low}, {low + 1}", *map(tuple, sides)))
-    return Stream(f"split digits, {'told' if told else 'not told'}", tuple(parts), DigitSetting())
+        sides = (
+            [d._replace(among=pair if task_incremental else ()) for d in side if d.label in pair]
+            for side in (train, test)
+        )
+        parts.append(Experience(f"{low}, {low + 1}", *map(tuple, sides)))
+    return Stream(f"split digits, {'told' if task_incremental else 'not told'}", tuple(parts), DigitScenario())
 
 
 def permuted_digits(parts: int = 5, seed: int = 0) -> Stream:
@@ -103,8 +104,8 @@ def permuted_digits(parts: int = 5, seed: int = 0) -> Stream:
         raise CourseError(f"permuted digits of {parts} parts were asked for.", "ask for at least 1.")
     train, test = _split(seed)
     orders = [permutation(part, seed) for part in range(parts)]
-    made = [Part(f"order {i + 1}", permute(train, order), permute(test, order)) for i, order in enumerate(orders)]
-    return Stream("permuted digits", tuple(made), DigitSetting())
+    made = [Experience(f"order {i + 1}", permute(train, order), permute(test, order)) for i, order in enumerate(orders)]
+    return Stream("permuted digits", tuple(made), DigitScenario())
 
 
 def permutation(number: int, seed: int = 0) -> tuple[int, ...]:

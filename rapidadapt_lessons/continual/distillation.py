@@ -62,7 +62,7 @@ class LwF(Method):
         self.known, self._kept = [], 0
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
-        setting, examples = stream.setting, stream.parts[index].train
+        scenario, examples = stream.scenario, stream.experiences[index].train
         teacher = trainable_state(model)
         columns = self.known or slice(None)
 
@@ -70,13 +70,13 @@ class LwF(Method):
             training = model.training
             model.eval()  # the teacher's answers are not drawn: no dropout
             with torch.no_grad(), swapped(model, teacher):
-                said = setting.logits(model, batch)[:, columns]
+                said = scenario.logits(model, batch)[:, columns]
             model.train(training)
-            own, says = setting.loss_and_logits(model, batch)
+            own, says = scenario.loss_and_logits(model, batch)
             return own + self.strength * distillation_loss(says[:, columns], said, self.temperature)
 
-        fit(model, setting, examples, config, loss if index else None)
-        self.known = sorted({*self.known, *setting.classes(examples)})
+        fit(model, scenario, examples, config, loss if index else None)
+        self.known = sorted({*self.known, *scenario.classes(examples)})
         self._kept = sum(value.numel() for value in teacher.values())
 
     def stored_numbers(self) -> int:

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..training.loop import TrainConfig
-from .stream import Method, Setting, Stream, fit, trainable_state
+from .stream import Method, Scenario, Stream, fit, trainable_state
 
 
-def fisher_diagonal(model: nn.Module, setting: Setting, examples: Sequence[Any]) -> dict[str, Tensor]:
+def fisher_diagonal(model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> dict[str, Tensor]:
     """Return the diagonal empirical Fisher of the trained parameters, by name, in the parameters' shapes.
 
     The answers are the examples' own, not draws from the model (for what that changes: Kunstner et al. 2019).
@@ -41,7 +41,7 @@ def fisher_diagonal(model: nn.Module, setting: Setting, examples: Sequence[Any])
     model.eval()
     try:
         for example in examples:  # one by one: the square of each gradient, not of their mean
-            log_p = -setting.loss(model, [example], "sum")
+            log_p = -scenario.loss(model, [example], "sum")
             grads = torch.autograd.grad(log_p, list(parameters.values()), allow_unused=True)
             for name, grad in zip(parameters, grads):
                 if grad is not None:
@@ -88,21 +88,21 @@ class EWC(Method):
         self.springs = []
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
-        setting, examples = stream.setting, stream.parts[index].train
+        scenario, examples = stream.scenario, stream.experiences[index].train
 
         def loss(model: nn.Module, batch: Sequence[Any]) -> Tensor:
-            return setting.loss(model, batch) + self.penalty(model)
+            return scenario.loss(model, batch) + self.penalty(model)
 
-        fit(model, setting, examples, config, loss if self.springs else None)
+        fit(model, scenario, examples, config, loss if self.springs else None)
         draw = torch.randperm(len(examples), generator=torch.Generator().manual_seed(config.seed))
-        self.remember(model, setting, [examples[i] for i in draw[: self.examples].tolist()])
+        self.remember(model, scenario, [examples[i] for i in draw[: self.examples].tolist()])
 
-    def remember(self, model: nn.Module, setting: Setting, examples: Sequence[Any]) -> None:
+    def remember(self, model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> None:
         """Compute the Fisher here and now, and put springs on it.
 
         Raises: as `fisher_diagonal`.
         """
-        fisher = fisher_diagonal(model, setting, examples)
+        fisher = fisher_diagonal(model, scenario, examples)
         if self.online and self.springs:
             fisher = {name: self.decay * self.springs[0][0][name] + value for name, value in fisher.items()}
             self.springs = []
@@ -117,7 +117,7 @@ class EWC(Method):
         if not self.springs:
             raise CourseError(
                 "EWC has no Fisher information yet, so there is nothing to hold on to.",
-                "call remember(model, setting, examples) after the first part.",
+                "call remember(model, scenario, examples) after the first part.",
             )
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         terms = [(f[name] * (p - at[name]) ** 2).sum() for f, at in self.springs for name, p in parameters.items()]

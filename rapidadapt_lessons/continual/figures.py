@@ -29,12 +29,12 @@ GREY = "#7F7F7F"
 
 def matrix_picture(result: StreamResult, title: str = "") -> Picture:
     """Draw the accuracy matrix: a row after each part, a column for each part measured. What is not yet is blank."""
-    rows = [f"after {name}" for name in result.parts]
+    rows = [f"after {name}" for name in result.experiences]
     title = title or f"R: {result.method}"
-    picture = heat_map(result.matrix.tolist(), rows, result.parts, title=title, label="score (share right)")
+    picture = heat_map(result.matrix.tolist(), rows, result.experiences, title=title, label="score (share right)")
     axes = picture.figure.axes[0]
     axes.set(xlabel="measured on", ylabel="")
-    _name_columns(picture, result.parts)
+    _name_columns(picture, result.experiences)
     for text in axes.texts:
         if text.get_text() == "nan":
             text.set_text("")
@@ -42,7 +42,7 @@ def matrix_picture(result: StreamResult, title: str = "") -> Picture:
 
 
 class LiveMatrix:
-    """Shows the matrix while it fills in: `run_stream(..., on_part=LiveMatrix())`. It goes when the last row is in.
+    """Shows the matrix while it fills in: `run_stream(..., on_experience=LiveMatrix())`. It goes after the last row.
 
     It draws into a widget and not into the cell's output, so that a stored notebook and a run without a
     browser are the same.

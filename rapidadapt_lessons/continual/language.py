@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..training.data import Part
+from ..training.data import Experience
 from ..training.rows import Row, batches, by_row, collate, counted_logits, token_loss
 from .stream import Stream
 
 OPENING = 16  # tokens of a plain text by which it is routed
 
 
-class LanguageSetting:
-    """What continual methods need to know about rows of tokens: see `continual.Setting`.
+class LanguageScenario:
+    """What continual methods need to know about rows of tokens: see `continual.stream.Scenario`.
 
     Args:
         batch_size: rows in one forward pass when nothing is trained.
@@ -96,12 +96,12 @@ def inputs(examples: Sequence[Row]) -> list[Row]:
     return found
 
 
-def language_stream(name: str, parts: Sequence[Part]) -> Stream:
+def language_stream(name: str, parts: Sequence[Experience]) -> Stream:
     """Return a stream for a language model.
 
     Raises: as `continual.Stream`.
     """
-    return Stream(name, tuple(parts), LanguageSetting())
+    return Stream(name, tuple(parts), LanguageScenario())
 
 
 def _device(model: nn.Module) -> torch.device:

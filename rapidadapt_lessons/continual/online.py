@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..errors import CourseError, MissingPackage, TrainingDiverged
-from .stream import Setting, trainable_state
+from .stream import Scenario, trainable_state
 
 DETECTORS = ("adwin", "page_hinkley", "ddm")
 
@@ -191,13 +191,13 @@ class SGDLearner:
         CourseError: nothing in the model requires a gradient.
     """
 
-    def __init__(self, model: nn.Module, setting: Setting):
+    def __init__(self, model: nn.Module, scenario: Scenario):
         trainable_state(model)  # says so when there is nothing to train
-        self.model, self.setting = model, setting
+        self.model, self.scenario = model, scenario
         self._trained = [p for p in model.parameters() if p.requires_grad]
 
     def test(self, example: Any) -> float:
-        return self.setting.score(self.model, [example])
+        return self.scenario.score(self.model, [example])
 
     def learn(self, example: Any, rate: float) -> None:
         """Take one step.
@@ -205,7 +205,7 @@ class SGDLearner:
         Raises:
             TrainingDiverged: the loss is not finite. The weights are those before the step.
         """
-        loss = self.setting.loss(self.model, [example])
+        loss = self.scenario.loss(self.model, [example])
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the loss became {loss.item()} at rate {rate:g}.", "lower the rate.")
         for parameter, grad in zip(self._trained, torch.autograd.grad(loss, self._trained)):

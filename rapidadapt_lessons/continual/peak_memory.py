@@ -44,7 +44,7 @@ def learning_bytes(method: Method, model: nn.Module, stream: Stream, config: Tra
 
     def work() -> None:
         method.start(model, stream, config.seed)
-        for index in range(len(stream.parts)):
+        for index in range(len(stream.experiences)):
             method.learn(model, stream, index, config)
 
     try:

@@ -12,7 +12,7 @@ from ..lora.playground import pair_rows
 from ..prompting.own_text import READ, read_lines
 from ..prompting.prompts import ARROW
 from ..show.html import table
-from ..training.data import Part
+from ..training.data import Experience
 from ..training.loop import TrainConfig
 from .adapters import PerTask
 from .ewc import EWC
@@ -23,6 +23,7 @@ from .stream import Method, run_stream, swapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def stream_playground(
     model: PreTrainedModel,
@@ -50,9 +51,12 @@ def stream_playground(
     """
     if method not in (READ, *STREAM_METHODS):
         raise CourseError(f"there is no method {method!r}.", f"choose one of {', '.join(STREAM_METHODS)}.")
-    stream = language_stream("yours", own_parts(tokenizer, tasks))
+    stream = language_stream("yours", own_experiences(tokenizer, tasks))
     if method == READ:
-        read = ((part.name, str(len(part.train)), tokenizer.decode(part.train[0].ids).strip()) for part in stream.parts)
+        read = (
+            (part.name, str(len(part.train)), tokenizer.decode(part.train[0].ids).strip())
+            for part in stream.experiences
+        )
         return table(("", "pairs", "the first, as the model reads it"), read)
     way = STREAM_METHODS[method](kept, strength)
     with swapped(model, {name: value.clone() for name, value in start.items()}):
@@ -60,7 +64,7 @@ def stream_playground(
     title = f"{method}: {updates} updates a task"
     told = f"ACC {result.acc:.2f}, BWT {result.bwt:.2f}, FWT {result.fwt:.2f}, forgetting {result.forgetting:.2f}."
     stored = f"Kept besides the model: {result.stored_examples} examples, {result.stored_numbers:,} numbers."
-    before = ", ".join(f"{name} {score:.2f}" for name, score in zip(result.parts, result.before.tolist()))
+    before = ", ".join(f"{name} {score:.2f}" for name, score in zip(result.experiences, result.before.tolist()))
     return f"{matrix_picture(result, title).html()}<p>{told} {stored} Before any training: {before}.</p>"
 
 
@@ -72,7 +76,7 @@ STREAM_METHODS = {
 }
 
 
-def own_parts(tokenizer: PreTrainedTokenizerBase, tasks: str) -> list[Part]:
+def own_experiences(tokenizer: PreTrainedTokenizerBase, tasks: str) -> list[Experience]:
     """Return the reader's tasks as parts of a stream, each measured on what it trains. See `stream_playground`."""
     blocks: list[list[str]] = [[]]
     for line in tasks.split("\n"):
@@ -90,5 +94,5 @@ def own_parts(tokenizer: PreTrainedTokenizerBase, tasks: str) -> list[Part]:
             _, rows = pair_rows(tokenizer, template, read_lines("\n".join(block)))
         except (BadData, BadPrompt) as error:
             raise BadData(f"task {number}: {error.problem}", error.remedy) from error
-        parts.append(Part(f"task {number}", tuple(rows), tuple(rows)))
+        parts.append(Experience(f"task {number}", tuple(rows), tuple(rows)))
     return parts

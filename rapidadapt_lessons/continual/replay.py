@@ -78,7 +78,7 @@ class ReservoirBuffer:
 
     def load(self, state: Mapping[str, Any], stream: Stream) -> None:
         """Fetch the items of `state` from their stream again."""
-        self.items = [Kept(part, at, group, stream.parts[part].train[at]) for part, at, group in state["kept"]]
+        self.items = [Kept(part, at, group, stream.experiences[part].train[at]) for part, at, group in state["kept"]]
         self.seen = state["seen"]
         self.generator.set_state(state["generator"])
 
@@ -150,18 +150,18 @@ class Replay(Method):
         self.buffer = self._new(seed)
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
-        setting, part = stream.setting, stream.parts[index]
+        scenario, part = stream.scenario, stream.experiences[index]
 
         def loss(model: nn.Module, new: Sequence[Any]) -> Tensor:
             if not len(self.buffer):
-                return setting.loss(model, new)
+                return scenario.loss(model, new)
             old = self.buffer.sample(len(new))
             weight = len(old) / (len(new) + len(old))
-            return (1 - weight) * setting.loss(model, new) + weight * setting.loss(model, old)
+            return (1 - weight) * scenario.loss(model, new) + weight * scenario.loss(model, old)
 
-        fit(model, setting, part.train, config, loss)
+        fit(model, scenario, part.train, config, loss)
         for place, example in enumerate(part.train):
-            group = next(iter(setting.classes([example])), index)
+            group = next(iter(scenario.classes([example])), index)
             self.buffer.add(Kept(index, place, group, example))
 
     def stored_examples(self) -> int:

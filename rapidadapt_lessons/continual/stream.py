@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from ..errors import AdapterMismatch, CourseError
 from ..training.checkpoint import load_checkpoint, save_checkpoint
-from ..training.data import Part
+from ..training.data import Experience
 from ..training.loop import TrainConfig, train
 from .metrics import average_accuracy, backward_transfer, forgetting, forward_transfer, plasticity
 
 
-class Setting(Protocol):
+class Scenario(Protocol):
     """What the methods need to know about one kind of examples. `digits` and `language_stream` have one each."""
 
     def loss(self, model: nn.Module, examples: Sequence[Any], reduction: str = "mean") -> Tensor:
@@ -62,25 +62,25 @@ class Stream:
     """
 
     name: str
-    parts: tuple[Part, ...]
-    setting: Setting
+    experiences: tuple[Experience, ...]
+    scenario: Scenario
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", tuple(self.parts))
-        names = [part.name for part in self.parts]
+        object.__setattr__(self, "experiences", tuple(self.experiences))
+        names = [part.name for part in self.experiences]
         if not names:
             raise CourseError(f"the stream {self.name!r} has no parts.", "give at least one.")
         if len(set(names)) < len(names):
             raise CourseError(f"the stream {self.name!r} has two parts of one name ({names}).", "rename one.")
         trained: frozenset[int] = frozenset()
-        for part in self.parts:
+        for part in self.experiences:
             if not (part.train and part.test):
                 raise CourseError(
                     f"part {part.name!r} has {len(part.train)} examples to learn and {len(part.test)} to test on.",
                     "give at least one of each.",
                 )
-            trained |= self.setting.classes(part.train)
-            if unseen := sorted(self.setting.classes(part.test) - trained):
+            trained |= self.scenario.classes(part.train)
+            if unseen := sorted(self.scenario.classes(part.test) - trained):
                 raise CourseError(
                     f"part {part.name!r} is measured on the class {unseen[0]}, which has not been in training by then.",
                     f"add examples of it to {part.name!r} or to a part before it, or take it out of the test.",
@@ -89,11 +89,11 @@ class Stream:
     @property
     def names(self) -> tuple[str, ...]:
         """The parts' names, in order."""
-        return tuple(part.name for part in self.parts)
+        return tuple(part.name for part in self.experiences)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all names and examples."""
-        return hashlib.sha256(repr((self.name, self.parts)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.name, self.experiences)).encode()).hexdigest()
 
 
 def validation_stream(stream: Stream, share: float = 0.25) -> Stream:
@@ -108,15 +108,15 @@ def validation_stream(stream: Stream, share: float = 0.25) -> Stream:
         CourseError: the share is not between 0 and 1, or a part has one example only; or as `Stream`.
     """
     parts = []
-    for part in stream.parts:
+    for part in stream.experiences:
         if not 0 < share < 1 or len(part.train) < 2:
             raise CourseError(
                 f"a share of {share} of part {part.name!r}'s {len(part.train)} examples cannot be held back.",
                 "give a share such as 0.25, and parts of at least two examples.",
             )
         cut = len(part.train) - max(1, int(share * len(part.train)))
-        parts.append(Part(part.name, part.train[:cut], part.train[cut:]))
-    return Stream(f"{stream.name}, validation", tuple(parts), stream.setting)
+        parts.append(Experience(part.name, part.train[:cut], part.train[cut:]))
+    return Stream(f"{stream.name}, validation", tuple(parts), stream.scenario)
 
 
 # What is trained.
@@ -183,11 +183,11 @@ class Method:
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
         """Learn part `index`, changing the model's trained parameters."""
-        fit(model, stream.setting, stream.parts[index].train, config)
+        fit(model, stream.scenario, stream.experiences[index].train, config)
 
     def score(self, model: nn.Module, stream: Stream, index: int) -> float:
         """Return the score on part `index`'s test."""
-        return stream.setting.score(model, stream.parts[index].test)
+        return stream.scenario.score(model, stream.experiences[index].test)
 
     def stored_examples(self) -> int:
         """Return how many examples of earlier parts are kept."""
@@ -228,12 +228,12 @@ class Joint(Method):
         self._start, self._stored = trainable_state(model), 0
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
-        together = [example for part in stream.parts[: index + 1] for example in part.train]
+        together = [example for part in stream.experiences[: index + 1] for example in part.train]
         self._stored = len(together)
-        if self.only_last and index < len(stream.parts) - 1:
+        if self.only_last and index < len(stream.experiences) - 1:
             return
         set_trainable_state(model, self._start)
-        fit(model, stream.setting, together, replace(config, steps=config.steps * (index + 1)))
+        fit(model, stream.scenario, together, replace(config, steps=config.steps * (index + 1)))
 
     def stored_examples(self) -> int:
         return self._stored
@@ -247,7 +247,7 @@ class Joint(Method):
 
 def fit(
     model: nn.Module,
-    setting: Setting,
+    scenario: Scenario,
     examples: Sequence[Any],
     config: TrainConfig,
     loss: Callable[[nn.Module, Sequence[Any]], Tensor] | None = None,
@@ -257,7 +257,7 @@ def fit(
     Args:
         loss: in place of the setting's own, which is the mean over the batch.
     """
-    return train(model, examples, config, loss=loss or setting.loss, progress=False).losses
+    return train(model, examples, config, loss=loss or scenario.loss, progress=False).losses
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class StreamResult:
 
     Attributes:
         method: its name.
-        parts: the parts' names.
+        experiences: the parts' names.
         matrix: R, [parts, parts]; NaN in rows not reached yet.
         before: the scores before anything was learned, [parts].
         seconds: of processor time (all cores together) spent on learning each part so far.
@@ -275,7 +275,7 @@ class StreamResult:
     """
 
     method: str
-    parts: tuple[str, ...]
+    experiences: tuple[str, ...]
     matrix: Tensor
     before: Tensor
     seconds: tuple[float, ...]
@@ -315,7 +315,7 @@ def run_stream(
     config: TrainConfig,
     *,
     checkpoint: str | Path | None = None,
-    on_part: Callable[[StreamResult], None] | None = None,
+    on_experience: Callable[[StreamResult], None] | None = None,
 ) -> StreamResult:
     """Learn a stream part by part, in place, and measure every part after each.
 
@@ -323,13 +323,13 @@ def run_stream(
         config: how each part is trained; its seed is the run's.
         checkpoint: a file, written after each part. Where it holds a run of the same method, stream, model
             and config, that run goes on, and ends with the same matrix as one that was never stopped.
-        on_part: called with what is known so far, before the first part and after each.
+        on_experience: called with what is known so far, before the first part and after each.
 
     Raises:
         CheckpointMismatch: the file is damaged, or of another run: of another method, for example.
         TrainingDiverged, CourseError: as `training.train`.
     """
-    count = len(stream.parts)
+    count = len(stream.experiences)
     method.start(model, stream, config.seed)
     identity = _identity(method, model, stream, config) if checkpoint else {}
     matrix = torch.full((count, count), math.nan, dtype=torch.float64)
@@ -345,8 +345,8 @@ def run_stream(
         kept = method.stored_examples(), method.stored_numbers()
         return StreamResult(method.name, stream.names, matrix.clone(), before, tuple(seconds), *kept)
 
-    if on_part:
-        on_part(so_far())
+    if on_experience:
+        on_experience(so_far())
     for index in range(len(seconds), count):
         begun = time.process_time()
         method.learn(model, stream, index, replace(config, seed=1000 * config.seed + index))
@@ -355,13 +355,13 @@ def run_stream(
         if checkpoint:
             state = {"weights": trainable_state(model), "method": method.state(), "matrix": matrix.clone()}
             save_checkpoint(checkpoint, identity, state | {"before": before, "seconds": seconds})
-        if on_part:
-            on_part(so_far())
+        if on_experience:
+            on_experience(so_far())
     return so_far()
 
 
 def _scores(method: Method, model: nn.Module, stream: Stream) -> Tensor:
-    return torch.tensor([method.score(model, stream, j) for j in range(len(stream.parts))], dtype=torch.float64)
+    return torch.tensor([method.score(model, stream, j) for j in range(len(stream.experiences))], dtype=torch.float64)
 
 
 def _identity(method: Method, model: nn.Module, stream: Stream, config: TrainConfig) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from . import layers as lora
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
 def lora_playground(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -234,7 +234,7 @@ def meta_gradient(
         sums = found if sums is None else [a + b for a, b in zip(sums, found)]
     if team and team.size > 1:
         own = [torch.zeros_like(p) for p in wanted] if sums is None else sums  # fewer tasks than processes
-        total, *sums = team.add_up([total.to(wanted[0]), *own])
+        total, *sums = team.all_reduce([total.to(wanted[0]), *own])
     return MetaGradient(total, dict(zip(leaves, sums)), dict(zip(rates, sums[len(leaves) :])))
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..lm.tasks import Example, Task
     from .prompts import Prompt
 
+
 def answered_right(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -66,6 +67,7 @@ def label_scores(
     """Return the probability of each label among the labels, [prompts, labels], with the prior divided out if given."""
     scores = scoring.label_probabilities(scoring.label_logprobs(model, tokenizer, prompts, labels))
     return scores if prior is None else calibration.contextual_calibration(scores, prior)
+
 
 CHAT = "chat"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..lm.tasks import Example, Task
 
+
 @dataclass(frozen=True)
 class Template:
     """How one example is written, and how several are joined.

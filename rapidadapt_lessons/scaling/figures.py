@@ -38,9 +38,7 @@ def efficiency(
         for i, link in enumerate(links):
             bandwidth = _known(link, LINKS, "link")
             joined = [n for n in counts if n <= REACH.get(link, n)]
-            times = [
-                cost_model.step_time(shape, n * tokens, way, n, rank=rank, bandwidth=bandwidth) for n in joined
-            ]
+            times = [cost_model.step_time(shape, n * tokens, way, n, rank=rank, bandwidth=bandwidth) for n in joined]
             shares = [time.efficiency for time in times]
             look = {"color": COLOURS[i], "marker": MARKERS[i], "ls": "-" if hollow else LOOKS[1]}
             # LoRA's lines lie on one another: hollow markers, the first the largest, so that each can be seen.

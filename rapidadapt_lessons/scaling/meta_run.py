@@ -89,7 +89,7 @@ def meta_train(
     optimizer = torch.optim.Adam(params.values(), config.outer_lr)
     losses: list[float] = []
     identity = {"config": asdict(config)}
-    if checkpoint and (state := team.agree(lambda: load_checkpoint(checkpoint, identity))):
+    if checkpoint and (state := team.broadcast_object(lambda: load_checkpoint(checkpoint, identity))):
         losses = list(state["losses"])
         optimizer.load_state_dict(state["optimizer"])
         net.load_state_dict(state["params"])
@@ -100,7 +100,7 @@ def meta_train(
         options = {"inner_lr": config.inner_lr, "steps": config.steps, "team": team}
         losses.append(float(maml.meta_step(net, params, batch, optimizer, **options)))
         at_end = len(losses) == config.iterations
-        if checkpoint and team.leads and (at_end or len(losses) % config.checkpoint_every == 0):
+        if checkpoint and team.is_main and (at_end or len(losses) % config.checkpoint_every == 0):
             state = {"losses": losses, "optimizer": optimizer.state_dict(), "params": net.state_dict()}
             save_checkpoint(checkpoint, identity, state)
     return {name: p.detach().clone() for name, p in params.items()}, losses

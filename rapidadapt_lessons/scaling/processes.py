@@ -82,7 +82,7 @@ def run_as_team(run: Callable[[Team], None]) -> int:
         try:
             run(team)
         except CourseError as error:
-            if team.leads:
+            if team.is_main:
                 print(error, file=sys.stderr)
             return 1
     return 0

@@ -400,6 +400,8 @@ def course_map() -> Picture:
         "it as the data change."
     )
     return Picture(figure, alt)
+
+
 LOOKS = ("-", "--", "-.", ":")
 
 

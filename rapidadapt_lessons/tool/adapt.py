@@ -68,7 +68,7 @@ def adapt(
 
     Args:
         x, y: the columns that the model reads and answers; None where there are two columns.
-        method: one of `adapt_plan.METHODS`.
+        method: one of `plan.OPTIONS`.
         budget: seconds to try methods in.
         seed: of the split, of draws and of training.
         plan: a plan to repeat; its method, seed and budget are then meant.
@@ -154,19 +154,19 @@ class _Run:
         plan = self.plan(method, budget, seed, given)
         failed: dict[str, str] = {}
         trials: list[Trial] = []
-        for planned in plan.ways:
-            kept = self.unfinished.once(_slug(planned.way), lambda p=planned: self.tried(p, plan.seed))
+        for planned in plan.methods:
+            kept = self.unfinished.once(_slug(planned.method), lambda p=planned: self.tried(p, plan.seed))
             if kept["failed"]:
-                failed[planned.way] = kept["failed"]
+                failed[planned.method] = kept["failed"]
                 self.say(f"{planned.way}: {kept['failed']}")
                 continue
             trial = _trial(kept["trial"])
             trials.append(trial)
             if kept["adapter"] is not None:
-                self.states[planned.way] = kept["adapter"]
+                self.states[planned.method] = kept["adapter"]
             right = f"{sum(trial.right)} of {len(trial.right)} validation queries right"
             self.say(f"{trial.way}: {right}, {trial.prepare_seconds:.1f} s to prepare")
-        candidates = [t for t in trials if t.way in plan.candidates()]
+        candidates = [t for t in trials if t.method in plan.candidates()]
         if not candidates:
             raise CourseError(f"nothing could be tried: {'; '.join(failed.values())}", "use --method prompt.")
         # Of few validation queries one is a large share: ways that far apart are not equally good.
@@ -174,13 +174,13 @@ class _Run:
         self.say(f"Chosen: {choice.trial.way}.")
         how = self.how(choice.trial, plan.seed)
         if how.adapter:
-            methods.fresh_adapter(self.model, self.states[how.way])
+            methods.fresh_adapter(self.model, self.states[how.method])
         answers = Predictor(self.model, self.tokenizer, how).answers([e.x for e in self.test])
-        trained = sorted((t for t in trials if t.way in self.states), key=lambda t: -t.quality)
-        adapter_way = how.way if how.adapter else trained[0].way if trained else ""
+        trained = sorted((t for t in trials if t.method in self.states), key=lambda t: -t.quality)
+        adapter_method = how.method if how.adapter else trained[0].method if trained else ""
         return Outcome(
-            self.reading, self.task, plan, tuple(trials), failed, choice, how, self.test, tuple(answers), adapter_way,
-            time.perf_counter() - begin, self.unfinished.resumed,
+            self.reading, self.task, plan, tuple(trials), failed, choice, how, self.test, tuple(answers),
+            adapter_method, time.perf_counter() - begin, self.unfinished.resumed,
         )  # fmt: skip
 
     def plan(self, method: str, budget: float, seed: int, given: Plan | None) -> Plan:
@@ -208,7 +208,7 @@ class _Run:
             part.write_text(plan.to_json(), encoding="utf-8")
             part.replace(path)
         self.say(f"Plan for {plan.budget:g} s:")
-        for planned in plan.ways:
+        for planned in plan.methods:
             self.say(f"  {planned.told()}")
         for way, why in plan.left_out.items():
             self.say(f"  left out: {way} ({why})")
@@ -217,9 +217,9 @@ class _Run:
     def tried(self, planned: Planned, seed: int) -> dict[str, Any]:
         """Try one way and return what is kept of it."""
         parts = self.model, self.tokenizer, self.task
-        if planned.way in (ZERO, FEW, CALIBRATED):
+        if planned.method in (ZERO, FEW, CALIBRATED):
             shown = prompt_examples(self.task, planned.examples, seed)
-            trial = methods.prompt_trial(*parts, shown, self.task.query_set, calibrated=planned.way == CALIBRATED)
+            trial = methods.prompt_trial(*parts, shown, self.task.query_set, calibrated=planned.method == CALIBRATED)
             return {"trial": asdict(trial), "adapter": None, "failed": ""}
         try:
             trial, state = self.trained(planned, seed)
@@ -231,7 +231,7 @@ class _Run:
         """Train an adapter as planned, going on where an earlier run stopped."""
         task, support = self.task, self.task.support_pool[: planned.examples]
         begin, start = time.perf_counter(), None
-        if planned.way == META:
+        if planned.method == META:
             options = self.model, self.tokenizer, planned.meta_training(seed)
             learn = lambda: meta_learned_start(*options, progress=self.progress)  # noqa: E731
             start = self.unfinished.once("meta-learned start", learn)
@@ -243,22 +243,20 @@ class _Run:
 
         trial, state = methods.adapter_trial(
             self.model, self.tokenizer, task, support, task.query_set,
-            way=planned.way, config=planned.training(seed), start=start, progress=self.progress,
+            method=planned.method, config=planned.training(seed), start=start, progress=self.progress,
             evaluate=accuracy, checkpoint=self.unfinished.file(f"{_slug(planned.way)}-training.pt"),
         )  # fmt: skip
         return replace(trial, prepare_seconds=trial.prepare_seconds + before), state
 
     def how(self, trial: Trial, seed: int) -> Adapted:
         """Return how the chosen way is asked."""
-        adapter = trial.way in (LORA, META)
-        shown = () if adapter or trial.way == ZERO else prompt_examples(self.task, trial.examples, seed)
+        adapter = trial.method in (LORA, META)
+        shown = () if adapter or trial.method == ZERO else prompt_examples(self.task, trial.examples, seed)
         template, prior = template_of(self.task), ()
-        if trial.way == CALIBRATED:
+        if trial.method == CALIBRATED:
             found = calibration.content_free_prior(self.model, self.tokenizer, shown, self.task.labels, template)
             prior = tuple(found.tolist())
-        return Adapted(
-            DEFAULT_MODEL, trial.way, template, shown, self.task.labels, prior, self.most_new, adapter
-        )
+        return Adapted(DEFAULT_MODEL, trial.method, template, shown, self.task.labels, prior, self.most_new, adapter)
 
     def write(self, outcome: Outcome) -> Path:
         """Write all files into a folder of the unfinished work, and return it."""
@@ -275,8 +273,8 @@ class _Run:
         }
         for name, text in files.items():
             (result / name).write_text(text, encoding="utf-8")
-        if outcome.adapter_way:
-            methods.fresh_adapter(self.model, self.states[outcome.adapter_way])
+        if outcome.adapter_method:
+            methods.fresh_adapter(self.model, self.states[outcome.adapter_method])
             save_adapter(self.model, result / "adapter", methods.ADAPTER)
         return result
 

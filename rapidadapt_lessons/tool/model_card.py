@@ -16,7 +16,7 @@ def model_card(outcome: Outcome) -> str:
     adapter = (
         f"- `adapter/`: LoRA's matrices ({outcome.adapter_way}), which `peft` loads"
         + (".\n" if how.adapter else "; the chosen way does not use them.\n")
-        if outcome.adapter_way
+        if outcome.adapter_method
         else ""
     )
     column = shlex.quote(" ".join(reading.x.split()))

@@ -31,7 +31,7 @@ class Outcome:
         choice: what was chosen, by the validation split alone.
         how: how the chosen way is asked.
         test, answers: the test split, which no choice has seen, and what the chosen way answered.
-        adapter_way: the way that the saved adapter was trained in; empty where none was.
+        adapter_method: the way that the saved adapter was trained in; empty where none was.
         seconds: that all of it took, without loading the model.
         resumed: whether the run went on from one that was interrupted; seconds are then those of the last part.
     """
@@ -45,7 +45,7 @@ class Outcome:
     how: Adapted
     test: tuple[Example, ...]
     answers: tuple[Answer, ...]
-    adapter_way: str
+    adapter_method: str
     seconds: float
     resumed: bool
 
@@ -83,7 +83,7 @@ class Outcome:
         """Return the numbers, for programs."""
         low, high = self.interval
         written = {
-            "chosen": self.how.way,
+            "chosen": self.how.method,
             "test": {
                 "right": self.right,
                 "of": len(self.test),

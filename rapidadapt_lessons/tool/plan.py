@@ -12,14 +12,14 @@ import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..choosing.methods import CALIBRATED, FEW, FULL, LORA, META, WAYS, ZERO, most_examples
+from ..choosing.methods import CALIBRATED, FEW, FULL, LORA, META, METHODS, ZERO, most_examples
 from ..errors import BadData, CourseError
 from ..lm.tasks import Task
 from ..meta.meta_lora import MetaConfig
 from ..training.loop import TrainConfig
 from .timing import META_ROWS, ROWS, Timing
 
-METHODS = ("auto", "prompt", "calibrated", "lora", "meta")
+OPTIONS = ("auto", "prompt", "calibrated", "lora", "meta")
 EPOCHS, LEAST_STEPS, MOST_STEPS = 10, 4, 400
 CURVE = 4  # evaluations along the training
 META_LEAST, META_MOST, META_INNER = 12, 60, 3  # iterations, and inner steps of each
@@ -31,14 +31,14 @@ class Planned:
     """What one way will do. All are numbers of things, so that they mean the same on every machine.
 
     Attributes:
-        way: one of `ways.WAYS`.
+        method: one of `methods.METHODS`.
         examples: in the prompt, or to train on.
         steps: updates of the adapter, each on `batch_size` times `accumulate` examples.
         eval_every: updates between two points of the learning curve.
         meta_iterations: tasks visited beforehand to learn a start.
     """
 
-    way: str
+    method: str
     examples: int = 0
     steps: int = 0
     batch_size: int = ROWS
@@ -72,10 +72,10 @@ class Plan:
     """What will be tried.
 
     Attributes:
-        method: one of METHODS.
+        method: one of OPTIONS.
         seed: of the split, of draws and of training.
         budget: seconds, which the plan was made for.
-        ways: what each way will do, in the order of `ways.WAYS`.
+        methods: what each way will do, in the order of `methods.METHODS`.
         left_out: ways that are not tried, and why.
         timing: what the plan was made from; it changes nothing any more.
     """
@@ -83,7 +83,7 @@ class Plan:
     method: str
     seed: int
     budget: float
-    ways: tuple[Planned, ...]
+    methods: tuple[Planned, ...]
     left_out: dict[str, str]
     timing: Timing | None = None
 
@@ -93,7 +93,7 @@ class Plan:
 
     def candidates(self) -> tuple[str, ...]:
         """Return the ways to choose from. Zero-shot is only a baseline where training or calibration was asked for."""
-        tried = tuple(p.way for p in self.ways)
+        tried = tuple(p.method for p in self.methods)
         return tried if self.method in ("auto", "prompt") else tuple(w for w in tried if w != ZERO)
 
 
@@ -120,16 +120,18 @@ def read_plan(path: str | Path) -> Plan:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         timing = None if found["timing"] is None else Timing(**found["timing"])
-        ways = tuple(Planned(**way) for way in found["ways"])
+        ways = tuple(Planned(**way) for way in found["methods"])
         for planned in ways:
-            numbers = {k: v for k, v in asdict(planned).items() if k != "way"}
-            if planned.way not in WAYS or any(type(v) is not int or not 0 <= v <= 10**6 for v in numbers.values()):
+            numbers = {k: v for k, v in asdict(planned).items() if k != "method"}
+            if planned.method not in METHODS or any(
+                type(v) is not int or not 0 <= v <= 10**6 for v in numbers.values()
+            ):
                 raise ValueError(f"{planned.way!r} with {numbers}")
-            if planned.way in (LORA, META):
+            if planned.method in (LORA, META):
                 planned.training(0)  # raises where a number makes no sense
-            if planned.way == META:
+            if planned.method == META:
                 planned.meta_training(0)
-        if found["method"] not in METHODS or type(found["seed"]) is not int or not ways:
+        if found["method"] not in OPTIONS or type(found["seed"]) is not int or not ways:
             raise ValueError(f"method {found['method']!r}, seed {found['seed']!r}, {len(ways)} ways")
         return Plan(found["method"], found["seed"], float(found["budget"]), ways, dict(found["left_out"]), timing)
     except OSError as error:
@@ -141,14 +143,14 @@ def read_plan(path: str | Path) -> Plan:
 
 def require_possible(plan: Plan, task: Task) -> None:
     """Raise BadData where a plan asks for more examples than there are, or for a calibration without labels."""
-    for planned in plan.ways:
-        most = most_examples(task) if planned.way in (ZERO, FEW, CALIBRATED) else len(task.support_pool)
+    for planned in plan.methods:
+        most = most_examples(task) if planned.method in (ZERO, FEW, CALIBRATED) else len(task.support_pool)
         if planned.examples > most:
             raise BadData(
                 f"the plan asks for {planned.examples} examples for {planned.way}; there are {most} to learn from.",
                 "use the data that the plan was made for, or leave --plan out.",
             )
-        if planned.way == CALIBRATED and not task.labels:
+        if planned.method == CALIBRATED and not task.labels:
             raise BadData("the plan calibrates labels; these answers are no labels.", "leave --plan out.")
 
 
@@ -222,7 +224,7 @@ def make_plan(
     if method in ("auto", "meta"):
         planned = meta(left, method == "meta")
         ways += [planned] if planned else []
-    ways.sort(key=lambda p: WAYS.index(p.way))
+    ways.sort(key=lambda p: METHODS.index(p.method))
     if method == "calibrated" and not shots:
         raise BadData(f"{no_room}, and calibration needs some.", "use --method lora, or shorter texts.")
     return Plan(method, seed, budget, tuple(ways), left_out, timing)
@@ -230,8 +232,8 @@ def make_plan(
 
 def require_method(method: str, task: Task) -> None:
     """Raise CourseError where a method is unknown, or cannot be used on a task."""
-    if method not in METHODS:
-        raise CourseError(f"the method is {method!r}.", f"choose one of {', '.join(METHODS)}.")
+    if method not in OPTIONS:
+        raise CourseError(f"the method is {method!r}.", f"choose one of {', '.join(OPTIONS)}.")
     if method == "calibrated" and not task.labels:
         raise BadData(
             "calibration needs labels, and these answers are none: they are too many, or one of them is too rare "

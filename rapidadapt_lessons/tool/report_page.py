@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ..choosing.methods import WAYS, Trial
+from ..choosing.methods import METHODS, Trial
 from ..show.plots import COLOURS, wilson
 from .outcome import Outcome, versions
 
 MOST_MISTAKES = 30
-_COLOUR = {way: COLOURS[i] for i, way in enumerate(WAYS)}
+_COLOUR = {method: COLOURS[i] for i, method in enumerate(METHODS)}
 
 _STYLE = """
 :root { --ink: #1c2330; --soft: #5b6575; --line: #dfe3ea; --paper: #ffffff; --back: #f5f6f9; --mark: #eaf2fa; }
@@ -92,8 +92,8 @@ def _result(outcome: Outcome) -> str:
 
 def _accuracy(outcome: Outcome) -> str:
     """Draw each way's accuracy with its interval, and below the line the chosen one's on the test split."""
-    rows = [(t.way, sum(t.right), len(t.right), _COLOUR[t.way]) for t in outcome.trials]
-    rows.append((f"test: {outcome.how.way}", outcome.right, len(outcome.test), _COLOUR[outcome.how.way]))
+    rows = [(t.method, sum(t.right), len(t.right), _COLOUR[t.method]) for t in outcome.trials]
+    rows.append((f"test: {outcome.how.way}", outcome.right, len(outcome.test), _COLOUR[outcome.how.method]))
     left, right, top, step = 210, 720, 26, 32
     width, height = 800, top + step * len(rows) + 30
     x = lambda share: left + share * (right - left)  # noqa: E731
@@ -132,13 +132,13 @@ def _table(outcome: Outcome) -> str:
         low, high = wilson(sum(t.right), len(t.right))
         steps = str(len(t.history.losses)) if t.history else ""
         cells = [
-            t.way, str(t.examples), steps, f"{sum(t.right)} of {len(t.right)}", f"{low:.0%} to {high:.0%}",
+            t.method, str(t.examples), steps, f"{sum(t.right)} of {len(t.right)}", f"{low:.0%} to {high:.0%}",
             f"{t.prepare_seconds:.1f}", f"{t.answer_seconds * 1e3:.0f}", f"{t.memory_bytes / 1e6:.0f}",
             f"{t.stored_bytes / 1e3:,.1f}",
         ]  # fmt: skip
-        chosen = ' class="chosen"' if t.way == outcome.how.way else ""
+        chosen = ' class="chosen"' if t.method == outcome.how.method else ""
         rows.append(f"<tr{chosen}>{''.join(f'<td{_n(i)}>{escape(cell)}</td>' for i, cell in enumerate(cells))}</tr>")
-    notes = [f"{way}: {why}" for way, why in (outcome.plan.left_out | outcome.failed).items()]
+    notes = [f"{method}: {why}" for method, why in (outcome.plan.left_out | outcome.failed).items()]
     left_out = f'<p class="soft small">Not tried, or broken off: {escape("; ".join(notes))}.</p>' if notes else ""
     resumed = " The run was interrupted and went on: seconds are those of its last part." if outcome.resumed else ""
     return (
@@ -159,8 +159,8 @@ def _curves(trials: Sequence[Trial]) -> str:
     if not trained:
         return ""
     # What was chosen by is the last point: the evaluation at the very end, if there was one, is the same.
-    accuracy = {t.way: [*({**t.history.evaluations, len(t.history.losses): t.quality}).items()] for t in trained}
-    loss = {t.way: list(enumerate(t.history.losses)) for t in trained}
+    accuracy = {t.method: [*({**t.history.evaluations, len(t.history.losses): t.quality}).items()] for t in trained}
+    loss = {t.method: list(enumerate(t.history.losses)) for t in trained}
     top, most = max(max(t.history.losses) for t in trained), max(len(t.history.losses) for t in trained)
     both = _lines("share of validation queries right", accuracy, most, 1.0, "{:.0%}")
     both += _lines("training loss (nats a token)", loss, most, top, "{:.1f}")
@@ -184,13 +184,13 @@ def _lines(label: str, series: dict[str, list[tuple[int, float]]], most: int, to
         marks.append(f'<text class="soft" x="{x(step):.1f}" y="{foot + 20}" text-anchor="middle">{step}</text>')
     marks.append(f'<text class="soft" x="{right}" y="{foot + 36}" text-anchor="end">updates</text>')
     told = []
-    for way, points in series.items():
+    for method, points in series.items():
         path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
-        marks.append(f'<polyline points="{path}" fill="none" stroke="{_COLOUR[way]}" stroke-width="2.5"/>')
+        marks.append(f'<polyline points="{path}" fill="none" stroke="{_COLOUR[method]}" stroke-width="2.5"/>')
         if len(points) <= 12:
             dots = ((x(step), y(value)) for step, value in points)
-            marks += [f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{_COLOUR[way]}"/>' for cx, cy in dots]
-        told.append(f"{way} from {form.format(points[0][1])} to {form.format(points[-1][1])}")
+            marks += [f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{_COLOUR[method]}"/>' for cx, cy in dots]
+        told.append(f"{method} from {form.format(points[0][1])} to {form.format(points[-1][1])}")
     alt = escape(f"Line chart: {label} by updates. {'; '.join(told)}.", True)
     return _figure(width, height, alt, marks)
 
@@ -224,7 +224,7 @@ def _prompt(outcome: Outcome) -> str:
         if how.labels
         else f"The answer is written out, up to {how.max_new_tokens} tokens, and must match letter by letter."
     )
-    adapter = f" The adapter in adapter/ was trained as {outcome.adapter_way}" if outcome.adapter_way else ""
+    adapter = f" The adapter in adapter/ was trained as {outcome.adapter_way}" if outcome.adapter_method else ""
     if adapter:
         adapter += " and is used." if how.adapter else "; the chosen way does not use it."
     return f"<p>{escape(kind + adapter)}</p><pre>{escape(how.prompt('{input}').text)}</pre>"
@@ -237,7 +237,7 @@ def _run(outcome: Outcome) -> str:
         f"Split at random (seed {plan.seed}): {len(task.support_pool)} pairs to learn from, {len(task.query_set)} to "
         f"choose by, {len(outcome.test)} to report on."
     )
-    planned = "; ".join(p.told() for p in plan.ways)
+    planned = "; ".join(p.told() for p in plan.methods)
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     return (
         f'<ul class="small">{told}<li>{escape(split)}</li>'

@@ -12,7 +12,7 @@ from ..lm.tasks import Example
 from ..prompting.prompts import Prompt, Template, build_prompt
 
 FILE = "prompt.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Adapted:
 
     Attributes:
         model: the name of the base model.
-        way: one of `ways.WAYS`.
+        method: one of `methods.METHODS`.
         template: how an example and a query are written.
         examples: those in front of every query; none for an adapter.
         labels: the answers to choose from; empty where answers are written out.
@@ -31,7 +31,7 @@ class Adapted:
     """
 
     model: str
-    way: str
+    method: str
     template: Template
     examples: tuple[Example, ...] = ()
     labels: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Adapted:
         written = {
             "format": FORMAT,
             "model": self.model,
-            "way": self.way,
+            "method": self.method,
             "pattern": self.template.pattern,
             "separator": self.template.separator,
             "examples": [list(e) for e in self.examples],
@@ -87,7 +87,7 @@ def read_adapted(folder: str | Path) -> Adapted:
 def _from_json(found: dict) -> Adapted:
     if found["format"] != FORMAT:
         raise ValueError(f"its format is {found['format']!r}, not {FORMAT}")
-    text = {name: _typed(found[name], str, name) for name in ("model", "way", "pattern", "separator")}
+    text = {name: _typed(found[name], str, name) for name in ("model", "method", "pattern", "separator")}
     examples = tuple(Example(*_texts(pair, "examples")) for pair in _typed(found["examples"], list, "examples"))
     labels, prior = _texts(found["labels"], "labels"), tuple(float(p) for p in _typed(found["prior"], list, "prior"))
     if prior and (len(prior) != len(labels) or not all(0 < p <= 1 for p in prior)):
@@ -99,7 +99,14 @@ def _from_json(found: dict) -> Adapted:
         raise ValueError(f"max_new_tokens is {most}")
     template = Template(text["pattern"], separator=text["separator"])
     return Adapted(
-        text["model"], text["way"], template, examples, labels, prior, most, _typed(found["adapter"], bool, "adapter")
+        text["model"],
+        text["method"],
+        template,
+        examples,
+        labels,
+        prior,
+        most,
+        _typed(found["adapter"], bool, "adapter"),
     )
 
 

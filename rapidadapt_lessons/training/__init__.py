@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "cost": ["measure", "training_bytes"],
-        "data": ["domain_part", "task_part"],
+        "data": ["domain_experience", "task_experience"],
         "loop": ["TrainConfig", "train"],
         "rows": ["collate", "exact_rows", "perplexity", "token_loss"],
     },

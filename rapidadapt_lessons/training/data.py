@@ -14,7 +14,8 @@ from .rows import Row, answer_rows, text_rows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-def task_part(
+
+def task_experience(
     tokenizer: PreTrainedTokenizerBase,
     name: str,
     *,
@@ -22,7 +23,7 @@ def task_part(
     train: int = 40,
     test: int = 24,
     seed: int = 0,
-) -> Part:
+) -> Experience:
     """Return a text task as a part of a stream.
 
     Args:
@@ -42,12 +43,12 @@ def task_part(
         prompts = build_prompts(examples, template=template)
         return tuple(answer_rows(tokenizer, prompts, [example.y for example in examples]))
 
-    return Part(name, rows(episode.support), rows(episode.query))
+    return Experience(name, rows(episode.support), rows(episode.query))
 
 
-def domain_part(
+def domain_experience(
     tokenizer: PreTrainedTokenizerBase, name: str, *, train: int = 80, test: int = 16, length: int = 48
-) -> Part:
+) -> Experience:
     """Return a domain of running text as a part of a stream, in rows of `length` tokens.
 
     Raises: as `texts.load_domain` and `rows.text_rows`; CourseError where the domain has too little text.
@@ -60,11 +61,11 @@ def domain_part(
             raise CourseError(f"{name!r} has {len(rows)} rows of {length} tokens, not {count}.", "ask for fewer.")
         step = len(rows) // count  # from all over the domain, not only its first documents
         sides.append(tuple(rows[::step][:count]))
-    return Part(name, *sides)
+    return Experience(name, *sides)
 
 
 @dataclass(frozen=True)
-class Part:
+class Experience:
     """One domain or task of a stream: examples to learn from, and others to be measured on."""
 
     name: str

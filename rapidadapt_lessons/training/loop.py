@@ -145,12 +145,12 @@ def train(
     if config.eval_every and evaluate is None:
         raise CourseError(f"eval_every is {config.eval_every} and there is no `evaluate`.", "give one, or set it to 0.")
     run = _Run(model, trained, rows, config, evaluate, loss, team or Team())
-    run.team.start_equal(list(trained.values()))
-    if checkpoint and (state := run.team.agree(lambda: load_checkpoint(checkpoint, run.identity))):
+    run.team.broadcast(list(trained.values()))
+    if checkpoint and (state := run.team.broadcast_object(lambda: load_checkpoint(checkpoint, run.identity))):
         run.load(state)
     was_training = model.training
     try:
-        _loop(run, checkpoint if run.team.leads else None, progress and run.team.leads)
+        _loop(run, checkpoint if run.team.is_main else None, progress and run.team.is_main)
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)
@@ -232,7 +232,7 @@ class _Run:
             for loss in self.losses(chosen):
                 loss.backward()
                 total += loss.item()
-        total = self.team.add_up_gradients(list(self.trained.values()), total)
+        total = self.team.all_reduce_gradients(list(self.trained.values()), total)
         self.require_finite(torch.tensor(total), "loss")  # not before: all must learn of it, and stop together
         norm = nn.utils.clip_grad_norm_(self.trained.values(), self.config.max_grad_norm)
         self.require_finite(norm, "gradient")
@@ -276,7 +276,7 @@ class _Run:
 
     def evaluate(self) -> None:
         self.model.eval()
-        value = self.team.agree(lambda: float(self._evaluate(self.model)))
+        value = self.team.broadcast_object(lambda: float(self._evaluate(self.model)))
         past = self.history.evaluations
         better = (max if self.config.maximize else min)([value, *past.values()]) == value and value not in past.values()
         if better and self.config.patience is not None:

@@ -99,9 +99,7 @@ def collate(rows: Sequence[Row], device: torch.device | str = "cpu", pad_id: int
     """Put rows side by side."""
     width = max(len(row.ids) for row in rows)
     ids = [row.ids + (pad_id,) * (width - len(row.ids)) for row in rows]
-    labels = [
-        (IGNORED,) * row.first + row.ids[row.first :] + (IGNORED,) * (width - len(row.ids)) for row in rows
-    ]
+    labels = [(IGNORED,) * row.first + row.ids[row.first :] + (IGNORED,) * (width - len(row.ids)) for row in rows]
     mask = [(1,) * len(row.ids) + (0,) * (width - len(row.ids)) for row in rows]
     return Batch(*(torch.tensor(values, device=device) for values in (ids, labels, mask)))
 

@@ -32,7 +32,7 @@ class Team:
     Attributes:
         rank: this process's number, from 0. Number 0 alone writes files.
         size: how many processes there are.
-        handed_over: bytes that this process has given to `add_up` so far, counted.
+        handed_over: bytes that this process has given to `all_reduce` so far, counted.
         exchanges: how often it has.
     """
 
@@ -42,7 +42,7 @@ class Team:
     exchanges: int = field(default=0, init=False)
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
         return self.rank == 0
 
@@ -55,7 +55,7 @@ class Team:
         start, end = self.part(len(things))
         return things[start:end]
 
-    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the sums over all processes, in float32, the same bits in each of them. It is one message for all."""
         if self.size == 1:
             return list(tensors)
@@ -67,7 +67,7 @@ class Team:
         pieces = flat.split([t.numel() for t in tensors])
         return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors)]
 
-    def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter], loss: float) -> float:
+    def all_reduce_gradients(self, parameters: Sequence[torch.nn.Parameter], loss: float) -> float:
         """Replace every gradient by its sum over the processes, and return the sum of the losses.
 
         A process that had nothing to compute, and so has no gradient, adds zeros.
@@ -75,12 +75,12 @@ class Team:
         if self.size == 1:
             return loss
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        *sums, total = self.add_up([*grads, torch.tensor([loss], device=grads[0].device)])
+        *sums, total = self.all_reduce([*grads, torch.tensor([loss], device=grads[0].device)])
         for parameter, total_gradient in zip(parameters, sums):
             parameter.grad = total_gradient
         return float(total)
 
-    def start_equal(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite the tensors by process 0's, in place, so that all begin with the same bits."""
         if self.size > 1:
             import torch.distributed as dist
@@ -89,14 +89,14 @@ class Team:
                 for tensor in tensors:
                     dist.broadcast(tensor.detach(), src=0)
 
-    def agree(self, work: Callable[[], T]) -> T:
+    def broadcast_object(self, work: Callable[[], T]) -> T:
         """Let process 0 do the work, and return its result in all; an error made for people is raised in all."""
         if self.size == 1:
             return work()
         import torch.distributed as dist
 
         told: list[Any] = [None]
-        if self.leads:
+        if self.is_main:
             try:
                 told = [(work(), None)]
             except CourseError as error:

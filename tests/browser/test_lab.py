@@ -250,10 +250,10 @@ BAD_CELLS = [
     "def png(face):\n"
     "    f = BytesIO(); Figure((4, 2), facecolor=face).savefig(f, format='png')\n"
     "    return 'data:image/png;base64,' + b64encode(f.getvalue()).decode()\n",
-    "HTML(f'<img alt=\"clear\" src=\"{png(\"none\")}\">')",
-    "HTML(f'<img alt=\"dark\" src=\"{png(\"black\")}\">')",
-    "HTML(f'<img alt=\"flat\" style=\"width:300px;height:40px\" src=\"{png(\"white\")}\">')",
-    "HTML('<img alt=\"gone\" src=\"data:image/png;base64,xx\">')",
+    'HTML(f\'<img alt="clear" src="{png("none")}">\')',
+    'HTML(f\'<img alt="dark" src="{png("black")}">\')',
+    'HTML(f\'<img alt="flat" style="width:300px;height:40px" src="{png("white")}">\')',
+    'HTML(\'<img alt="gone" src="data:image/png;base64,xx">\')',
     "HTML('<p style=\"color:#ccc;background:#fff\">pale words</p>')",
     "HTML('<div style=\"width:80px;overflow:hidden;white-space:nowrap\">words that are longer than that</div>')",
     "from ipywidgets import IntSlider\nfrom rapidadapt_lessons.show.widgets import explore\n"

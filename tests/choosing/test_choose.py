@@ -55,9 +55,9 @@ LOST = {ZERO: 0.0, FEW: 0.0, CALIBRATED: 0.0, META: 0.5, LORA: 0.4, CONTINUAL: 0
 )
 def test_the_best_within_the_limits(limits, way, examples):
     choice = choose(TRIALS, limits, LOST)
-    found = choice.trial and (choice.trial.way, choice.trial.examples)
+    found = choice.trial and (choice.trial.method, choice.trial.examples)
     assert found == (way and (way, examples))
-    assert set(choice.scores) | set(choice.excluded) == {t.way for t in TRIALS}
+    assert set(choice.scores) | set(choice.excluded) == {t.method for t in TRIALS}
     assert not set(choice.scores) & set(choice.excluded)
 
 
@@ -65,11 +65,11 @@ def test_within_one_query_the_least_effort_wins():
     """19 of 20 by a prompt against 20 of 20 by LoRA: the prompt. 18 of 20: LoRA."""
     dear = trial(LORA, 4, 20, seconds=9)
     close = choose([dear, trial(FEW, 4, 19)], Limits(4))
-    assert close.trial.way == FEW and "LoRA answered a query more at most, for more effort" in close.reason
+    assert close.trial.method == FEW and "LoRA answered a query more at most, for more effort" in close.reason
     equal = choose([trial(LORA, 4, 19, seconds=9), trial(FEW, 4, 19)], Limits(4))
-    assert equal.trial.way == FEW and "LoRA is within one query of the best too, for more effort" in equal.reason
-    assert choose([dear, trial(FEW, 4, 19)], Limits(4), close=0.01).trial.way == LORA  # of few queries one is much
-    assert choose([dear, trial(FEW, 4, 18)], Limits(4)).trial.way == LORA
+    assert equal.trial.method == FEW and "LoRA is within one query of the best too, for more effort" in equal.reason
+    assert choose([dear, trial(FEW, 4, 19)], Limits(4), close=0.01).trial.method == LORA  # of few queries one is much
+    assert choose([dear, trial(FEW, 4, 18)], Limits(4)).trial.method == LORA
 
 
 def test_change_is_subtracted():

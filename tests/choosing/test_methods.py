@@ -91,7 +91,7 @@ def test_a_prompts_trial(small):
     zero = methods.prompt_trial(*small, LABELS, (), LABELS.query_set)
     few = methods.prompt_trial(*small, LABELS, PAIRS[:4], LABELS.query_set)
     level = methods.prompt_trial(*small, LABELS, PAIRS[:4], LABELS.query_set, calibrated=True)
-    assert [t.way for t in (zero, few, level)] == [methods.ZERO, methods.FEW, methods.CALIBRATED]
+    assert [t.method for t in (zero, few, level)] == [methods.ZERO, methods.FEW, methods.CALIBRATED]
     assert [t.examples for t in (zero, few, level)] == [0, 4, 4]
     assert zero.stored_bytes == 0
     assert few.stored_bytes == len("word 0 is yes\nword 1 is no\nword 2 is yes\nword 3 is no")
@@ -108,7 +108,7 @@ def test_training_learns_the_examples_and_leaves_the_model(small):
     config = TrainConfig(steps=60, batch_size=8, lr=3e-2)
     task = Task("a", "A", "", "{x} is {y}", "{x}?", "", PAIRS[:4], PAIRS[:4], ("yes", "no"))
     trial, state = methods.adapter_trial(model, tokenizer, task, PAIRS[:4], PAIRS[:4], config=config)
-    assert trial.quality == 1.0 and trial.way == methods.LORA and trial.examples == 4
+    assert trial.quality == 1.0 and trial.method == methods.LORA and trial.examples == 4
     assert trial.stored_bytes == sum(t.nbytes for t in state.values())
     assert same(weights(model), before)
     methods.fresh_adapter(model, state)
@@ -171,19 +171,19 @@ def test_every_way_is_tried_on_the_same_queries(small, monkeypatch):
     before = weights(model)
     _, start = methods.adapter_trial(model, tokenizer, LABELS, PAIRS[:4], LABELS.query_set, config=QUICK)
     options = {"sizes": (2, 64), "n_query": 6, "progress": False}
-    trials, state = methods.try_each_way(model, tokenizer, LABELS, meta_start=start, **options)
-    counts = {way: [t.examples for t in trials if t.way == way] for way in methods.WAYS}
-    assert counts == {methods.ZERO: [0]} | {way: [2, 10] for way in methods.WAYS[1:]}  # 64 became all that there are
+    trials, state = methods.try_each_method(model, tokenizer, LABELS, meta_start=start, **options)
+    counts = {way: [t.examples for t in trials if t.method == way] for way in methods.METHODS}
+    assert counts == {methods.ZERO: [0]} | {way: [2, 10] for way in methods.METHODS[1:]}  # 64 became all that there are
     assert {len(t.right) for t in trials} == {6}
     assert same(weights(model), before)
     methods.fresh_adapter(model, state)
-    last = [t for t in trials if t.way == methods.LORA][-1]
+    last = [t for t in trials if t.method == methods.LORA][-1]
     assert answers.answered_right(model, tokenizer, LABELS, LABELS.query_set) == last.right
     lora.remove(model)
-    free, _ = methods.try_each_way(model, tokenizer, FREE, **options)
-    assert {t.way for t in free} == {methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL}
+    free, _ = methods.try_each_method(model, tokenizer, FREE, **options)
+    assert {t.method for t in free} == {methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL}
     with pytest.raises(NotEnoughExamples, match=r"\[0, 4\]"):
-        methods.try_each_way(model, tokenizer, LABELS, sizes=(0, 4))
+        methods.try_each_method(model, tokenizer, LABELS, sizes=(0, 4))
 
 
 def test_the_model_is_whole_after_a_failure(small, monkeypatch):
@@ -194,7 +194,7 @@ def test_the_model_is_whole_after_a_failure(small, monkeypatch):
 
     monkeypatch.setattr(methods, "train", fail)
     with pytest.raises(CourseError, match="no"):
-        methods.try_each_way(model, tokenizer, LABELS, sizes=(2,), n_query=6, progress=False)
+        methods.try_each_method(model, tokenizer, LABELS, sizes=(2,), n_query=6, progress=False)
     assert not lora.lora_layers(model)
 
 
@@ -208,9 +208,7 @@ def test_learning_a_second_task_is_measured_before_and_after(small):
     swapped = tuple(Example(e.x, "no" if e.y == "yes" else "yes") for e in PAIRS[:4])
     second = Task("b", "B", "", "{x} is {y}", "{x}?", "", swapped, swapped, ("yes", "no"))
     trial, state = methods.adapter_trial(model, tokenizer, first, PAIRS[:4], PAIRS[:4], config=config)
-    moved = second_task.learn_second(
-        model, tokenizer, first, second, swapped, start=state, config=config, n_query=4
-    )
+    moved = second_task.learn_second(model, tokenizer, first, second, swapped, start=state, config=config, n_query=4)
     assert moved.first_before == trial.quality == 1.0
     assert moved.second_after == 1.0 and moved.first_after == 0.0 and moved.lost == 1.0
     assert not lora.lora_layers(model)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from rapidadapt_lessons.continual.digits import (
-    DigitSetting,
+    DigitScenario,
     digit_network,
     permutation,
     permute,
@@ -17,32 +17,34 @@ from rapidadapt_lessons.continual.digits import (
 from rapidadapt_lessons.errors import CourseError
 
 
-@pytest.mark.parametrize("stream", [split_digits(), split_digits(told=True), permuted_digits(3)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "stream", [split_digits(), split_digits(task_incremental=True), permuted_digits(3)], ids=lambda s: s.name
+)
 def test_no_image_is_both_learned_and_tested(stream):
-    for part in stream.parts:
+    for part in stream.experiences:
         train, test = {digit.pixels for digit in part.train}, {digit.pixels for digit in part.test}
         assert train and test and not train & test
 
 
 def test_split_digits_have_two_classes_a_part_and_all_images_once():
     stream = split_digits()
-    classes = [[stream.setting.classes(side) for side in (part.train, part.test)] for part in stream.parts]
+    classes = [[stream.scenario.classes(side) for side in (part.train, part.test)] for part in stream.experiences]
     assert classes == [[{i, i + 1}] * 2 for i in range(0, 10, 2)]
-    assert sum(len(part.train) + len(part.test) for part in stream.parts) == 1797
+    assert sum(len(part.train) + len(part.test) for part in stream.experiences) == 1797
 
 
 def test_every_part_of_permuted_digits_has_all_classes_and_an_order_of_its_own():
     stream = permuted_digits(3)
-    assert all(stream.setting.classes(part.test) == frozenset(range(10)) for part in stream.parts)
-    first = [part.train[0] for part in stream.parts]
+    assert all(stream.scenario.classes(part.test) == frozenset(range(10)) for part in stream.experiences)
+    first = [part.train[0] for part in stream.experiences]
     assert len({digit.pixels for digit in first}) == 3
     assert len({tuple(sorted(digit.pixels)) for digit in first}) == 1 and len({digit.label for digit in first}) == 1
-    assert stream.parts[0].train[0] in split_digits().parts[0].train, "the first order is the usual one"
+    assert stream.experiences[0].train[0] in split_digits().experiences[0].train, "the first order is the usual one"
 
 
 def test_the_first_few_examples_are_of_all_classes():
     stream = permuted_digits(1)
-    assert stream.setting.classes(stream.parts[0].train[:60]) == frozenset(range(10))
+    assert stream.scenario.classes(stream.experiences[0].train[:60]) == frozenset(range(10))
 
 
 def test_seeds_change_the_split_and_the_orders():
@@ -53,27 +55,27 @@ def test_seeds_change_the_split_and_the_orders():
 
 
 def test_permute_takes_pixel_i_from_place_order_i():
-    digit = split_digits().parts[0].train[0]
+    digit = split_digits().experiences[0].train[0]
     [moved] = permute([digit], [*range(1, 64), 0])
     assert moved.pixels == (*digit.pixels[1:], digit.pixels[0]) and moved.label == digit.label
 
 
 def test_told_digits_are_chosen_among_two():
-    setting, model = DigitSetting(), digit_network()
+    scenario, model = DigitScenario(), digit_network()
     with torch.no_grad():
         model[2].bias[7] = 100.0  # would win every time
-    told, untold = split_digits(told=True).parts[0].test, split_digits().parts[0].test
-    assert setting.score(model, untold) == 0 and setting.score(model, told) > 0.3
-    out = setting.logits(model, told)[:, :2]
+    told, untold = split_digits(task_incremental=True).experiences[0].test, split_digits().experiences[0].test
+    assert scenario.score(model, untold) == 0 and scenario.score(model, told) > 0.3
+    out = scenario.logits(model, told)[:, :2]
     labels = torch.tensor([digit.label for digit in told])
-    assert torch.allclose(setting.loss(model, told), F.cross_entropy(out, labels))
-    mixed = setting.loss(model, [told[0], untold[1]], "sum")
-    assert torch.allclose(mixed, setting.loss(model, [told[0]]) + setting.loss(model, [untold[1]]))
+    assert torch.allclose(scenario.loss(model, told), F.cross_entropy(out, labels))
+    mixed = scenario.loss(model, [told[0], untold[1]], "sum")
+    assert torch.allclose(mixed, scenario.loss(model, [told[0]]) + scenario.loss(model, [untold[1]]))
 
 
 def test_pixels_reach_the_network_as_they_are():
-    setting, digits = DigitSetting(), split_digits().parts[0].test[:3]
-    assert setting.features(None, digits).tolist() == [list(digit.pixels) for digit in digits]
+    scenario, digits = DigitScenario(), split_digits().experiences[0].test[:3]
+    assert scenario.features(None, digits).tolist() == [list(digit.pixels) for digit in digits]
     assert all(0 <= pixel <= 1 for digit in digits for pixel in digit.pixels)
 
 

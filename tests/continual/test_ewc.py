@@ -58,9 +58,9 @@ def bell(x: torch.Tensor, generator: torch.Generator) -> float:
     return float(x @ WEIGHTS + Gaussian.sigma * torch.randn((), generator=generator, dtype=torch.float64))
 
 
-def batch_gradient_variant(model, setting, examples):
+def batch_gradient_variant(model, scenario, examples):
     """The common mistake: the square of the mean gradient."""
-    [grad] = torch.autograd.grad(setting.loss(model, examples), [model.weight])
+    [grad] = torch.autograd.grad(scenario.loss(model, examples), [model.weight])
     return {"weight": grad**2}
 
 
@@ -86,17 +86,17 @@ def test_the_fisher_of_a_linear_gaussian_model_is_the_closed_form(count):
     assert torch.allclose(fisher_diagonal(model, Gaussian(), examples)["weight"], true[None], rtol=1e-9)
 
 
-@pytest.mark.parametrize("setting, noise", [(Logistic(), coin), (Gaussian(), bell)])
-def test_with_the_models_own_answers_it_is_the_true_fisher(setting, noise):
+@pytest.mark.parametrize("scenario, noise", [(Logistic(), coin), (Gaussian(), bell)])
+def test_with_the_models_own_answers_it_is_the_true_fisher(scenario, noise):
     """Whose diagonal is the mean of p (1 - p) x^2, or of x^2 / sigma^2: answers drop out of it."""
     examples = drawn(4000, noise)
     x = torch.stack([x for x, _ in examples])
     p = torch.sigmoid(x @ WEIGHTS)
-    variance = p * (1 - p) if isinstance(setting, Logistic) else torch.full_like(p, 1 / Gaussian.sigma**2)
+    variance = p * (1 - p) if isinstance(scenario, Logistic) else torch.full_like(p, 1 / Gaussian.sigma**2)
     true = (variance[:, None] * x**2).mean(0)
     model = linear(WEIGHTS.tolist())
-    assert relative_error(fisher_diagonal(model, setting, examples)["weight"][0], true) < 0.1
-    assert relative_error(batch_gradient_variant(model, setting, examples)["weight"][0], true) > 0.9
+    assert relative_error(fisher_diagonal(model, scenario, examples)["weight"][0], true) < 0.1
+    assert relative_error(batch_gradient_variant(model, scenario, examples)["weight"][0], true) > 0.9
 
 
 def test_the_batch_gradient_variant_is_told_apart():
@@ -109,13 +109,13 @@ def test_the_fisher_of_a_network_is_the_mean_square_of_its_per_example_gradients
     """By another route: torch.func's vmap over per-example gradients."""
     from torch.func import functional_call, grad, vmap
 
-    model, part = digit_network(), permuted_digits(1).parts[0]
+    model, part = digit_network(), permuted_digits(1).experiences[0]
     examples = part.train[:20]
     x = torch.tensor([digit.pixels for digit in examples])
     y = torch.tensor([digit.label for digit in examples])
     loss = lambda weights, x, y: F.cross_entropy(functional_call(model, weights, x), y)  # noqa: E731
     each = vmap(grad(loss), (None, 0, 0))(trainable_state(model), x, y)
-    found = fisher_diagonal(model, permuted_digits(1).setting, examples)
+    found = fisher_diagonal(model, permuted_digits(1).scenario, examples)
     assert all(torch.allclose(found[name], (value**2).mean(0), atol=1e-7) for name, value in each.items())
     assert max(value.max() for value in found.values()) > 1e-4
 
@@ -123,9 +123,9 @@ def test_the_fisher_of_a_network_is_the_mean_square_of_its_per_example_gradients
 def test_the_fisher_leaves_no_trace_and_ignores_dropout():
     model = nn.Sequential(nn.Dropout(0.5), digit_network()).train()
     stream = permuted_digits(1)
-    examples = stream.parts[0].train[:5]
-    first = fisher_diagonal(model, stream.setting, examples)
-    again = fisher_diagonal(model, stream.setting, examples)
+    examples = stream.experiences[0].train[:5]
+    first = fisher_diagonal(model, stream.scenario, examples)
+    again = fisher_diagonal(model, stream.scenario, examples)
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert model.training and all(p.grad is None for p in model.parameters())
 
@@ -133,7 +133,7 @@ def test_the_fisher_leaves_no_trace_and_ignores_dropout():
 def test_only_trained_parameters_have_a_fisher():
     model, stream = digit_network(), permuted_digits(1)
     model[0].requires_grad_(False)
-    assert set(fisher_diagonal(model, stream.setting, stream.parts[0].train[:2])) == {"2.weight", "2.bias"}
+    assert set(fisher_diagonal(model, stream.scenario, stream.experiences[0].train[:2])) == {"2.weight", "2.bias"}
 
 
 # The penalty.
@@ -214,12 +214,12 @@ def test_a_part_has_at_most_the_asked_examples_in_its_fisher(monkeypatch):
 def test_a_penalty_before_any_fisher_is_refused():
     with pytest.raises(CourseError, match="EWC has no Fisher information yet") as error:
         EWC().penalty(digit_network())
-    assert "remember(model, setting, examples)" in error.value.remedy
+    assert "remember(model, scenario, examples)" in error.value.remedy
 
 
 def test_a_fisher_of_no_examples_is_refused():
     with pytest.raises(CourseError, match="Fisher information of no examples"):
-        fisher_diagonal(digit_network(), permuted_digits(1).setting, [])
+        fisher_diagonal(digit_network(), permuted_digits(1).scenario, [])
 
 
 def test_a_fisher_that_is_not_finite_is_refused():
@@ -227,7 +227,7 @@ def test_a_fisher_that_is_not_finite_is_refused():
     with torch.no_grad():
         model[0].weight.fill_(float("nan"))
     with pytest.raises(CourseError, match="the Fisher information of 0.weight is not finite"):
-        fisher_diagonal(model, stream.setting, stream.parts[0].train[:2])
+        fisher_diagonal(model, stream.scenario, stream.experiences[0].train[:2])
 
 
 @pytest.mark.parametrize(

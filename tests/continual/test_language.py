@@ -12,7 +12,7 @@ from tiny_models import tiny_llama
 from rapidadapt_lessons.continual.adapters import Averaged, PerTask
 from rapidadapt_lessons.continual.distillation import LwF
 from rapidadapt_lessons.continual.ewc import EWC, fisher_diagonal
-from rapidadapt_lessons.continual.language import OPENING, LanguageSetting, inputs, language_stream
+from rapidadapt_lessons.continual.language import OPENING, LanguageScenario, inputs, language_stream
 from rapidadapt_lessons.continual.replay import Replay
 from rapidadapt_lessons.continual.stream import Joint, Method, run_stream
 from rapidadapt_lessons.errors import CourseError, NotEnoughExamples
@@ -20,11 +20,11 @@ from rapidadapt_lessons.lm.tasks import load_task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.prompting.prompts import Template, build_prompts
 from rapidadapt_lessons.prompting.scoring import exact_matches
-from rapidadapt_lessons.training.data import Part, domain_part, task_part
+from rapidadapt_lessons.training.data import Experience, domain_experience, task_experience
 from rapidadapt_lessons.training.loop import TrainConfig
 from rapidadapt_lessons.training.rows import Row, perplexity
 
-SETTING = LanguageSetting(batch_size=3)
+SETTING = LanguageScenario(batch_size=3)
 
 
 # With the real model.
@@ -39,7 +39,7 @@ def test_the_score_of_a_task_is_its_exact_match(real_model):
     template = Template("{x} -> {y}", header=header)
     prompts = build_prompts(queries, template=template)
     right = exact_matches(model, tokenizer, prompts, [query.y for query in queries])
-    part = task_part(tokenizer, "capitals", pattern="{x} -> {y}", test=12)
+    part = task_experience(tokenizer, "capitals", pattern="{x} -> {y}", test=12)
     start = tuple(tokenizer(header)["input_ids"])
     rows = [Row(start + row.ids, len(start) + row.first) for row in part.test]
     assert 0 < sum(right) < 12
@@ -48,7 +48,7 @@ def test_the_score_of_a_task_is_its_exact_match(real_model):
 
 def test_the_score_of_a_text_is_the_share_of_tokens_that_come_first(real_model):
     model, tokenizer = real_model
-    rows = domain_part(tokenizer, "licences", train=1, test=4, length=24).test
+    rows = domain_experience(tokenizer, "licences", train=1, test=4, length=24).test
     shares = []
     for row in rows:
         with torch.no_grad():
@@ -60,7 +60,10 @@ def test_the_score_of_a_text_is_the_share_of_tokens_that_come_first(real_model):
 
 def test_surprise_is_the_log_of_the_inputs_perplexity(real_model):
     model, tokenizer = real_model
-    rows = (*task_part(tokenizer, "plurals", test=3).test, *domain_part(tokenizer, "dialogue", train=1, test=2).test)
+    rows = (
+        *task_experience(tokenizer, "plurals", test=3).test,
+        *domain_experience(tokenizer, "dialogue", train=1, test=2).test,
+    )
     with torch.no_grad():
         found = SETTING.surprise(model, rows)
     for row, nats in zip(rows, found):
@@ -70,7 +73,7 @@ def test_surprise_is_the_log_of_the_inputs_perplexity(real_model):
 
 def test_features_are_the_mean_of_the_last_layer_whatever_stands_beside(real_model):
     model, tokenizer = real_model
-    rows = task_part(tokenizer, "plurals", test=4).test
+    rows = task_experience(tokenizer, "plurals", test=4).test
     with torch.no_grad():
         together = SETTING.features(model, rows)
         [first] = inputs(rows[:1])
@@ -81,7 +84,7 @@ def test_features_are_the_mean_of_the_last_layer_whatever_stands_beside(real_mod
 
 def test_logits_are_those_of_the_tokens_that_count(real_model):
     model, tokenizer = real_model
-    rows = task_part(tokenizer, "plurals", test=3).test
+    rows = task_experience(tokenizer, "plurals", test=3).test
     with torch.no_grad():
         found = SETTING.logits(model, rows)
         counted = torch.tensor([token for row in rows for token in row.ids[row.first :]])
@@ -93,7 +96,10 @@ def test_logits_are_those_of_the_tokens_that_count(real_model):
 @pytest.mark.parametrize("kind", ["task", "text"])
 def test_loss_and_logits_are_those_that_each_gives_alone(real_model, kind):
     model, tokenizer = real_model
-    make = {"task": lambda: task_part(tokenizer, "plurals", test=5), "text": lambda: domain_part(tokenizer, "dialogue")}
+    make = {
+        "task": lambda: task_experience(tokenizer, "plurals", test=5),
+        "text": lambda: domain_experience(tokenizer, "dialogue"),
+    }
     rows = make[kind]().test[:5]
     with torch.no_grad():
         loss, logits = SETTING.loss_and_logits(model, rows)
@@ -108,7 +114,7 @@ def test_loss_and_logits_are_those_that_each_gives_alone(real_model, kind):
 
 def test_a_bare_prompt_and_a_cue_ask_the_same_examples(real_model):
     _, tokenizer = real_model
-    cue, bare = (task_part(tokenizer, "plurals", pattern=pattern, test=5) for pattern in (None, "{x} -> {y}"))
+    cue, bare = (task_experience(tokenizer, "plurals", pattern=pattern, test=5) for pattern in (None, "{x} -> {y}"))
     assert "The plural of" in tokenizer.decode(cue.train[0].ids)
     assert " ->" in tokenizer.decode(bare.train[0].ids)
     answers = [[tokenizer.decode(row.ids[row.first :]) for row in part.train] for part in (cue, bare)]
@@ -117,10 +123,10 @@ def test_a_bare_prompt_and_a_cue_ask_the_same_examples(real_model):
 
 def test_a_domains_rows_come_from_all_over_it(real_model):
     _, tokenizer = real_model
-    part = domain_part(tokenizer, "python_reference", train=50, test=10, length=32)
+    part = domain_experience(tokenizer, "python_reference", train=50, test=10, length=32)
     assert len(part.train) == 50 and len(part.test) == 10
     assert {len(row.ids) for row in (*part.train, *part.test)} == {32}
-    wide = domain_part(tokenizer, "python_reference", train=2000, test=10, length=32)
+    wide = domain_experience(tokenizer, "python_reference", train=2000, test=10, length=32)
     places = [wide.train.index(row) if row in wide.train else None for row in part.train[-5:]]
     assert all(place is None or place > 1000 for place in places)
 
@@ -128,9 +134,9 @@ def test_a_domains_rows_come_from_all_over_it(real_model):
 def test_a_domain_with_too_little_text_says_how_much_there_is(real_model):
     _, tokenizer = real_model
     with pytest.raises(CourseError, match="'licences' has .* rows of 64 tokens, not 100000"):
-        domain_part(tokenizer, "licences", train=100_000, length=64)
+        domain_experience(tokenizer, "licences", train=100_000, length=64)
     with pytest.raises(NotEnoughExamples):
-        task_part(tokenizer, "plurals", train=10_000)
+        task_experience(tokenizer, "plurals", train=10_000)
 
 
 def test_an_input_of_one_token_cannot_be_routed():
@@ -142,9 +148,9 @@ def test_an_input_of_one_token_cannot_be_routed():
 # Every method, on LoRA in a small random model: a rule from the prompt's first token to the answer.
 
 
-def rule(name: str, first: int, shift: int) -> Part:
+def rule(name: str, first: int, shift: int) -> Experience:
     rows = tuple(Row((first, token, 40 + (token + shift) % 8), 2) for token in range(8))
-    return Part(name, rows, rows)
+    return Experience(name, rows, rows)
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +200,8 @@ def test_what_keeps_examples_or_adapters_knows_both_rules(apart, method):
 def test_a_router_sends_prompts_to_the_adapter_of_their_part(apart):
     model, method = tiny(), PerTask("centroid")
     run_stream(method, model, apart, CONFIG)
-    assert method.route(model, apart.setting, apart.parts[0].test) == [0] * 8
-    assert method.route(model, apart.setting, apart.parts[1].test) == [1] * 8
+    assert method.route(model, apart.scenario, apart.experiences[0].test) == [0] * 8
+    assert method.route(model, apart.scenario, apart.experiences[1].test) == [1] * 8
 
 
 def test_the_fisher_of_lora_sums_over_an_answers_tokens():
@@ -224,6 +230,6 @@ def test_a_killed_stream_of_rows_goes_on(apart, tmp_path):
     config = replace(CONFIG, steps=10)
     whole = run_stream(Replay(8), tiny(), apart, config)
     with pytest.raises(Stop):
-        run_stream(Replay(8), tiny(), apart, config, checkpoint=tmp_path / "rows", on_part=stop)
+        run_stream(Replay(8), tiny(), apart, config, checkpoint=tmp_path / "rows", on_experience=stop)
     resumed = run_stream(Replay(8), tiny(), apart, config, checkpoint=tmp_path / "rows")
     assert torch.equal(resumed.matrix, whole.matrix)

@@ -12,7 +12,7 @@ from collections import deque
 import pytest
 import torch
 
-from rapidadapt_lessons.continual.digits import DigitSetting, digit_network, drifting_digits
+from rapidadapt_lessons.continual.digits import DigitScenario, digit_network, drifting_digits
 from rapidadapt_lessons.continual.online import DETECTORS, Rate, SGDLearner, SlidingMean, make_detector, prequential
 from rapidadapt_lessons.errors import CourseError, MissingPackage, TrainingDiverged
 
@@ -208,7 +208,7 @@ def test_digits_change_their_pixels_order_exactly_where_they_should():
 
 
 def reports(boost: float, detector, count: int = 2400):
-    learner = SGDLearner(digit_network(), DigitSetting())
+    learner = SGDLearner(digit_network(), DigitScenario())
     stream = itertools.islice(drifting_digits([1200]), count)
     return list(prequential(learner, stream, rate=Rate(0.02, boost, 150), detector=detector, window=200, every=50))
 
@@ -223,12 +223,12 @@ def test_a_network_learns_online_falls_at_the_drift_and_recovers():
 
 
 def test_a_step_is_plain_gradient_descent_on_the_trained_parameters():
-    model, setting = digit_network(), DigitSetting()
+    model, scenario = digit_network(), DigitScenario()
     model[0].requires_grad_(False)
     [digit] = itertools.islice(drifting_digits([]), 1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    grads = torch.autograd.grad(setting.loss(model, [digit]), list(model[2].parameters()))
-    SGDLearner(model, setting).learn(digit, 0.25)
+    grads = torch.autograd.grad(scenario.loss(model, [digit]), list(model[2].parameters()))
+    SGDLearner(model, scenario).learn(digit, 0.25)
     assert torch.equal(model[0].weight, before["0.weight"])
     assert torch.allclose(model[2].weight, before["2.weight"] - 0.25 * grads[0])
     assert torch.allclose(model[2].bias, before["2.bias"] - 0.25 * grads[1])
@@ -264,10 +264,10 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone():
     [digit] = itertools.islice(drifting_digits([]), 1)
     broken = digit._replace(pixels=(float("nan"),) * 64)
     with pytest.raises(TrainingDiverged, match="the loss became nan"):
-        SGDLearner(model, DigitSetting()).learn(broken, 0.1)
+        SGDLearner(model, DigitScenario()).learn(broken, 0.1)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 def test_a_model_with_nothing_to_train_is_refused():
     with pytest.raises(CourseError, match="requires a gradient"):
-        SGDLearner(digit_network().requires_grad_(False), DigitSetting())
+        SGDLearner(digit_network().requires_grad_(False), DigitScenario())

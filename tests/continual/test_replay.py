@@ -189,15 +189,15 @@ def test_the_saved_state_holds_no_example():
 
 def test_replay_is_of_earlier_parts_only_and_weighs_as_much_as_the_new():
     stream, batches = permuted_digits(3), []
-    own = {id(digit): index for index, part in enumerate(stream.parts) for digit in part.train}
+    own = {id(digit): index for index, part in enumerate(stream.experiences) for digit in part.train}
 
-    class Spy(type(stream.setting)):
+    class Spy(type(stream.scenario)):
         def loss(self, model, examples, reduction="mean"):
             loss = super().loss(model, examples, reduction)
             batches.append((examples, loss))
             return loss
 
-    object.__setattr__(stream, "setting", Spy())
+    object.__setattr__(stream, "scenario", Spy())
     run_stream(Replay(200), digit_network(), stream, TrainConfig(steps=4, batch_size=16))
     parts = [{own[id(digit)] for digit in examples} for examples, _ in batches]
     assert parts[:4] == [{0}] * 4, "nothing to replay yet"
@@ -211,14 +211,14 @@ def test_the_loss_of_a_step_is_the_mean_over_new_and_old(monkeypatch):
 
     stream, found = permuted_digits(2), []
 
-    def spy(model, setting, examples, config, loss=None):
+    def spy(model, scenario, examples, config, loss=None):
         buffer_before = method.buffer.generator.get_state()
         new = list(examples[:8])
         if len(method.buffer):
             told = loss(model, new)
             method.buffer.generator.set_state(buffer_before)
             old = method.buffer.sample(8)
-            found.append((told, setting.loss(model, [*new, *old])))
+            found.append((told, scenario.loss(model, [*new, *old])))
         return []
 
     monkeypatch.setattr(replay, "fit", spy)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rapidadapt_lessons.continual.adapters import Averaged, PerTask
-from rapidadapt_lessons.continual.digits import DigitSetting, digit_network, permuted_digits, split_digits
+from rapidadapt_lessons.continual.digits import DigitScenario, digit_network, permuted_digits, split_digits
 from rapidadapt_lessons.continual.distillation import LwF, distillation_loss
 from rapidadapt_lessons.continual.ewc import EWC
 from rapidadapt_lessons.continual.replay import Replay
@@ -30,7 +30,7 @@ from rapidadapt_lessons.continual.stream import (
 )
 from rapidadapt_lessons.errors import AdapterMismatch, CheckpointMismatch, CourseError, TrainingDiverged
 from rapidadapt_lessons.lora import layers as lora
-from rapidadapt_lessons.training.data import Part
+from rapidadapt_lessons.training.data import Experience
 from rapidadapt_lessons.training.loop import TrainConfig
 
 CONFIG = TrainConfig(steps=60, batch_size=32, lr=3e-3)
@@ -41,7 +41,7 @@ METHODS = [
 
 
 def short(stream: Stream, parts: int = 3) -> Stream:
-    return replace(stream, parts=stream.parts[:parts])
+    return replace(stream, parts=stream.experiences[:parts])
 
 
 def frozen(state: dict) -> dict:
@@ -52,30 +52,30 @@ def frozen(state: dict) -> dict:
 
 
 def test_a_class_that_is_tested_before_it_is_trained_is_refused():
-    low, high = split_digits().parts[:2]
-    mixed = Part("0, 1, and a 3", low.train, (*low.test, high.test[-1]))
+    low, high = split_digits().experiences[:2]
+    mixed = Experience("0, 1, and a 3", low.train, (*low.test, high.test[-1]))
     with pytest.raises(CourseError, match="measured on the class 3, which has not been in training by then"):
-        Stream("digits", (mixed, high), DigitSetting())
-    Stream("digits", (high, replace(mixed, name="after")), DigitSetting())  # trained before: all right
+        Stream("digits", (mixed, high), DigitScenario())
+    Stream("digits", (high, replace(mixed, name="after")), DigitScenario())  # trained before: all right
 
 
 @pytest.mark.parametrize(
     "parts, message",
     [
         ((), "has no parts"),
-        ((Part("a", (1,), (1,)), Part("a", (2,), (2,))), "two parts of one name"),
-        ((Part("a", (), (1,)),), "0 examples to learn"),
-        ((Part("a", (1,), ()),), "0 to test on"),
+        ((Experience("a", (1,), (1,)), Experience("a", (2,), (2,))), "two parts of one name"),
+        ((Experience("a", (), (1,)),), "0 examples to learn"),
+        ((Experience("a", (1,), ()),), "0 to test on"),
     ],
 )
 def test_a_stream_that_cannot_be_learned_or_measured_is_refused(parts, message):
     with pytest.raises(CourseError, match=message):
-        Stream("bad", parts, DigitSetting())
+        Stream("bad", parts, DigitScenario())
 
 
 def test_the_fingerprint_changes_with_a_single_pixel():
     stream = short(split_digits(), 1)
-    part = stream.parts[0]
+    part = stream.experiences[0]
     first = part.train[0]
     pixels = (first.pixels[0] + 1e-9, *first.pixels[1:])
     other = replace(stream, parts=(replace(part, train=(first._replace(pixels=pixels), *part.train[1:])),))
@@ -86,7 +86,7 @@ def test_settings_are_chosen_on_training_examples_that_are_not_trained_on():
     stream = short(split_digits(), 2)
     chosen_on = validation_stream(stream, 0.25)
     assert chosen_on.name == "split digits, not told, validation" and chosen_on.names == stream.names
-    for part, old in zip(chosen_on.parts, stream.parts):
+    for part, old in zip(chosen_on.experiences, stream.experiences):
         assert part.train + part.test == old.train and len(part.test) == len(old.train) // 4
 
 
@@ -97,21 +97,21 @@ def test_a_share_that_makes_no_sense_is_refused(share):
 
 
 def test_a_part_of_one_example_cannot_be_split():
-    part = split_digits().parts[0]
-    single = Part("a", part.train[:1], part.train[:1])
+    part = split_digits().experiences[0]
+    single = Experience("a", part.train[:1], part.train[:1])
     with pytest.raises(CourseError, match="1 examples"):
-        validation_stream(Stream("short", (single,), DigitSetting()))
+        validation_stream(Stream("short", (single,), DigitScenario()))
 
 
 @pytest.mark.parametrize("told", [False, True])
 def test_loss_and_logits_come_from_one_forward_pass_and_are_the_same(told):
     stream, model = split_digits(told), digit_network()
-    examples, calls = stream.parts[2].train[:20], []
+    examples, calls = stream.experiences[2].train[:20], []
     model.register_forward_hook(lambda *_: calls.append(1))
-    loss, logits = stream.setting.loss_and_logits(model, examples)
+    loss, logits = stream.scenario.loss_and_logits(model, examples)
     assert len(calls) == 1
-    assert loss.item() == stream.setting.loss(model, examples).item()
-    assert torch.equal(logits, stream.setting.logits(model, examples))
+    assert loss.item() == stream.scenario.loss(model, examples).item()
+    assert torch.equal(logits, stream.scenario.logits(model, examples))
 
 
 # The loop.
@@ -119,22 +119,22 @@ def test_loss_and_logits_come_from_one_forward_pass_and_are_the_same(told):
 
 def test_the_matrix_holds_the_score_on_every_part_after_every_part():
     stream, model, seen = short(permuted_digits(2)), digit_network(), []
-    before = [stream.setting.score(model, part.test) for part in stream.parts]
+    before = [stream.scenario.score(model, part.test) for part in stream.experiences]
 
     class Watched(Method):
         def learn(self, model, stream, index, config):
             super().learn(model, stream, index, config)
-            seen.append([stream.setting.score(model, part.test) for part in stream.parts])
+            seen.append([stream.scenario.score(model, part.test) for part in stream.experiences])
 
     result = run_stream(Watched(), model, stream, CONFIG)
     assert result.matrix.tolist() == seen
     assert result.before.tolist() == before
-    assert result.parts == ("order 1", "order 2") and len(result.seconds) == 2
+    assert result.experiences == ("order 1", "order 2") and len(result.seconds) == 2
 
 
 def test_what_is_known_so_far_is_told_after_each_part():
     told = []
-    result = run_stream(Method(), digit_network(), short(permuted_digits(2)), CONFIG, on_part=told.append)
+    result = run_stream(Method(), digit_network(), short(permuted_digits(2)), CONFIG, on_experience=told.append)
     assert [int(torch.isfinite(so_far.matrix).all(1).sum()) for so_far in told] == [0, 1, 2]
     assert torch.equal(told[-1].matrix, result.matrix) and torch.equal(told[1].matrix[0], result.matrix[0])
 
@@ -166,18 +166,18 @@ def test_a_loss_of_ones_own_is_the_mean_over_all_rows_of_an_update():
     for batch_size, accumulate in ((12, 1), (4, 3), (5, 2)):
         model = digit_network()
         config = TrainConfig(steps=1, batch_size=batch_size, accumulate=accumulate, max_grad_norm=1e9, lr=1e-3)
-        examples = list(stream.parts[0].train[: batch_size * accumulate])
-        losses = fit(model, stream.setting, examples, config)
-        assert losses[0] == pytest.approx(stream.setting.loss(digit_network(), examples).item(), rel=1e-5)
+        examples = list(stream.experiences[0].train[: batch_size * accumulate])
+        losses = fit(model, stream.scenario, examples, config)
+        assert losses[0] == pytest.approx(stream.scenario.loss(digit_network(), examples).item(), rel=1e-5)
         ends.append(model[2].bias.detach())
     assert torch.allclose(ends[0], ends[1], atol=1e-6)
 
 
 def test_a_penalty_in_the_loss_reaches_the_gradient():
     stream, model = permuted_digits(1), digit_network()
-    loss = lambda model, examples: 0 * stream.setting.loss(model, examples) + model[0].bias.sum()  # noqa: E731
+    loss = lambda model, examples: 0 * stream.scenario.loss(model, examples) + model[0].bias.sum()  # noqa: E731
     before = trainable_state(model)
-    fit(model, stream.setting, stream.parts[0].train, TrainConfig(steps=1, lr=0.5), loss)
+    fit(model, stream.scenario, stream.experiences[0].train, TrainConfig(steps=1, lr=0.5), loss)
     after = trainable_state(model)
     assert torch.allclose(after["0.bias"], before["0.bias"] - 0.5)
     assert torch.equal(after["2.bias"], before["2.bias"])
@@ -227,15 +227,15 @@ def test_joint_training_starts_afresh_and_takes_its_share_of_updates(monkeypatch
     stream, model = short(permuted_digits(3)), digit_network()
     start = frozen(trainable_state(model))
 
-    def watched(model, setting, examples, config, loss=None):
+    def watched(model, scenario, examples, config, loss=None):
         same = all(torch.equal(value, start[name]) for name, value in trainable_state(model).items())
         seen.append((same, len(examples), config.steps))
-        return plain(model, setting, examples, config, loss)
+        return plain(model, scenario, examples, config, loss)
 
     plain = continual.fit
     monkeypatch.setattr(continual, "fit", watched)
     run_stream(Joint(), model, stream, replace(CONFIG, steps=5))
-    size = len(stream.parts[0].train)
+    size = len(stream.experiences[0].train)
     assert seen == [(True, size, 5), (True, 2 * size, 10), (True, 3 * size, 15)]
     seen.clear()
     run_stream(Joint(only_last=True), digit_network(), stream, replace(CONFIG, steps=5))
@@ -244,7 +244,7 @@ def test_joint_training_starts_afresh_and_takes_its_share_of_updates(monkeypatch
 
 def test_stored_examples_and_numbers_are_those_kept():
     stream, numbers = short(permuted_digits(3)), sum(p.numel() for p in digit_network().parameters())
-    size = sum(len(part.train) for part in stream.parts)
+    size = sum(len(part.train) for part in stream.experiences)
     expected = {
         "fine-tuning": (0, 0), "joint training": (size, 0), "replay": (60, 0), "balanced replay": (60, 0),
         "EWC": (0, 6 * numbers), "online EWC": (0, 2 * numbers), "LwF": (0, numbers), "adapter each": (0, 3 * numbers),
@@ -268,7 +268,7 @@ def test_distillation_is_kullback_and_leiblers_divergence_times_the_temperature_
 def test_the_teacher_is_the_model_before_the_part_and_only_over_classes_that_it_knows():
     stream, spied = short(split_digits(), 2), []
 
-    class Spy(DigitSetting):
+    class Spy(DigitScenario):
         def logits(self, model, examples):
             out = super().logits(model, examples)
             if not torch.is_grad_enabled():
@@ -276,7 +276,7 @@ def test_the_teacher_is_the_model_before_the_part_and_only_over_classes_that_it_
             return out
 
     method, model = LwF(), digit_network()
-    stream = replace(stream, setting=Spy())
+    stream = replace(stream, scenario=Spy())
     method.start(model, stream, 0)
     method.learn(model, stream, 0, replace(CONFIG, steps=20))
     assert method.known == [0, 1]
@@ -286,13 +286,13 @@ def test_the_teacher_is_the_model_before_the_part_and_only_over_classes_that_it_
     method.learn(model, stream, 1, replace(CONFIG, steps=20))
     assert method.known == [0, 1, 2, 3] and len(spied) == 20
     for said, examples in spied:
-        assert torch.allclose(said, DigitSetting().logits(old, examples))
+        assert torch.allclose(said, DigitScenario().logits(old, examples))
 
 
 def test_the_teacher_answers_without_dropout():
     answers = []
 
-    class Spy(DigitSetting):
+    class Spy(DigitScenario):
         def logits(self, model, examples):
             if not torch.is_grad_enabled():
                 answers.append(model.training)
@@ -302,7 +302,7 @@ def test_the_teacher_answers_without_dropout():
             answers.append(model.training)
             return super().loss_and_logits(model, examples)
 
-    method, model, stream = LwF(), digit_network(), replace(short(permuted_digits(2), 2), setting=Spy())
+    method, model, stream = LwF(), digit_network(), replace(short(permuted_digits(2), 2), scenario=Spy())
     method.start(model, stream, 0)
     for part in (0, 1):
         method.learn(model, stream, part, replace(CONFIG, steps=3))
@@ -316,15 +316,15 @@ def test_lwf_of_strength_zero_is_fine_tuning():
 
 
 def test_lwf_keeps_the_old_answers_closer():
-    stream = short(split_digits(told=True), 2)
+    stream = short(split_digits(task_incremental=True), 2)
 
     def drift(method):
         model = digit_network()
         method.start(model, stream, 0)
         method.learn(model, stream, 0, CONFIG)
-        before = stream.setting.logits(model, stream.parts[0].test)[:, :2].detach()
+        before = stream.scenario.logits(model, stream.experiences[0].test)[:, :2].detach()
         method.learn(model, stream, 1, CONFIG)
-        after = stream.setting.logits(model, stream.parts[0].test)[:, :2].detach()
+        after = stream.scenario.logits(model, stream.experiences[0].test)[:, :2].detach()
         return distillation_loss(after, before).item()
 
     assert drift(LwF(strength=5.0)) < 0.5 * drift(Method())
@@ -380,9 +380,7 @@ def test_every_adapter_starts_from_the_same_weights(monkeypatch):
     from rapidadapt_lessons.continual import adapters
 
     model, starts = digit_network(), []
-    monkeypatch.setattr(
-        adapters, "fit", lambda *given: (starts.append(trainable_state(model)), fit(*given))[1]
-    )
+    monkeypatch.setattr(adapters, "fit", lambda *given: (starts.append(trainable_state(model)), fit(*given))[1])
     run_stream(PerTask(), model, short(permuted_digits(3)), replace(CONFIG, steps=5))
     assert len(starts) == 3
     for name, value in trainable_state(digit_network()).items():
@@ -392,10 +390,10 @@ def test_every_adapter_starts_from_the_same_weights(monkeypatch):
 def test_routing_looks_at_the_input_alone():
     model, stream, method = digit_network(), short(split_digits(), 3), PerTask("centroid")
     run_stream(method, model, stream, replace(CONFIG, steps=5))
-    images = [digit for part in stream.parts for digit in part.test]
+    images = [digit for part in stream.experiences for digit in part.test]
     relabelled = [digit._replace(label=9 - digit.label) for digit in images]
-    routes = method.route(model, stream.setting, images)
-    assert routes == method.route(model, stream.setting, relabelled) and set(routes) == {0, 1, 2}
+    routes = method.route(model, stream.scenario, images)
+    assert routes == method.route(model, stream.scenario, relabelled) and set(routes) == {0, 1, 2}
 
 
 def test_routers_say_what_they_cannot_do():
@@ -403,13 +401,13 @@ def test_routers_say_what_they_cannot_do():
     with pytest.raises(CourseError, match="no router 'oracle'"):
         PerTask("oracle")
     with pytest.raises(CourseError, match="no adapter to route to yet"):
-        PerTask("centroid").route(model, stream.setting, stream.parts[0].test)
+        PerTask("centroid").route(model, stream.scenario, stream.experiences[0].test)
     with pytest.raises(CourseError, match="nothing to average yet"):
         Averaged().average(model)
     told = PerTask()
     run_stream(told, model, stream, replace(CONFIG, steps=1))
     with pytest.raises(CourseError, match="chooses nothing itself"):
-        told.route(model, stream.setting, stream.parts[0].test)
+        told.route(model, stream.scenario, stream.experiences[0].test)
     with pytest.raises(CourseError, match='use the router "centroid"'):
         run_stream(PerTask("surprise"), model, stream, replace(CONFIG, steps=1))
 
@@ -448,7 +446,7 @@ from dataclasses import replace
 from pathlib import Path
 from rapidadapt_lessons.continual.adapters import Averaged, PerTask
 from rapidadapt_lessons.continual.stream import Joint, Method, run_stream
-from rapidadapt_lessons.continual.digits import DigitSetting, digit_network, permuted_digits
+from rapidadapt_lessons.continual.digits import DigitScenario, digit_network, permuted_digits
 from rapidadapt_lessons.continual.distillation import LwF
 from rapidadapt_lessons.continual.ewc import EWC
 from rapidadapt_lessons.continual.replay import Replay
@@ -456,7 +454,7 @@ from rapidadapt_lessons.training.loop import TrainConfig
 
 torch.set_num_threads(1)
 
-class Killer(DigitSetting):
+class Killer(DigitScenario):
     left = 7
     def logits(self, model, examples):  # every loss goes through here
         self.left -= any(id(example) in third for example in examples)
@@ -465,7 +463,7 @@ class Killer(DigitSetting):
         return super().logits(model, examples)
 
 stream, config = permuted_digits(4), TrainConfig(steps=15, batch_size=16, lr=3e-3, seed=5)
-third = {id(example) for example in stream.parts[2].train}
+third = {id(example) for example in stream.experiences[2].train}
 methods = [Method(), Joint(), Replay(30), Replay(30, balanced=True), EWC(100.0), EWC(100.0, online=True, decay=0.9),
            LwF(), PerTask(), PerTask("centroid"), Averaged()]
 found = {}
@@ -474,12 +472,12 @@ for number, method in enumerate(methods):
     path = Path(sys.argv[1]) / str(number)
     child = os.fork()
     if not child:  # dies in the middle of training on the third part
-        run_stream(method, digit_network(), replace(stream, setting=Killer()), config, checkpoint=path)
+        run_stream(method, digit_network(), replace(stream, scenario=Killer()), config, checkpoint=path)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     rows = []
     resumed = run_stream(method, digit_network(9), stream, config, checkpoint=path,
-                         on_part=lambda so_far: rows.append(int(torch.isfinite(so_far.matrix).all(1).sum())))
+                         on_experience=lambda so_far: rows.append(int(torch.isfinite(so_far.matrix).all(1).sum())))
     found[method.name] = {
         "signal": os.WTERMSIG(status), "rows": rows, "resumed": resumed.matrix.tolist(), "whole": whole.matrix.tolist(),
         "before": [resumed.before.tolist(), whole.before.tolist()],

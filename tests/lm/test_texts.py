@@ -37,8 +37,7 @@ def test_no_document_is_empty_or_on_both_sides(name):
 @pytest.mark.parametrize("name", list_domains())
 def test_the_split_is_the_same_in_every_process(name):
     code = (
-        f"from rapidadapt_lessons.lm.texts import load_domain\n"
-        f"print(load_domain({name!r}).held_out[0][:60].encode())"
+        f"from rapidadapt_lessons.lm.texts import load_domain\nprint(load_domain({name!r}).held_out[0][:60].encode())"
     )
     here = load_domain(name).held_out[0][:60].encode()
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -47,9 +47,7 @@ def test_lines_tell_their_values_or_what_they_are_told_to(options):
 
 
 def test_what_does_not_depend_on_x_is_a_line_from_side_to_side():
-    picture = plots.lines(
-        {"a": {1: 0.5, 10: 0.25}}, title="T", xlabel="x", ylabel="y", levels={"b": 0.4, "c": 0.3}
-    )
+    picture = plots.lines({"a": {1: 0.5, 10: 0.25}}, title="T", xlabel="x", ylabel="y", levels={"b": 0.4, "c": 0.3})
     check(picture, "a: 0.50 at 1, 0.25 at 10; b: 0.40; c: 0.30.")
     [axes] = picture.figure.axes
     assert [line.get_ydata()[0] for line in axes.lines[1:]] == [0.4, 0.3] and axes.get_ylim()[0] == 0

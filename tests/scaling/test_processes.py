@@ -40,10 +40,10 @@ def test_a_process_that_is_not_there_is_refused(rank, size):
 
 def test_alone_a_team_changes_nothing_and_talks_to_nobody():
     team, parameter = Team(), torch.nn.Parameter(torch.ones(3))
-    assert team.leads and team.share([1, 2, 3]) == [1, 2, 3]
-    assert team.add_up_gradients([parameter], 2.5) == 2.5 and parameter.grad is None
-    assert team.agree(lambda: 7) == 7 and (team.handed_over, team.exchanges) == (0, 0)
-    team.start_equal([parameter])
+    assert team.is_main and team.share([1, 2, 3]) == [1, 2, 3]
+    assert team.all_reduce_gradients([parameter], 2.5) == 2.5 and parameter.grad is None
+    assert team.broadcast_object(lambda: 7) == 7 and (team.handed_over, team.exchanges) == (0, 0)
+    team.broadcast([parameter])
 
 
 def test_without_torchrun_a_script_is_a_team_of_one(monkeypatch):
@@ -261,6 +261,7 @@ def test_where_only_the_notebook_came_along_a_script_of_the_package_is_started(t
     (tmp_path / "told.py").write_text("print('the one named')")
     with launch("told.py", processes=1) as run:
         assert run.wait() == 0 and "the one named" in run.output()
+
 
 def test_a_report_is_read_back_and_a_broken_one_is_told(tmp_path):
     file = tmp_path / "new" / "losses.json"

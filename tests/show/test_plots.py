@@ -326,9 +326,7 @@ def test_names_at_the_ends_of_close_lines_do_not_overlap():
     lines = {f"line {i}": {1: [0.5], 2: [0.5 + i / 1000]} for i in range(5)}
     picture = plots.curves(lines, title="T", xlabel="x")
     picture.png()
-    boxes = [
-        text.get_window_extent() for text in picture.figure.axes[0].texts if text.get_text().startswith("line")
-    ]
+    boxes = [text.get_window_extent() for text in picture.figure.axes[0].texts if text.get_text().startswith("line")]
     assert len(boxes) == 5
     boxes.sort(key=lambda box: box.y0)
     assert all(below.y1 <= above.y0 + 1 for below, above in zip(boxes, boxes[1:]))

@@ -79,15 +79,15 @@ def test_each_method_tries_its_ways_and_writes_a_whole_folder(small, tmp_path, r
     out = tmp_path / "out"
     assert run(write_csv(tmp_path / "my.csv", rows), "--method", method, "--out", out) == 0
     found = results(out)
-    assert {t["way"] for t in found["validation"]} == tried and found["chosen"] in chosen
+    assert {t["method"] for t in found["validation"]} == tried and found["chosen"] in chosen
     files = {"README.md", "plan.json", "prompt.json", "prompt.txt", "report.html", "results.json"}
     assert {p.name for p in out.iterdir()} == files | ({"adapter"} if adapter else set())
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
     assert len(found["test"]["answers"]) == 6 and found["test"]["of"] == 6
     how = read_adapted(out)
-    assert how.way == found["chosen"] and how.adapter == (how.way in (LORA, META))
-    assert bool(how.prior) == (how.way == CALIBRATED) and how.labels == (("bad", "good") if rows == LABELLED else ())
-    assert bool(how.examples) == (how.way in (FEW, CALIBRATED))
+    assert how.method == found["chosen"] and how.adapter == (how.method in (LORA, META))
+    assert bool(how.prior) == (how.method == CALIBRATED) and how.labels == (("bad", "good") if rows == LABELLED else ())
+    assert bool(how.examples) == (how.method in (FEW, CALIBRATED))
 
 
 def test_the_three_parts_have_nothing_in_common_and_prompts_show_only_what_is_learned_from(small, tmp_path):
@@ -119,7 +119,7 @@ def test_the_choice_is_that_of_the_validation_split(small, tmp_path, monkeypatch
 
     def rigged(*arguments, calibrated=False):
         trial = real(*arguments, calibrated=calibrated)
-        return type(trial)(trial.way, trial.examples, (calibrated,) * len(trial.right), 0.0, 0.0, 0, 0)
+        return type(trial)(trial.method, trial.examples, (calibrated,) * len(trial.right), 0.0, 0.0, 0, 0)
 
     monkeypatch.setattr(methods, "prompt_trial", rigged)
     run(write_csv(tmp_path / "my.csv", LABELLED), "--budget", "1s", "--out", tmp_path / "out")
@@ -228,13 +228,13 @@ def plan_for(budget: float, timing=FAST, method="auto", task=None, shots=32, bat
 
 
 def by_way(plan: Plan) -> dict[str, Planned]:
-    return {p.way: p for p in plan.ways}
+    return {p.method: p for p in plan.methods}
 
 
 def cost(plan: Plan, timing, n_query: int = 20, n_test: int = 20) -> float:
     """Add up what a plan takes, part by part."""
     total = n_test * (timing.answer + timing.write)
-    for p in plan.ways:
+    for p in plan.methods:
         evaluations = 1 + (0 if not p.steps else 1 + -(-p.steps // p.eval_every))
         total += evaluations * n_query * timing.answer + p.steps * timing.step
         total += p.examples * timing.shot if not p.steps else 0
@@ -247,7 +247,7 @@ def cost(plan: Plan, timing, n_query: int = 20, n_test: int = 20) -> float:
 def test_a_plan_keeps_within_its_budget(budget, timing):
     plan = plan_for(budget, timing)
     assert cost(plan, timing) <= budget
-    assert {p.way for p in plan.ways} | set(plan.left_out) == {ZERO, FEW, CALIBRATED, META, LORA}
+    assert {p.method for p in plan.methods} | set(plan.left_out) == {ZERO, FEW, CALIBRATED, META, LORA}
 
 
 def test_a_larger_budget_buys_steps_up_to_what_the_data_are_worth():
@@ -299,7 +299,7 @@ def test_a_plan_is_written_down_as_it_is(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", '{"ways": []}', "[" * 100_000],
+    ["", "[]", "{}", "null", '{"methods": []}', "[" * 100_000],
     ids=["empty", "list", "object", "null", "no ways", "deep"],
 )
 def test_no_plans(tmp_path, text):
@@ -310,11 +310,19 @@ def test_no_plans(tmp_path, text):
 
 @pytest.mark.parametrize(
     "change",
-    [{"way": "magic"}, {"steps": 0}, {"steps": "8"}, {"examples": -1}, {"batch_size": 0}, {"steps": 10**9}, {"x": 1}],
+    [
+        {"method": "magic"},
+        {"steps": 0},
+        {"steps": "8"},
+        {"examples": -1},
+        {"batch_size": 0},
+        {"steps": 10**9},
+        {"x": 1},
+    ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(tmp_path, change):
     written = json.loads(plan_for(60).to_json())
-    next(way for way in written["ways"] if way["way"] == LORA).update(change)
+    next(one for one in written["methods"] if one["method"] == LORA).update(change)
     (tmp_path / "plan.json").write_text(json.dumps(written))
     with pytest.raises(BadData, match="is no plan"):
         read_plan(tmp_path / "plan.json")
@@ -655,7 +663,7 @@ def test_the_real_model_learns_plurals_from_a_file(real_model, tmp_path, monkeyp
 )
 def test_the_result_is_told_beside_what_the_commonest_answer_gets(answers, right, told):
     examples = [Example(f"x {i}", y) for i, y in enumerate(answers)]
-    found = SimpleNamespace(how=SimpleNamespace(way="few-shot"), right=right, test=examples, interval=(0.1, 0.9))
+    found = SimpleNamespace(how=SimpleNamespace(method="few-shot"), right=right, test=examples, interval=(0.1, 0.9))
     said = Outcome.sentence(found)
     assert told in said and ("no better" in said) == ("no better" in told)
     assert ("Always" in said) == (right <= 1 or len(set(answers)) < len(answers))

@@ -482,7 +482,7 @@ class _Counted:
 def _counted_on_smollm2() -> _Counted:
     from ...lora import layers as lora
     from ...training.cost import training_bytes
-    from ...training.data import task_part
+    from ...training.data import task_experience
     from ...lm.model import load_model
     from ...training.rows import collate, token_loss
 
@@ -490,7 +490,7 @@ def _counted_on_smollm2() -> _Counted:
     lora.inject(model, lora.LoRAConfig(rank=8))
     trained = [p for p in model.parameters() if p.requires_grad]
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    batch = collate(task_part(tokenizer, "past_tense", train=1, test=1).train)
+    batch = collate(task_experience(tokenizer, "past_tense", train=1, test=1).train)
     found = training_bytes(model, torch.optim.AdamW(trained), lambda: token_loss(model, batch))
     return _Counted(frozen, sum(p.numel() for p in trained), len(trained), found)
 
