@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from tiny_models import tiny_gpt2
 
 from rapidadapt_lessons.lora import layers as lora
@@ -14,3 +15,14 @@ ROWS = [Row(tuple((7 * i + 3 * j) % 90 + 3 for j in range(5 + i % 3))) for i in 
 def gpt2_with_lora():
     """With dropout in the base as well."""
     return lora.inject(tiny_gpt2(dropout=0.1), LoRAConfig(4, lora_dropout=0.1, target_modules=("c_attn",)))
+
+
+def slope(seed: int) -> float:
+    """Train a line for a few steps; return its slope."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(20, generator=generator)
+    w = torch.zeros(1, requires_grad=True)
+    for _ in range(5):
+        (gradient,) = torch.autograd.grad(((w * x - seed * x) ** 2).mean(), w)
+        w = (w - 0.1 * gradient).detach().requires_grad_()
+    return w.item()

@@ -94,10 +94,10 @@ def choose(
     one_query = min(close, 1 / len(next(iter(best.values())).right))
     level = [method for method in best if scores[method] > top - one_query - 1e-9]
     winner = best[level[0]]
-    reason = f"{_listed([winner.way])} with {winner.examples} examples answers {winner.quality:.0%} of the queries."
+    reason = f"{_listed([winner.method])} with {winner.examples} examples answers {winner.quality:.0%} of the queries."
     if limits.changing and lost[winner.method]:
         change = "loses" if lost[winner.method] > 0 else "gains"
-        reason += f" A second task then {change} it {abs(lost[winner.way]):.0%} of them."
+        reason += f" A second task then {change} it {abs(lost[winner.method]):.0%} of them."
     if better := [method for method in level[1:] if scores[method] > scores[winner.method] + 1e-9]:
         reason += f" {_listed(better)} answered a query more at most, for more effort."
     if equal := [method for method in level[1:] if method not in better]:

@@ -52,7 +52,8 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
     grid["seconds"].set_title(f"What it costs with {last[-1].examples} examples", loc="left", fontsize=10.5)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     costs = "; ".join(
-        f"{t.way}, {t.examples} examples: {t.memory_bytes / 1e6:.0f} MB, {t.stored_bytes / 1e3:,.0f} kB" for t in last
+        f"{t.method}, {t.examples} examples: {t.memory_bytes / 1e6:.0f} MB, {t.stored_bytes / 1e3:,.0f} kB"
+        for t in last
     )
     return Picture(
         figure, f"Line chart and bar charts. {title}. Quality by examples. {told}. Memory and what is stored: {costs}."
@@ -121,7 +122,7 @@ def decision_chart(
         for i, size in enumerate(sizes):
             winner = winner_of(size, limit)
             axes.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, fc=_COLOUR[winner.method], ec="white", lw=2, alpha=0.45))
-            text = f"{winner.way}\n{winner.quality:.2f}"
+            text = f"{winner.method}\n{winner.quality:.2f}"
             axes.text(i, j, text, ha="center", va="center", color="black", fontsize=9)
     axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(-0.5, len(seconds) - 0.5))
     axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
@@ -131,7 +132,7 @@ def decision_chart(
     axes.set_title(title, loc="left")
     told = []
     for words, limit in (("With no time to prepare", 0.0), ("with any time", float("inf"))):
-        wins = (f"{winner_of(size, limit).way} at {size} examples" for size in sizes)
+        wins = (f"{winner_of(size, limit).method} at {size} examples" for size in sizes)
         told.append(f"{words}: " + ", ".join(wins))
     return Picture(figure, f"Chart of cells. {title}. " + "; ".join(told) + ".")
 

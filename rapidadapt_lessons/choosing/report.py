@@ -47,7 +47,7 @@ def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
     for t in trials:
         low, high = wilson(sum(t.right), len(t.right))
         lines.append(
-            f"| {t.way} | {t.examples} | {t.quality:.2f} | {low:.2f} to {high:.2f} | {t.prepare_seconds:.1f} "
+            f"| {t.method} | {t.examples} | {t.quality:.2f} | {low:.2f} to {high:.2f} | {t.prepare_seconds:.1f} "
             f"| {t.answer_seconds:.3f} | {t.memory_bytes / 1e6:.0f} | {t.stored_bytes / 1e3:,.1f} |"
         )
     lines += [

@@ -158,20 +158,20 @@ class _Run:
             kept = self.unfinished.once(_slug(planned.method), lambda p=planned: self.tried(p, plan.seed))
             if kept["failed"]:
                 failed[planned.method] = kept["failed"]
-                self.say(f"{planned.way}: {kept['failed']}")
+                self.say(f"{planned.method}: {kept['failed']}")
                 continue
             trial = _trial(kept["trial"])
             trials.append(trial)
             if kept["adapter"] is not None:
                 self.states[planned.method] = kept["adapter"]
             right = f"{sum(trial.right)} of {len(trial.right)} validation queries right"
-            self.say(f"{trial.way}: {right}, {trial.prepare_seconds:.1f} s to prepare")
+            self.say(f"{trial.method}: {right}, {trial.prepare_seconds:.1f} s to prepare")
         candidates = [t for t in trials if t.method in plan.candidates()]
         if not candidates:
             raise CourseError(f"nothing could be tried: {'; '.join(failed.values())}", "use --method prompt.")
         # Of few validation queries one is a large share: ways that far apart are not equally good.
         choice = choose(candidates, Limits(examples=len(self.task.support_pool)), close=0.05)
-        self.say(f"Chosen: {choice.trial.way}.")
+        self.say(f"Chosen: {choice.trial.method}.")
         how = self.how(choice.trial, plan.seed)
         if how.adapter:
             methods.fresh_adapter(self.model, self.states[how.method])
@@ -244,7 +244,7 @@ class _Run:
         trial, state = methods.adapter_trial(
             self.model, self.tokenizer, task, support, task.query_set,
             method=planned.method, config=planned.training(seed), start=start, progress=self.progress,
-            evaluate=accuracy, checkpoint=self.unfinished.file(f"{_slug(planned.way)}-training.pt"),
+            evaluate=accuracy, checkpoint=self.unfinished.file(f"{_slug(planned.method)}-training.pt"),
         )  # fmt: skip
         return replace(trial, prepare_seconds=trial.prepare_seconds + before), state
 

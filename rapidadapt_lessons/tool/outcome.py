@@ -69,7 +69,7 @@ class Outcome:
         """Say how good it is."""
         low, high = self.interval
         told = (
-            f"{self.how.way} answers {self.right} of {len(self.test)} test queries right: "
+            f"{self.how.method} answers {self.right} of {len(self.test)} test queries right: "
             f"{self.right / len(self.test):.0%}, 95% interval {low:.0%} to {high:.0%}."
         )
         answer, count = Counter(example.y for example in self.test).most_common(1)[0]

@@ -64,7 +64,7 @@ class Planned:
             parts.append(f"{self.steps} updates of {min(self.examples, self.batch_size * self.accumulate)} examples")
         if self.meta_iterations:
             parts.append(f"a start meta-learned on {self.meta_iterations} other tasks")
-        return f"{self.way}: {', '.join(parts) or 'no examples'}"
+        return f"{self.method}: {', '.join(parts) or 'no examples'}"
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def read_plan(path: str | Path) -> Plan:
             if planned.method not in METHODS or any(
                 type(v) is not int or not 0 <= v <= 10**6 for v in numbers.values()
             ):
-                raise ValueError(f"{planned.way!r} with {numbers}")
+                raise ValueError(f"{planned.method!r} with {numbers}")
             if planned.method in (LORA, META):
                 planned.training(0)  # raises where a number makes no sense
             if planned.method == META:
@@ -147,7 +147,7 @@ def require_possible(plan: Plan, task: Task) -> None:
         most = most_examples(task) if planned.method in (ZERO, FEW, CALIBRATED) else len(task.support_pool)
         if planned.examples > most:
             raise BadData(
-                f"the plan asks for {planned.examples} examples for {planned.way}; there are {most} to learn from.",
+                f"the plan asks for {planned.examples} examples for {planned.method}; there are {most} to learn from.",
                 "use the data that the plan was made for, or leave --plan out.",
             )
         if planned.method == CALIBRATED and not task.labels:

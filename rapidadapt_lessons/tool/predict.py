@@ -268,7 +268,7 @@ def _replace(out: Path, header: Sequence[str], rows: Sequence[Sequence[str]], fi
 
 
 def formulas(rows: Iterable[Sequence[str]]) -> int:
-    """Return how many cells a spreadsheet would take for a formula: those that begin with = + - or @ and are none."""
+    """Return how many cells a spreadsheet would take for a formula: those that begin with = + - or @, numbers aside."""
     return sum(bool(re.match(r"[=+\-@]", cell)) and not _is_number(cell) for row in rows for cell in row)
 
 

@@ -48,7 +48,7 @@ svg .soft { fill: var(--soft); } svg .axis { stroke: var(--line); } svg .ink { s
 
 def page(outcome: Outcome) -> str:
     """Return the whole page."""
-    title = escape(f"{outcome.task.title}: adapted by {outcome.how.way}")
+    title = escape(f"{outcome.task.title}: adapted by {outcome.how.method}")
     parts = [
         _result(outcome),
         _section("Accuracy by method", _accuracy(outcome) + _table(outcome)),
@@ -83,7 +83,7 @@ def _result(outcome: Outcome) -> str:
     )
     return _section(
         "Result",
-        f'<p class="big"><b>{outcome.right / n:.0%}</b><span>{escape(outcome.how.way)}: {outcome.right} of {n} test '
+        f'<p class="big"><b>{outcome.right / n:.0%}</b><span>{escape(outcome.how.method)}: {outcome.right} of {n} test '
         f"queries right, 95% interval {low:.0%} to {high:.0%}</span></p>\n"
         f"<p>{escape(outcome.choice.reason)} (Of the validation split, by which the choice was made; the test split "
         f"was seen by no choice, and is asked once.)</p>{few}",
@@ -93,7 +93,7 @@ def _result(outcome: Outcome) -> str:
 def _accuracy(outcome: Outcome) -> str:
     """Draw each way's accuracy with its interval, and below the line the chosen one's on the test split."""
     rows = [(t.method, sum(t.right), len(t.right), _COLOUR[t.method]) for t in outcome.trials]
-    rows.append((f"test: {outcome.how.way}", outcome.right, len(outcome.test), _COLOUR[outcome.how.method]))
+    rows.append((f"test: {outcome.how.method}", outcome.right, len(outcome.test), _COLOUR[outcome.how.method]))
     left, right, top, step = 210, 720, 26, 32
     width, height = 800, top + step * len(rows) + 30
     x = lambda share: left + share * (right - left)  # noqa: E731
@@ -165,7 +165,7 @@ def _curves(trials: Sequence[Trial]) -> str:
     both = _lines("share of validation queries right", accuracy, most, 1.0, "{:.0%}")
     both += _lines("training loss (nats a token)", loss, most, top, "{:.1f}")
     keys = " &nbsp; ".join(
-        f'<span style="color:{_COLOUR[t.way]}" aria-hidden="true">&#9632;</span> {escape(t.way)}' for t in trained
+        f'<span style="color:{_COLOUR[t.method]}" aria-hidden="true">&#9632;</span> {escape(t.method)}' for t in trained
     )
     return _section("Learning curve", f'<p class="small">{keys}</p>{both}')
 

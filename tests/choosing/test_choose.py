@@ -139,7 +139,7 @@ def test_the_chart_shows_the_choice_in_every_cell():
     picture = figures.decision_chart(TRIALS, (0, 4, 60))
     written = [text.get_text() for text in picture.figure.axes[0].texts]
     expected = [choose(TRIALS, Limits(k, prepare_seconds=s)).trial for s in (0, 4, 60) for k in (0, 4, 16)]
-    assert written == [f"{t.way}\n{t.quality:.2f}" for t in expected]
+    assert written == [f"{t.method}\n{t.quality:.2f}" for t in expected]
     assert "With no time to prepare: zero-shot at 0 examples, calibrated few-shot at 4 examples" in picture.alt
     assert "with any time: zero-shot at 0 examples, meta-learned LoRA at 4 examples, LoRA at 16" in picture.alt
     moving = figures.decision_chart(TRIALS, (60,), lost=LOST)

@@ -41,7 +41,7 @@ METHODS = [
 
 
 def short(stream: Stream, parts: int = 3) -> Stream:
-    return replace(stream, parts=stream.experiences[:parts])
+    return replace(stream, experiences=stream.experiences[:parts])
 
 
 def frozen(state: dict) -> dict:
@@ -78,7 +78,7 @@ def test_the_fingerprint_changes_with_a_single_pixel():
     part = stream.experiences[0]
     first = part.train[0]
     pixels = (first.pixels[0] + 1e-9, *first.pixels[1:])
-    other = replace(stream, parts=(replace(part, train=(first._replace(pixels=pixels), *part.train[1:])),))
+    other = replace(stream, experiences=(replace(part, train=(first._replace(pixels=pixels), *part.train[1:])),))
     assert stream.fingerprint() == short(split_digits(), 1).fingerprint() != other.fingerprint()
 
 

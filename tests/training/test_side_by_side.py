@@ -6,21 +6,11 @@ import os
 
 import pytest
 import torch
+from training_parts import slope
 
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.lm import memory
 from rapidadapt_lessons.training.side_by_side import PROCESS_BYTES, side_by_side
-
-
-def slope(seed: int) -> float:
-    """Train a line for a few steps; return its slope."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(20, generator=generator)
-    w = torch.zeros(1, requires_grad=True)
-    for _ in range(5):
-        (gradient,) = torch.autograd.grad(((w * x - seed * x) ** 2).mean(), w)
-        w = (w - 0.1 * gradient).detach().requires_grad_()
-    return w.item()
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
