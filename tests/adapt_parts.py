@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from rapidadapt_lessons import cli
+from rapidadapt_lessons.choosing import methods
 from rapidadapt_lessons.lm import download
 from rapidadapt_lessons.tool import adapt, predict, resume
 from rapidadapt_lessons.tool.timing import Timing
@@ -56,7 +57,7 @@ def write_csv(path: Path, rows, header=("text", "answer"), encoding="utf-8", end
 def main() -> int:
     torch.set_num_threads(1)
     use_small_model(setattr)
-    adapt.load_family = small_family
+    methods.load_family = small_family
     left = int(sys.argv[1])
     save = resume.save_checkpoint
 

@@ -458,7 +458,7 @@ FUNCTIONS = {
     "03_maml_math": "views.own_lines_view",
     "05_continual_learning": "playground.stream_playground",
     "06_choose_your_adaptation": "playground.methods_playground",
-    "07_scaling_out": "scaling_views.own_step_view",
+    "07_scaling_out": "figures.own_step_view",
 }
 
 

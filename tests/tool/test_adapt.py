@@ -40,7 +40,7 @@ LABELLED = [(f"text {i}", ("good", "bad")[i % 2]) for i in range(24)]
 @pytest.fixture
 def small(monkeypatch):
     """The commands, with a small model and made-up times."""
-    monkeypatch.setattr(adapt, "load_family", small_family)
+    monkeypatch.setattr(methods, "load_family", small_family)
     return use_small_model(monkeypatch.setattr)
 
 
