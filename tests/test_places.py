@@ -140,10 +140,11 @@ def test_the_cell_installs_only_where_the_package_is_missing(monkeypatch):
     source = places.setup_source(lesson(), ADDRESS)
     assert len(source.splitlines()) <= 8
     calls, pips = [], []
-    stand_in = type(sys)("rapidadapt_lessons")
+    package, stand_in = type(sys)("rapidadapt_lessons"), type(sys)("rapidadapt_lessons.setup")
     stand_in.colab = type("colab", (), {"install": staticmethod(lambda *built: calls.append(built))})
-    monkeypatch.setitem(sys.modules, "rapidadapt_lessons", None)  # importing it now raises ImportError
-    run_cell(source, {"rapidadapt_lessons": stand_in}, pips)
+    for name in ("rapidadapt_lessons", "rapidadapt_lessons.setup"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it now raises ImportError
+    run_cell(source, {"rapidadapt_lessons": package, "rapidadapt_lessons.setup": stand_in}, pips)
     assert calls == [()]
     assert pips == [("pip", f"install --quiet --no-deps git+{ADDRESS}@{places.REF}")]
     run_cell(source, {}, pips)

@@ -253,10 +253,10 @@ def test_a_report_shows_hostile_names_and_labels_letter_by_letter():
     from dataclasses import replace
 
     import mistune
-    from test_choose import TASK, TRIALS
 
     from rapidadapt_lessons.choosing.choose import Limits, choose
     from rapidadapt_lessons.choosing.report import report_text
+    from tests.choosing.test_choose import TASK, TRIALS
 
     render = mistune.create_markdown(escape=False, plugins=["table"])  # a reader that lets HTML through
     for text in HOSTILE:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import torch
-from tiny_models import tiny_gpt2
+from tiny_models import tiny_gpt2, tiny_llama
 
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig
 from rapidadapt_lessons.training.rows import Row
 
 ROWS = [Row(tuple((7 * i + 3 * j) % 90 + 3 for j in range(5 + i % 3))) for i in range(10)]
+
+
+def model_with_lora(dropout: float = 0.0):
+    return lora.inject(tiny_llama(), LoRAConfig(4, 16, dropout, ("q_proj", "v_proj", "o_proj", "down_proj")))
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def gpt2_with_lora():

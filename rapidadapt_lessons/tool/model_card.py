@@ -14,7 +14,7 @@ def model_card(outcome: Outcome) -> str:
     low, high = outcome.interval
     kind = f"choose between {', '.join(map(_plain, how.labels))}" if how.labels else "write an answer"
     adapter = (
-        f"- `adapter/`: LoRA's matrices ({outcome.adapter_way}), which `peft` loads"
+        f"- `adapter/`: LoRA's matrices ({outcome.adapter_method}), which `peft` loads"
         + (".\n" if how.adapter else "; the chosen way does not use them.\n")
         if outcome.adapter_method
         else ""

@@ -224,7 +224,7 @@ def _prompt(outcome: Outcome) -> str:
         if how.labels
         else f"The answer is written out, up to {how.max_new_tokens} tokens, and must match letter by letter."
     )
-    adapter = f" The adapter in adapter/ was trained as {outcome.adapter_way}" if outcome.adapter_method else ""
+    adapter = f" The adapter in adapter/ was trained as {outcome.adapter_method}" if outcome.adapter_method else ""
     if adapter:
         adapter += " and is used." if how.adapter else "; the chosen way does not use it."
     return f"<p>{escape(kind + adapter)}</p><pre>{escape(how.prompt('{input}').text)}</pre>"

@@ -136,7 +136,7 @@ def test_what_is_within_the_limit_is_given():
 
 
 def test_where_the_system_has_no_limit_growth_is_watched(monkeypatch):
-    monkeypatch.setattr(limits.sys, "platform", "darwin")
+    monkeypatch.setattr("rapidadapt_lessons.exercises.limits.sys.platform", "darwin")
     with pytest.raises(MemoryError), limits(30, 100):
         grow()
 

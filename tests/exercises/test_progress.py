@@ -37,7 +37,7 @@ def test_nothing_is_there_before_the_first_try(file):
 WRITER = """
 import sys
 from pathlib import Path
-from rapidadapt_lessons import progress
+from rapidadapt_lessons.exercises import progress
 for i in range(25):
     assert progress.record(sys.argv[2], False, Path(sys.argv[1])) == ""
 """

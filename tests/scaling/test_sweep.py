@@ -26,7 +26,7 @@ ALL = [dict(zip(CHOICES, values)) for values in itertools.product(*CHOICES.value
 WORKER = """
 import sys, time
 from pathlib import Path
-from rapidadapt_lessons import sweeping
+from rapidadapt_lessons.scaling import sweep as sweeping
 storage, seconds, dies = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "dies"
 def objective(settings):
     log = storage.with_name("begun.txt")

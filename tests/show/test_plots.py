@@ -174,7 +174,7 @@ def test_no_figure_is_left_open_and_no_setting_changed():
 
 def test_drawing_does_not_import_pyplot():
     code = (
-        "import sys\nfrom rapidadapt_lessons import plots\n"
+        "import sys\nfrom rapidadapt_lessons.show import plots\n"
         "assert 'matplotlib' not in sys.modules\n"
         "plots.horizontal_bars({'a': 1.0}, title='t', xlabel='x').png()\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"

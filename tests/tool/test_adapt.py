@@ -20,6 +20,7 @@ from adapt_parts import FAST, SLOW, small_family, small_model, use_small_model, 
 from safetensors.torch import load_file
 
 from rapidadapt_lessons import cli
+from rapidadapt_lessons.choosing import methods
 from rapidadapt_lessons.choosing.methods import CALIBRATED, FEW, LORA, META, ZERO
 from rapidadapt_lessons.choosing.own_data import read_data
 from rapidadapt_lessons.errors import BadData, CourseError

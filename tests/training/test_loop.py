@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_models import tiny_llama
-from training_parts import ROWS, gpt2_with_lora
+from training_parts import ROWS, gpt2_with_lora, model_with_lora, same
 
 from rapidadapt_lessons.errors import CheckpointMismatch, CourseError, TrainingDiverged
 from rapidadapt_lessons.lora import layers as lora
@@ -20,14 +20,6 @@ from rapidadapt_lessons.lora.layers import LoRAConfig
 from rapidadapt_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 from rapidadapt_lessons.training.loop import TrainConfig, rows_of_step, train
 from rapidadapt_lessons.training.rows import collate, perplexity, token_loss
-
-
-def model_with_lora(dropout: float = 0.0):
-    return lora.inject(tiny_llama(), LoRAConfig(4, 16, dropout, ("q_proj", "v_proj", "o_proj", "down_proj")))
-
-
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_training_lowers_the_loss_and_tells_what_happened():
