@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+
 from ..errors import CourseError
+
 
 @dataclass(frozen=True)
 class Exercise:

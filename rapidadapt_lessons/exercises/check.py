@@ -20,11 +20,13 @@ from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
 import torch
+
 from . import progress
 from .catalogue import Exercise, find_exercise
-from .limits import TookTooLong, is_out_of_memory, limits
 from .compare import Nothing, Test, Wrong, show
+from .limits import TookTooLong, is_out_of_memory, limits
 
 _MODULES = {
     "ex01_prompting.ipynb": "prompting",

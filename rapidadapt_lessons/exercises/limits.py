@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+
 class TookTooLong(BaseException):
     """The time was up. Not an `Exception`, so that the code which is stopped does not catch it by chance."""
 

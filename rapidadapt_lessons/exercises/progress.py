@@ -18,8 +18,9 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
-from .catalogue import EXERCISES, LESSONS
+
 from ..errors import CourseError
+from .catalogue import EXERCISES, LESSONS
 
 VARIABLE = "RAPIDADAPT_PROGRESS"
 MARKER = ".no-progress"

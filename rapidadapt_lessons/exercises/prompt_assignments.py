@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+
 from ..errors import CourseError
-from .prompt_grading import Assignment
 from ..lm.tasks import Example, load_task
+from .prompt_grading import Assignment
 
 _PRACTICE = 24
 

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
+
 from ..errors import BadPrompt
+from ..lm.tasks import Example
 from ..prompting.prompts import Prompt
 from ..prompting.scoring import count_tokens, exact_matches, generate_answers, label_logprobs, score_continuations
-from ..lm.tasks import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

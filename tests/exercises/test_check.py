@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.exercises import check as check_module
 from rapidadapt_lessons.exercises import progress
-from rapidadapt_lessons.exercises.check import Unsolved, check
 from rapidadapt_lessons.exercises.catalogue import EXERCISES
+from rapidadapt_lessons.exercises.check import Unsolved, check
 from rapidadapt_lessons.exercises.compare import Wrong
-from rapidadapt_lessons.errors import CourseError
 
 
 def right(lora_alpha, rank, rank_stabilised=False):

@@ -14,8 +14,8 @@ import answers_scaling
 import pytest
 from exercise_cells import EXERCISES, SOLUTIONS, defined, functions
 
-from rapidadapt_lessons.exercises.check import check
 from rapidadapt_lessons.exercises.catalogue import EXERCISES as CATALOGUE
+from rapidadapt_lessons.exercises.check import check
 
 ANSWERS = (
     answers_prompting,

@@ -11,9 +11,9 @@ import pytest
 from filelock import FileLock
 
 from rapidadapt_lessons import cli
+from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.exercises import progress
 from rapidadapt_lessons.exercises.catalogue import EXERCISES
-from rapidadapt_lessons.errors import CourseError
 
 
 @pytest.fixture

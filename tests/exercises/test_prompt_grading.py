@@ -14,15 +14,21 @@ import nbformat
 import pytest
 from exercise_cells import EXERCISES, SOLUTIONS, defined
 
-from rapidadapt_lessons.exercises.checks import prompts as checks_prompts
+from rapidadapt_lessons.errors import BadPrompt, CourseError
 from rapidadapt_lessons.exercises import prompt_grading
 from rapidadapt_lessons.exercises.check import check
-from rapidadapt_lessons.errors import BadPrompt, CourseError
+from rapidadapt_lessons.exercises.checks import prompts as checks_prompts
 from rapidadapt_lessons.exercises.prompt_assignments import find_assignment
-from rapidadapt_lessons.exercises.prompt_grading import (Assignment, grade, practise, require_form, require_nothing_given_away)
+from rapidadapt_lessons.exercises.prompt_grading import (
+    Assignment,
+    grade,
+    practise,
+    require_form,
+    require_nothing_given_away,
+)
+from rapidadapt_lessons.lm.tasks import load_task
 from rapidadapt_lessons.prompting.prompts import ARROW, build_prompts
 from rapidadapt_lessons.prompting.scoring import exact_matches, generate_answers
-from rapidadapt_lessons.lm.tasks import load_task
 
 NAMES = tuple(answers_prompts.NAIVE)
 NOTEBOOK = "ex01b_prompts.ipynb"

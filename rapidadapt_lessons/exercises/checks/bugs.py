@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
 from ..compare import Nothing, Test, Wrong, alike, normal, require, require_kept, require_same, show
 from .maml import CUT, gradient_is, loss_is, predict, random_tasks, small_net
 

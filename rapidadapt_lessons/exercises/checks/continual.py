@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from typing import Any
+
 import torch
 from torch import Tensor
+
 from ..compare import Nothing, Test, Wrong, normal, require, require_kept, require_same, show
 
 Learner = Callable[..., Any]

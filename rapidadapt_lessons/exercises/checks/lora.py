@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+
 import torch
 from torch import Tensor
+
 from ..compare import Test, normal, require, require_kept, require_same
 
 Learner = Callable[..., Any]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
 import torch
 from torch import Tensor
+
 from ..compare import Test, normal, require_kept, require_same, show
 
 Learner = Callable[..., Any]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
 import torch
+
 from ..compare import Test, require, require_same, show
 
 Learner = Callable[..., Any]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from ..compare import Nothing, Rest, Test, Wrong, show
+
 from ...errors import BadPrompt
 from ...lm.model import load_model
+from ..compare import Nothing, Rest, Test, Wrong, show
 from ..prompt_assignments import find_assignment
-from ..prompt_grading import (Assignment, Grade, Mistake, grade, require_budget, require_form, require_nothing_given_away)
+from ..prompt_grading import Assignment, Grade, Mistake, grade, require_budget, require_form, require_nothing_given_away
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
 import torch
 from torch import Tensor
+
 from ...scaling import cost_model
 from ...scaling import processes as scaling
 from ..compare import Nothing, Rest, Test, Wrong, alike, normal, require, require_kept, require_same, show
@@ -480,10 +482,10 @@ class _Counted:
 
 @functools.cache
 def _counted_on_smollm2() -> _Counted:
+    from ...lm.model import load_model
     from ...lora import layers as lora
     from ...training.cost import training_bytes
     from ...training.data import task_experience
-    from ...lm.model import load_model
     from ...training.rows import collate, token_loss
 
     model, tokenizer = load_model(device="cpu")
