@@ -15,6 +15,7 @@ from torch import Tensor
 
 Rest = Callable[[], str]  # what the course itself still has to compute; raises Wrong, or returns a remark on what held
 Test = Callable[[Callable[..., Any]], Rest | None]  # takes the learner's function; raises Wrong, or what that raised
+Learner = Callable[..., Any]  # what somebody hands in
 
 
 class Wrong(Exception):

@@ -13,7 +13,6 @@ import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rapidadapt_lessons.exercises import limits
 from rapidadapt_lessons.exercises.limits import TookTooLong, is_out_of_memory, limits
 
 LINUX = sys.platform.startswith("linux")

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..compare import Nothing, Test, Wrong, alike, normal, require, require_kept, require_same, show
-from .maml import CUT, gradient_is, loss_is, predict, random_tasks, small_net
-
-Learner = Callable[..., Any]
-Params = dict[str, Tensor]
-
+from ...meta.task_batch import Params
+from ..compare import Learner, Nothing, Test, Wrong, alike, normal, require, require_kept, require_same, show
+from .maml import CUT, forward_small_net, gradient_is, loss_is, random_tasks, small_net
 
 # MAML: meta_gradient(predict, params, tasks, inner_lr) returns the loss, and its gradient by name
 
@@ -42,7 +39,7 @@ def _maml_three(f: Learner) -> None:
 def _maml_gradient(f: Learner) -> None:
     params, tasks, inner_lr = small_net(61), random_tasks(2, 250), 0.2
     call = "the gradient that meta_gradient(predict, params, tasks, 0.2) returns"
-    grads = _pair(f(predict, params, tasks, inner_lr), call)[1]
+    grads = _pair(f(forward_small_net, params, tasks, inner_lr), call)[1]
     wanted = dict.fromkeys(params)
     if isinstance(grads, dict) and grads.keys() == wanted.keys():
         gradient_is([grads[name] for name in params], params, tasks, inner_lr, call)
@@ -55,12 +52,12 @@ def _maml_difference(f: Learner) -> None:
     params = {name: p.detach().double().requires_grad_() for name, p in small_net(71).items()}
     tasks = [tuple(part.double() for part in task) for task in random_tasks(2, 290)]
     call = "meta_gradient(predict, params, tasks, 0.2), its gradient beside its loss"
-    grads = _pair(f(predict, params, tasks, 0.2), call)[1]
+    grads = _pair(f(forward_small_net, params, tasks, 0.2), call)[1]
     step = 1e-5
 
     def loss_at(shift: float) -> float:
         moved = {name: p.detach() + shift for name, p in params.items()}
-        loss = _pair(f(predict, {n: p.requires_grad_() for n, p in moved.items()}, tasks, 0.2), call)[0]
+        loss = _pair(f(forward_small_net, {n: p.requires_grad_() for n, p in moved.items()}, tasks, 0.2), call)[0]
         return float(torch.as_tensor(loss).detach())
 
     difference = (loss_at(step) - loss_at(-step)) / (2 * step)

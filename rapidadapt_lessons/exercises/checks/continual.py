@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..compare import Nothing, Test, Wrong, normal, require, require_kept, require_same, show
-
-Learner = Callable[..., Any]
-Params = dict[str, Tensor]
+from ...meta.task_batch import Params
+from ..compare import Learner, Nothing, Test, Wrong, normal, require, require_kept, require_same, show
 
 
 def _transfer_is(f: Learner, rows: list[list[float]], otherwise: str) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..compare import Test, normal, require, require_kept, require_same
-
-Learner = Callable[..., Any]
+from ..compare import Learner, Test, normal, require, require_kept, require_same
 
 
 def _scale_is(f: Learner, lora_alpha: float, rank: int, stabilised: bool | None = None) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compare import Test, normal, require, require_kept, require_same, show
+from ...meta.task_batch import Params
+from ..compare import Learner, Test, normal, require, require_kept, require_same, show
 
-Learner = Callable[..., Any]
-Params = dict[str, Tensor]
-Task = tuple[Tensor, Tensor, Tensor, Tensor]  # support x, support y, query x, query y
+FewShotTask = tuple[Tensor, Tensor, Tensor, Tensor]  # support x, support y, query x, query y
 
 
 def _params(seed: int) -> Params:
@@ -83,7 +82,7 @@ def _reptile_keeps(f: Learner) -> None:
     require_kept(before, after, "reptile_step(params, adapted, 0.1)", why)
 
 
-def predict(params: Params, x: Tensor) -> Tensor:
+def forward_small_net(params: Params, x: Tensor) -> Tensor:
     """A small net with one hidden layer of 3: x [shots, 1] in, [shots, 1] out."""
     return (x @ params["w1"] + params["b1"]).tanh() @ params["w2"]
 
@@ -93,7 +92,7 @@ def small_net(seed: int) -> Params:
     return {n: normal(*s, seed=seed + i).requires_grad_() for i, (n, s) in enumerate(shapes.items())}
 
 
-def random_tasks(count: int, seed: int) -> list[Task]:
+def random_tasks(count: int, seed: int) -> list[FewShotTask]:
     """Return tasks whose support and query are of different sizes, and lie on different curves."""
     tasks = []
     for i in range(count):
@@ -107,7 +106,7 @@ def _mse(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _meta_loss(
-    params: Params, tasks: Sequence[Task], inner_lr: float, *,
+    params: Params, tasks: Sequence[FewShotTask], inner_lr: float, *,
     judge: str = "query", second_order: bool = True, carry: bool = False, sign: int = -1, adapt_on: str = "support",
 ) -> Tensor:  # fmt: skip
     """Return the sum over tasks of the loss after one inner step: as it should be, or with a known mistake."""
@@ -115,17 +114,19 @@ def _meta_loss(
     for sx, sy, qx, qy in tasks:
         data = {"support": (sx, sy), "query": (qx, qy)}
         x, y = data[adapt_on]
-        grads = torch.autograd.grad(_mse(predict(start, x), y), list(start.values()), create_graph=second_order)
+        grads = torch.autograd.grad(
+            _mse(forward_small_net(start, x), y), list(start.values()), create_graph=second_order
+        )
         fast = {name: p + sign * inner_lr * g for (name, p), g in zip(start.items(), grads)}
         x, y = data[judge]
-        total = total + _mse(predict(fast, x), y)
+        total = total + _mse(forward_small_net(fast, x), y)
         start = fast if carry else params
     return total
 
 
-def _value_slips(params: Params, tasks: Sequence[Task], inner_lr: float) -> list[tuple[Any, str]]:
+def _value_slips(params: Params, tasks: Sequence[FewShotTask], inner_lr: float) -> list[tuple[Any, str]]:
     n = len(tasks)
-    query = sum(_mse(predict(params, qx), qy) for _, _, qx, qy in tasks)
+    query = sum(_mse(forward_small_net(params, qx), qy) for _, _, qx, qy in tasks)
     mean = _meta_loss(params, tasks, inner_lr) / n
     return [
         (
@@ -165,15 +166,15 @@ CUT = (
 )
 
 
-def loss_is(f: Learner, params: Params, tasks: list[Task], inner_lr: float, name: str, pick: Callable) -> None:
+def loss_is(f: Learner, params: Params, tasks: list[FewShotTask], inner_lr: float, name: str, pick: Callable) -> None:
     right = _meta_loss(params, tasks, inner_lr) / len(tasks)
     call = f"{name}(predict, params, tasks, {inner_lr}) with {len(tasks)} task{'s' * (len(tasks) > 1)}"
-    came = pick(f(predict, params, tasks, inner_lr), call)
+    came = pick(f(forward_small_net, params, tasks, inner_lr), call)
     slips = _value_slips(params, tasks, inner_lr)
     require_same(came, right, call, slips, _STEPS)
 
 
-def gradient_is(came: Sequence[Tensor], params: Params, tasks: list[Task], inner_lr: float, call: str) -> None:
+def gradient_is(came: Sequence[Tensor], params: Params, tasks: list[FewShotTask], inner_lr: float, call: str) -> None:
     names, n = list(params), len(tasks)
 
     def gradient(**options: Any) -> dict[str, Tensor]:
@@ -217,7 +218,7 @@ def _meta_loss_three(f: Learner) -> None:
 def _meta_loss_gradient(f: Learner) -> None:
     params, tasks, inner_lr = small_net(21), random_tasks(2, 90), 0.2
     call = "the gradient of meta_loss(predict, params, tasks, 0.2) with respect to params"
-    came = f(predict, params, tasks, inner_lr)
+    came = f(forward_small_net, params, tasks, inner_lr)
     connected = isinstance(came, Tensor) and came.requires_grad
     expected = "a loss that can be differentiated with respect to params"
     require(
@@ -230,7 +231,7 @@ def _meta_loss_gradient(f: Learner) -> None:
 def _meta_loss_keeps(f: Learner) -> None:
     params = small_net(31)
     before = {name: p.detach().clone() for name, p in params.items()}
-    f(predict, params, random_tasks(2, 130), 0.1)
+    f(forward_small_net, params, random_tasks(2, 130), 0.1)
     why = "the params were changed in place. The inner step makes new ones, and theirs stay for the next task."
     require_kept(before, params, "meta_loss(predict, params, tasks, 0.1)", why)
     left = [name for name, p in params.items() if p.grad is not None]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ..compare import Test, normal, require_kept, require_same, show
-
-Learner = Callable[..., Any]
+from ..compare import Learner, Test, normal, require_kept, require_same, show
 
 
 def _bowl(seed: int, size: int = 2) -> tuple[Tensor, Tensor]:

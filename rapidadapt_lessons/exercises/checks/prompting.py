@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from ..compare import Test, require, require_same, show
-
-Learner = Callable[..., Any]
+from ..compare import Learner, Test, require, require_same, show
 
 _PLURALS = [("cat", "cats"), ("box", "boxes"), ("leaf", "leaves")]
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import BadPrompt
 from ...lm.model import load_model
-from ..compare import Nothing, Rest, Test, Wrong, show
+from ..compare import Learner, Nothing, Rest, Test, Wrong, show
 from ..prompt_assignments import find_assignment
 from ..prompt_grading import Assignment, Grade, Mistake, grade, require_budget, require_form, require_nothing_given_away
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Learner = Callable[..., Any]
 
 _FORM = "a text, with {x} where the query goes"
 
