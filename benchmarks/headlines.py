@@ -71,14 +71,14 @@ class Headline:
     Attributes:
         lesson: its number, such as "03".
         sentence: the lesson's own words.
-        scenario: what is run for one seed, and where it is smaller than in the lesson.
+        setting: what is run for one seed, and where it is smaller than in the lesson.
         measure: from a seed to named numbers.
         parts: what is shown, and what the sentence says of it.
     """
 
     lesson: str
     sentence: str
-    scenario: str
+    setting: str
     measure: Callable[[int], Found]
     parts: tuple[Part, ...]
 
@@ -134,12 +134,12 @@ def adapter(seed: int) -> Found:
     from rapidadapt_lessons.lora import layers as lora
     from rapidadapt_lessons.prompting import scoring
     from rapidadapt_lessons.prompting.prompts import build_prompts
-    from rapidadapt_lessons.training.data import task_part
+    from rapidadapt_lessons.training.data import task_experience
     from rapidadapt_lessons.training.loop import TrainConfig, train
     from rapidadapt_lessons.training.rows import exact_rows
 
     model, tokenizer = load_model()
-    verbs = task_part(tokenizer, "past_tense", train=40, test=48, seed=seed)
+    verbs = task_experience(tokenizer, "past_tense", train=40, test=48, seed=seed)
     before = exact_rows(model, verbs.test)
     shown = load_task("past_tense").episode(8, seed=seed, n_query=48)
     prompts = build_prompts(shown.query, shown.support)
