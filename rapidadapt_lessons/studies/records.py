@@ -1,0 +1,160 @@
+"""A study's rows on disk: one CSV file that pandas reads, with a header that says where the numbers come from.
+
+    # study: lora_rate
+    # script: studies/lora_rate.py
+    # ...
+    method,lr,seed,metric,value,seconds
+    LoRA,0.001,0,test loss,0.4417,17.2
+
+Rows are tidy: one number each. What a run was set to comes first, then its seed. `seconds` is how long the run took
+that the number came out of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CourseError
+from ..files import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+AFTER_SETTINGS = ("seed", "metric", "value", "seconds")
+NEEDED = ("format", "study", "script", "code", "date", "versions", "processor", "runs", "total seconds", "rows")
+DAMAGED = "run `git checkout` on it, or compute the study again: python studies/{name}.py --anew"
+
+
+@dataclass(frozen=True)
+class Records:
+    """The recorded runs of one study.
+
+    Attributes:
+        header: what the file says of itself, by name; see `NEEDED`.
+        rows: a data frame with the settings' columns, then seed, metric, value, seconds.
+    """
+
+    header: Mapping[str, str]
+    rows: pd.DataFrame = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.header["study"]
+
+    @property
+    def settings(self) -> list[str]:
+        """The columns that say what a run was set to."""
+        return [column for column in self.rows.columns if column not in AFTER_SETTINGS]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.rows["seed"].unique().tolist())
+
+    def values(self, metric: str, **where: Any) -> pd.Series:
+        """Return one metric's values by seed, with the settings given.
+
+        Example: `load("lora_rate").values("test loss", method="LoRA", lr=1e-3)` has one value for each seed.
+
+        Raises:
+            CourseError: no row has this metric and these settings, or several of one seed have.
+        """
+        rows = self.rows[self.rows["metric"] == metric]
+        for column, value in where.items():
+            if column not in self.settings:
+                raise CourseError(
+                    f"the study {self.name!r} has no setting {column!r}.",
+                    f"choose among {', '.join(self.settings)}.",
+                )
+            rows = rows[rows[column] == value]
+        if rows.empty or rows["seed"].duplicated().any():
+            found = "no row" if rows.empty else "several rows of one seed"
+            known = "; ".join(f"{c}: {', '.join(map(str, self.rows[c].unique()))}" for c in [*self.settings, "metric"])
+            raise CourseError(f"{found} of {self.name!r} with {metric!r} and {where}.", f"there are {known}.")
+        return rows.set_index("seed")["value"].sort_index()
+
+    def best(self, metric: str, over: str, lowest: bool = True, **where: Any) -> Any:
+        """Return the value of the setting `over` whose mean of `metric` over the seeds is best: tune on validation.
+
+        Example: `best("validation loss", over="lr", method="LoRA")`.
+        """
+        rows = self.rows[self.rows["metric"] == metric]
+        for column, value in where.items():
+            rows = rows[rows[column] == value]
+        if rows.empty:
+            raise CourseError(f"no row of {self.name!r} has {metric!r} and {where}.", "look at its `rows`.")
+        means = rows.groupby(over)["value"].mean()
+        return means.idxmin() if lowest else means.idxmax()
+
+
+def recorded(folder: Path | None = None) -> list[str]:
+    """Return the names of the studies that are recorded."""
+    place = folder or resources.files(__package__)
+    return sorted(path.name.removesuffix(".csv") for path in place.iterdir() if path.name.endswith(".csv"))
+
+
+def load(name: str, *, folder: Path | None = None, partial: bool = False) -> Records:
+    """Return a recorded study.
+
+    Args:
+        folder: where its file is; None for the package's own.
+        partial: also one that is not complete yet.
+
+    Raises:
+        CourseError: there is no such study, or its file is incomplete, damaged, altered or of another version.
+    """
+    place = (folder or resources.files(__package__)) / f"{name}.csv"
+    if not isinstance(name, str) or name not in (known := recorded(folder)):
+        raise CourseError(f"no study {name!r} is recorded.", f"choose one of {', '.join(known) or '(there are none)'}.")
+    return parse(place.read_text(encoding="utf-8"), name, partial)
+
+
+def parse(text: str, name: str, partial: bool = False) -> Records:
+    """Return what a study's file holds. Raises as `load`."""
+    import pandas as pd
+
+    lines = text.splitlines(keepends=True)
+    above = [line for line in lines if line.startswith("# ")]
+    header = dict(line[2:].strip().split(": ", 1) for line in above if ": " in line)
+    remedy = DAMAGED.format(name=name)
+    if header.get("format") != str(FORMAT):
+        found = f"of format {header['format']}" if "format" in header else "without a header"
+        raise CourseError(f"{name}.csv is {found}; this package reads format {FORMAT}.", remedy)
+    if lacking := [key for key in NEEDED if key not in header]:
+        raise CourseError(f"the header of {name}.csv lacks {', '.join(lacking)}.", remedy)
+    body = "".join(lines[len(above) :])
+    if header["rows"] != digest(body):
+        raise CourseError(f"{name}.csv has been altered: its rows are not those that were written.", remedy)
+    done, _, wanted = header["runs"].partition(" of ")
+    if done != wanted and not partial:
+        raise CourseError(
+            f"{name}.csv has {done} of {wanted} runs.", f"let it finish: python studies/{name}.py goes on from there."
+        )
+    rows = pd.read_csv(io.StringIO(body), keep_default_na=False, na_values={"value": ["nan"]})
+    return Records(header, rows)
+
+
+def dump(header: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str:
+    """Return a study's file: the header, and the rows in the order of settings, seed and metric."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=[*settings, *AFTER_SETTINGS])
+    body = frame.to_csv(index=False, lineterminator="\n", na_rep="nan")
+    told = {"format": FORMAT, **header, "rows": digest(body)}
+    return "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in told.items()) + body
+
+
+def save(path: Path, header: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> None:
+    """Write a study's file at one stroke: after a kill or on a full disk the file is the old one, whole."""
+    write_whole(path, dump(header, rows, settings), sync=True)
+
+
+def digest(body: str) -> str:
+    """Return the first 16 hexadecimal digits of the rows' SHA-256."""
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
