@@ -26,13 +26,8 @@ def test_the_quick_fine_tune_runs_with_the_name_of_a_gpt2(tmp_path):
     exec(imports.replace("model, tokenizer = load_model()", ""), here)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(
-            begin.replace(
-                name,
-                f"model_name = {str(write_gpt2(tmp_path / 'gpt2', WORDS, 256, unk_token='<unk>', eos_token='<end>'))!r}",
-            ),
-            here,
-        )
+        gpt2 = write_gpt2(tmp_path / "gpt2", WORDS, 256, unk_token="<unk>", eos_token="<end>")
+        exec(begin.replace(name, f"model_name = {str(gpt2)!r}"), here)
         base = {k: p.detach().clone() for k, p in here["adapted"].named_parameters() if not p.requires_grad}
         exec(train, here)
         exec(tell, here)
