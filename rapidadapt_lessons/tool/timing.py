@@ -47,7 +47,7 @@ class Timing:
     step: float
     meta_step: float
 
-    def told(self) -> str:
+    def sentence(self) -> str:
         """Say it in a line."""
         written = f", writing one {self.write * 1e3:.0f} ms" if self.write else ""
         return (
@@ -84,7 +84,7 @@ def shots_that_fit(
     return 0
 
 
-def measure(
+def time_steps(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
