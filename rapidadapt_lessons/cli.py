@@ -62,7 +62,7 @@ def doctor(
 @app.command()
 def progress(
     export: Annotated[
-        Path | None, typer.Option("--export", help="Write a row for each exercise to this CSV file.")
+        Path | None, typer.Option("--export", help="Write one row per exercise to this CSV file.")
     ] = None,
     learner: Annotated[str, typer.Option("--learner", help="The name in the CSV file's first column.")] = "",
 ) -> None:
@@ -83,8 +83,7 @@ def adapt(
         str | None, typer.Option("--method", help="auto (tries all), prompt, calibrated, lora or meta. [auto]")
     ] = None,
     budget: Annotated[
-        str | None,
-        typer.Option("--budget", metavar="TIME", help='To try methods in: "120s", "5m". Timing comes on top. [120s]'),
+        str | None, typer.Option("--budget", metavar="TIME", help='As "120s" or "5m"; timing comes on top. [120s]')
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the split and of the training. [0]")] = None,
     plan: Annotated[
@@ -145,7 +144,7 @@ def predict(
     from .tool import predict as predicting  # late, as torch takes seconds to import
 
     if table is not None:
-        options = {"overwrite": overwrite, "progress": sys.stderr.isatty(), "stdout": sys.stdout}
+        options = {"overwrite": overwrite, "progress": sys.stderr.isatty()}
         typer.echo(predicting.predict_csv_file(folder, table, column, out, **options), err=True)
         return
     predictor = predicting.load_predictor(folder)

@@ -56,7 +56,7 @@ class Planned:
         return MetaConfig(self.meta_iterations, META_INNER, META_ROWS, inner_lr=1e-3, outer_lr=0.6, seed=seed)
 
     def sentence(self) -> str:
-        """Say it in a line."""
+        """Return it as a line for people."""
         parts = [f"{self.examples} examples"] if self.examples else []
         if self.steps:
             parts.append(f"{self.steps} updates of {min(self.examples, self.batch_size * self.accumulate)} examples")
@@ -90,7 +90,7 @@ class Plan:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def candidates(self) -> tuple[str, ...]:
-        """Return the methods to choose from. Zero-shot is only a baseline where training or calibration was asked for."""
+        """Return the methods to choose from; zero-shot only where neither training nor calibration was asked for."""
         tried = tuple(p.method for p in self.methods)
         return tried if self.method in ("auto", "prompt") else tuple(method for method in tried if method != ZERO)
 

@@ -10,10 +10,11 @@ import io
 import itertools
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from ..choosing.csv_file import CsvFile, read_csv, read_text, write_rows
 from ..errors import BadData, CourseError
@@ -196,32 +197,25 @@ def _cells(predictor: Predictor, texts: Sequence[str], places: Sequence[str], **
 
 
 def predict_csv_file(
-    folder: str | Path,
-    table: str | Path,
-    column: str,
-    out: str | Path | None,
-    *,
-    overwrite: bool = False,
-    progress: bool = False,
-    stdout: TextIO,
+    folder: Path, table: Path, column: str, out: Path | None, *, overwrite: bool = False, progress: bool = False
 ) -> str:
     """Answer a column of a CSV file, and write the table to a file, all of it or nothing, or to the standard output.
 
-    Returns what there is to say about it. It is written as UTF-8, with the delimiter that it came with.
+    It is written as UTF-8, with the delimiter that it came with. Returns what there is to say about it.
 
     Raises:
         CourseError: `out` is there and `overwrite` was not given, or it cannot be written.
         BadData: as `csv_file.read_csv` and `predict_csv`.
     """
-    if out is not None and Path(out).exists() and not (overwrite and Path(out).is_file()):
-        raise CourseError(f"{Path(out).name} is there already.", "name another file with --out, or add --overwrite.")
+    if out is not None and out.exists() and not (overwrite and out.is_file()):
+        raise CourseError(f"{out.name} is there already.", "name another file with --out, or add --overwrite.")
     file = read_csv(table)
     file.column(column)
     header, rows = predict_csv(load_predictor(folder), file, column, progress=progress)
     if out is None:
-        write_rows(stdout, header, rows, file.delimiter)
+        write_rows(sys.stdout, header, rows, file.delimiter)
     else:
-        _replace(Path(out), header, rows, file)
+        _replace(out, header, rows, file)
     empty = sum(not row[-1] for row in rows)
     said = [f"{len(rows) - empty} answers" + (f"; {empty} rows have nothing in {column!r}" if empty else "") + "."]
     if n := formulas(rows):

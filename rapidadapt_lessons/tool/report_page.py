@@ -91,7 +91,7 @@ def accuracy_picture(outcome: Outcome) -> Picture:
 
 
 def learning_pictures(trials: Sequence[Trial]) -> list[Picture]:
-    """Draw the validation accuracy and the training loss of the methods that train along the updates; none: no picture."""
+    """Draw validation accuracy and training loss by updates, for the methods that train: two pictures, or none."""
     losses = {t.method: dict(enumerate(t.history.losses)) for t in trials if t.history and t.history.losses}
     if not losses:
         return []
