@@ -11,7 +11,6 @@ from .outcome import Outcome, versions
 def model_card(outcome: Outcome) -> str:
     """Return the card, in Markdown."""
     how, task, plan, reading = outcome.how, outcome.task, outcome.plan, outcome.reading
-    low, high = outcome.interval
     kind = f"choose between {', '.join(map(_plain, how.labels))}" if how.labels else "write an answer"
     adapter = (
         f"- `adapter/`: LoRA's matrices ({outcome.adapter_method}), which `peft` loads"

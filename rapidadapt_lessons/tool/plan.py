@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..choosing.methods import CALIBRATED, FEW, FULL, LORA, META, METHODS, ZERO, most_examples
 from ..errors import BadData, CourseError
+from ..guards import require_one_of
 from ..lm.tasks import Task
 from ..meta.meta_lora import MetaConfig
 from ..training.loop import TrainConfig
@@ -225,8 +226,7 @@ def _missing(needed: float, left: float) -> str:
 
 def require_method(method: str, task: Task) -> None:
     """Raise CourseError where a method is unknown, or cannot be used on a task."""
-    if method not in METHOD_CHOICES:
-        raise CourseError(f"the method is {method!r}.", f"choose one of {', '.join(METHOD_CHOICES)}.")
+    require_one_of(METHOD_CHOICES, "method", method)
     if method == "calibrated" and not task.labels:
         raise BadData(
             "calibration needs labels, and these answers are none: they are too many, or one of them is too rare "

@@ -393,7 +393,7 @@ def test_bad_files(small, tmp_path, capsys, kind):
         (["my.csv", "--out", "full"], "the output folder full is not empty"),
         (["my.csv", "--out", "my.csv"], "my.csv is a file, and the output is a folder"),
         (["my.csv", "--out", "my.csv/out"], "nothing can be written to the folder my.csv"),
-        (["my.csv", "--out", "out", "--method", "magic"], "the method is 'magic'"),
+        (["my.csv", "--out", "out", "--method", "magic"], "there is no method 'magic'"),
         (["my.csv", "--out", "out", "--method", "calibrated"], "calibration needs labels"),
         (["my.csv", "--out", "out", "--budget", "soon"], "the budget is 'soon'"),
         (["my.csv", "--out", "out", "--input", "text"], "name both columns"),
@@ -522,10 +522,13 @@ def test_a_killed_run_leaves_nothing_at_its_output_and_the_same_command_then_suc
     assert not out.exists()
     written = {p.name for p in (tmp_path / ".out.unfinished").iterdir()}
     assert ("report.html" in written) == (where == "writing")
+    (tmp_path / ".out.unfinished" / "stray").touch()
     assert run(data, "--method", "lora", "--out", out) == 0
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
-    assert run(data, "--method", "lora", "--out", tmp_path / "whole") == 0
-    assert results(out) == results(tmp_path / "whole") and weights(out) == weights(tmp_path / "whole")
+    whole = tmp_path / "whole"
+    assert run(data, "--method", "lora", "--out", whole) == 0
+    assert {p.name for p in out.iterdir()} == {p.name for p in whole.iterdir()}
+    assert results(out) == results(whole) and weights(out) == weights(whole)
 
 
 def test_an_interrupted_run_leaves_nothing(small, tmp_path, monkeypatch):
