@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ..choosing.methods import Trial
-from ..choosing.report import trial_row
+from ..choosing.report import table_row
 from ..show.html import table, text_block
 from ..show.plots import COLOURS, SHARES, Picture, canvas, lines, wilson
 from .outcome import Outcome, versions
@@ -114,7 +114,7 @@ def learning_pictures(trials: Sequence[Trial]) -> list[Picture]:
 
 
 def _trials(outcome: Outcome) -> str:
-    rows = [trial_row(trial) for trial in outcome.trials]
+    rows = [table_row(trial) for trial in outcome.trials]
     for row in rows:
         row["method"] += " (chosen)" * (row["method"] == outcome.how.method)
     notes = [f"{method}: {why}" for method, why in (outcome.plan.left_out | outcome.failed).items()]
