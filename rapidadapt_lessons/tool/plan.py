@@ -76,7 +76,6 @@ class Plan:
         budget: seconds, which the plan was made for.
         methods: what each method will do, in the order of `methods.METHODS`.
         left_out: methods that are not tried, and why.
-        timing: what the plan was made from; it changes nothing any more.
     """
 
     method: str
@@ -84,7 +83,6 @@ class Plan:
     budget: float
     methods: tuple[Planned, ...]
     left_out: dict[str, str]
-    timing: Timing | None = None
 
     def to_json(self) -> str:
         """Return the file's text."""
@@ -118,11 +116,10 @@ def read_plan(path: str | Path) -> Plan:
     path, remedy = Path(path), "give a plan.json that `adapt` wrote."
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        timing = None if found["timing"] is None else Timing(**found["timing"])
         planned = tuple(_checked(Planned(**one)) for one in found["methods"])
         if found["method"] not in METHOD_CHOICES or type(found["seed"]) is not int or not planned:
             raise ValueError(f"method {found['method']!r}, seed {found['seed']!r}, {len(planned)} methods")
-        return Plan(found["method"], found["seed"], float(found["budget"]), planned, dict(found["left_out"]), timing)
+        return Plan(found["method"], found["seed"], float(found["budget"]), planned, dict(found["left_out"]))
     except OSError as error:
         raise BadData(f"{path.name} cannot be read ({error.strerror}).", remedy) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, CourseError) as error:
@@ -217,7 +214,7 @@ def make_plan(
             needed = _missing(META_LEAST * iteration + after, left)
             left_out[META] = f"{META_LEAST} tasks to learn a start from, and {few} updates, take {needed}"
     planned.sort(key=lambda p: METHODS.index(p.method))
-    return Plan(method, seed, budget, tuple(planned), left_out, timing)
+    return Plan(method, seed, budget, tuple(planned), left_out)
 
 
 def _missing(needed: float, left: float) -> str:
