@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 REPORT = "report.md"
 
 
+def table_row(trial: Trial) -> dict[str, str]:
+    """Return what a table of trials says of one, by the column's heading."""
+    low, high = wilson(sum(trial.right), len(trial.right))
+    return {
+        "method": trial.method,
+        "examples": str(trial.examples),
+        "right": f"{trial.quality:.2f}",
+        "95% interval": f"{low:.2f} to {high:.2f}",
+        "seconds to prepare": f"{trial.prepare_seconds:.1f}",
+        "s per query": f"{trial.answer_seconds:.3f}",
+        "MB beside weights": f"{trial.memory_bytes / 1e6:.0f}",
+        "kB stored": f"{trial.stored_bytes / 1e3:,.1f}",
+    }
+
+
 def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
     """Return the report in Markdown: what was tried, what it achieved and cost, and what to use.
 
@@ -31,6 +46,7 @@ def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
     """
     if not trials:
         raise CourseError("there are no trials to report.", "run methods.try_each_method first.")
+    rows = [table_row(trial) for trial in trials]
     labels = ", ".join(map(_literal, task.labels))
     kind = f"choice between {labels}" if labels else "answers compared letter by letter"
     lines = [
@@ -41,16 +57,9 @@ def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
         "",
         f"**{choice.reason}**",
         "",
-        "| way | examples | right | 95% interval | seconds to prepare | s a query | MB beside weights | kB stored |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for t in trials:
-        low, high = wilson(sum(t.right), len(t.right))
-        lines.append(
-            f"| {t.method} | {t.examples} | {t.quality:.2f} | {low:.2f} to {high:.2f} | {t.prepare_seconds:.1f} "
-            f"| {t.answer_seconds:.3f} | {t.memory_bytes / 1e6:.0f} | {t.stored_bytes / 1e3:,.1f} |"
-        )
-    lines += [
+        f"| {' | '.join(rows[0])} |",
+        "|---" * len(rows[0]) + "|",
+        *(f"| {' | '.join(row.values())} |" for row in rows),
         "",
         "Intervals are Wilson's, over the queries; the draw of the examples is one. The way was chosen by these very "
         "queries, so its share is likely a little too good: other queries would tell. The adapter beside this report "

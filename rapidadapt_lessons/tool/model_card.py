@@ -11,11 +11,10 @@ from .outcome import Outcome, versions
 def model_card(outcome: Outcome) -> str:
     """Return the card, in Markdown."""
     how, task, plan, reading = outcome.how, outcome.task, outcome.plan, outcome.reading
-    low, high = outcome.interval
     kind = f"choose between {', '.join(map(_plain, how.labels))}" if how.labels else "write an answer"
     adapter = (
         f"- `adapter/`: LoRA's matrices ({outcome.adapter_method}), which `peft` loads"
-        + (".\n" if how.adapter else "; the chosen way does not use them.\n")
+        + (".\n" if how.adapter else "; the chosen method does not use them.\n")
         if outcome.adapter_method
         else ""
     )
@@ -33,14 +32,14 @@ def model_card(outcome: Outcome) -> str:
 
 - `prompt.json`: how a query is asked, and what `predict` reads; `prompt.txt` is the same to read.
 {adapter}- `report.html`: what was tried, what was chosen, and the mistakes. `results.json`: the same for programs.
-- `plan.json`: what each way did; `adapt --plan plan.json` on the same data gives the same result.
+- `plan.json`: what each method did; `adapt --plan plan.json` on the same data gives the same result.
 
 **Intended for** texts like those of the file, and for answers like theirs. It was made to learn from and to try out.
 
 ## How good it is
 
 {outcome.sentence()} (Wilson's interval.) The test queries were drawn at random from the file, and no choice has seen
-them. The way was chosen among {", ".join(plan.candidates())} by {len(task.query_set)} other queries.
+them. The method was chosen among {", ".join(plan.candidates())} by {len(task.query_set)} other queries.
 
 ## Made from
 

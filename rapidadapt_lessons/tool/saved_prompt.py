@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,10 @@ from ..prompting.prompts import Prompt, Template, build_prompt
 
 FILE = "prompt.json"
 FORMAT = 2
+KINDS = {  # of value that the file holds, beside its format
+    "model": str, "method": str, "pattern": str, "separator": str, "examples": list, "labels": list, "prior": list,
+    "max_new_tokens": int, "adapter": bool,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,9 @@ class Adapted:
 
     def to_json(self) -> str:
         """Return the file's text."""
-        written = {
-            "format": FORMAT,
-            "model": self.model,
-            "method": self.method,
-            "pattern": self.template.pattern,
-            "separator": self.template.separator,
-            "examples": [list(e) for e in self.examples],
-            "labels": list(self.labels),
-            "prior": list(self.prior),
-            "max_new_tokens": self.max_new_tokens,
-            "adapter": self.adapter,
-        }
-        return json.dumps(written, indent=1, ensure_ascii=False) + "\n"
+        of_template = ("pattern", "separator")
+        values = {name: getattr(self.template if name in of_template else self, name) for name in KINDS}
+        return json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_adapted(folder: str | Path) -> Adapted:
@@ -87,35 +80,24 @@ def read_adapted(folder: str | Path) -> Adapted:
 def _from_json(found: dict) -> Adapted:
     if found["format"] != FORMAT:
         raise ValueError(f"its format is {found['format']!r}, not {FORMAT}")
-    text = {name: _typed(found[name], str, name) for name in ("model", "method", "pattern", "separator")}
-    examples = tuple(Example(*_texts(pair, "examples")) for pair in _typed(found["examples"], list, "examples"))
-    labels, prior = _texts(found["labels"], "labels"), tuple(float(p) for p in _typed(found["prior"], list, "prior"))
+    for name, kind in KINDS.items():
+        if type(found[name]) is not kind:
+            raise TypeError(f"{name} is no {kind.__name__}")
+    given = {name: found[name] for name in KINDS}
+    given["template"] = Template(given.pop("pattern"), separator=given.pop("separator"))
+    given["examples"] = tuple(Example(*_require_texts(pair)) for pair in given["examples"])
+    given["labels"] = labels = tuple(_require_texts(given["labels"]))
+    given["prior"] = prior = tuple(float(p) for p in given["prior"])
     if prior and (len(prior) != len(labels) or not all(0 < p <= 1 for p in prior)):
         raise ValueError("prior is not a probability for each label")
     if len(labels) == 1 or len(set(labels)) != len(labels):
         raise ValueError("labels are not two or more, all different")
-    most = _typed(found["max_new_tokens"], int, "max_new_tokens")
-    if most < 1:
-        raise ValueError(f"max_new_tokens is {most}")
-    template = Template(text["pattern"], separator=text["separator"])
-    return Adapted(
-        text["model"],
-        text["method"],
-        template,
-        examples,
-        labels,
-        prior,
-        most,
-        _typed(found["adapter"], bool, "adapter"),
-    )
+    if given["max_new_tokens"] < 1:
+        raise ValueError(f"max_new_tokens is {given['max_new_tokens']}")
+    return Adapted(**given)
 
 
-def _typed(value, kind: type, name: str):
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"{name} is no {kind.__name__}")
-    return value
-
-
-def _texts(value, name: str) -> tuple[str, ...]:
-    found: Sequence = _typed(value, list, name)
-    return tuple(_typed(t, str, name) for t in found)
+def _require_texts(found: list) -> list:
+    if type(found) is not list or not all(isinstance(text, str) for text in found):
+        raise TypeError(f"{str(found)[:40]} is no list of texts")
+    return found

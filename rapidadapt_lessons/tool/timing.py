@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,8 +47,8 @@ class Timing:
     step: float
     meta_step: float
 
-    def told(self) -> str:
-        """Say it in a line."""
+    def sentence(self) -> str:
+        """Return it as a line for people."""
         written = f", writing one {self.write * 1e3:.0f} ms" if self.write else ""
         return (
             f"Timing: a query {self.answer * 1e3:.0f} ms, an example in the prompt {self.shot * 1e3:.0f} ms{written}, "
@@ -84,16 +84,10 @@ def shots_that_fit(
     return 0
 
 
-def measure(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    *,
-    shots: int,
-    seed: int,
-    max_new_tokens: int,
-    batch_size: int = ROWS,
-) -> Timing:
+def time_steps(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task,
+    *, shots: int, seed: int, max_new_tokens: int, batch_size: int = ROWS,
+) -> Timing:  # fmt: skip
     """Time each thing that a plan consists of, for a second or a few. Nothing is trained: gradients are thrown away.
 
     The model ends as it was.
@@ -106,8 +100,8 @@ def measure(
     write = 0.0
     if not task.labels:
         prompts = [build_prompt(q.x, few, template_of(task)) for q in queries]
-        options = {"max_new_tokens": max_new_tokens}
-        write = _seconds(lambda: scoring.generate_answers(model, tokenizer, prompts, **options), 1) / len(queries)
+        answers = lambda: scoring.generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens)  # noqa: E731
+        write = _seconds(answers, 1) / len(queries)
     family = load_family()[:3]
     config = MetaConfig(rows=META_ROWS)
     inner = [row for task_ in family for row in meta_rows(tokenizer, task_, config, random.Random(seed))]
@@ -128,9 +122,4 @@ def _gradient(model: PreTrainedModel, rows: Sequence[Row], batch_size: int) -> N
 
 def _seconds(do: Callable[[], object], times: int = 2) -> float:
     """Return the least time that something takes, the first time apart, which warms up."""
-    took = []
-    for _ in range(times + 1):
-        begin = time.perf_counter()
-        do()
-        took.append(time.perf_counter() - begin)
-    return min(took[1:])
+    return min(timeit.repeat(do, number=1, repeat=times + 1)[1:])
