@@ -63,7 +63,7 @@ def run(chosen: argparse.Namespace) -> int:
     if sweep.counts(storage)["running"] == 0:  # else another worker still has one, and writes these files
         found = sweep.results(storage)
         title = f"{chosen.task}: {chosen.measure} of {chosen.test} held-out examples"
-        write_bytes(chosen.out / "table.md", f"{title}\n\n{sweep.table(found, 'rank')}\n".encode())
+        write_bytes(chosen.out / "table.md", f"{title}\n\n{sweep.markdown_table(found, 'rank')}\n".encode())
         write_bytes(chosen.out / "figure.png", figure(found, title, chosen.measure).png())
     return done
 
