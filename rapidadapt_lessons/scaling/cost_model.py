@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import CourseError
+from ..guards import require_at_least, require_one_of
 
-ALL, LORA = "all weights", "LoRA"
+TRAIN_ALL, TRAIN_LORA = "all weights", "LoRA"  # the methods
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,17 @@ class Shape:
         """Numbers in LoRA's A and B beside `q_proj` and `v_proj`."""
         return self.layers * rank * ((self.width + self.width) + (self.width + self.key_width))
 
-    def trained_weights(self, way: str, rank: int = 8) -> int:
-        """How many numbers get a gradient. Raises CourseError for an unknown way."""
-        if way not in (ALL, LORA):
-            raise CourseError(f"{way!r} is no way to train.", f"choose {ALL!r} or {LORA!r}.")
-        return self.weights if way == ALL else self.lora_weights(rank)
+    def trained_weights(self, method: str, rank: int = 8) -> int:
+        """How many numbers get a gradient. Raises CourseError for an unknown method."""
+        require_one_of((TRAIN_ALL, TRAIN_LORA), "method", method)
+        return self.weights if method == TRAIN_ALL else self.lora_weights(rank)
 
 
-SMOLLM2 = Shape(30, 576, 192, 1536, 49152, tied=True)  # config.json of SmolLM2-135M-Instruct
+SMOLLM2_135M = Shape(30, 576, 192, 1536, 49152, tied=True)  # config.json of SmolLM2-135M-Instruct
 # Touvron et al. 2023, arXiv 2302.13971, table 2 (layers and width); feed-forward units and vocabulary from its code.
 LLAMA_7B = Shape(32, 4096, 4096, 11008, 32000, tied=False)
 LLAMA_65B = Shape(80, 8192, 8192, 22016, 32000, tied=False)
-MODELS = {"SmolLM2, 0.13 billion": SMOLLM2, "LLaMA, 6.7 billion": LLAMA_7B, "LLaMA, 65 billion": LLAMA_65B}
+MODELS = {"SmolLM2, 0.13 billion": SMOLLM2_135M, "LLaMA, 6.7 billion": LLAMA_7B, "LLaMA, 65 billion": LLAMA_65B}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def forward_flops(shape: Shape, tokens: int, counted: int) -> int:
     return 2 * tokens * shape.block_weights + 2 * counted * shape.output_weights
 
 
-def step_flops(shape: Shape, tokens: int, counted: int, way: str, rank: int = 8) -> int:
+def step_flops(shape: Shape, tokens: int, counted: int, method: str, rank: int = 8) -> int:
     """Return the operations of a training step, forward and backward.
 
     The backward pass takes a forward pass's worth for the gradients of what lies between the layers, and another for
@@ -114,7 +114,7 @@ def step_flops(shape: Shape, tokens: int, counted: int, way: str, rank: int = 8)
     LoRA's own matrices take, 6 for each of their numbers, is added. (In the lowest block LoRA saves a little more.)
     """
     base = forward_flops(shape, tokens, counted)
-    if shape.trained_weights(way, rank) == shape.weights:
+    if shape.trained_weights(method, rank) == shape.weights:
         return 3 * base
     return 2 * base + 6 * tokens * shape.lora_weights(rank)
 
@@ -140,7 +140,7 @@ class Memory:
 
 
 def step_memory(
-    shape: Shape, tokens: int, counted: int, way: str, *, rank: int = 8, bits: int = 32, each: float
+    shape: Shape, tokens: int, counted: int, method: str, *, rank: int = 8, bits: int = 32, each: float
 ) -> Memory:
     """Return the memory of a training step with AdamW, on each processor of a data-parallel team.
 
@@ -160,8 +160,8 @@ def step_memory(
     if bits not in (16, 32):
         raise CourseError(f"bits is {bits}.", "take 16 or 32.")
     _not_negative(tokens=tokens, counted=counted, each=each)
-    size, trained = bits // 8, shape.trained_weights(way, rank)
-    weights = size * (shape.weights + (0 if way == ALL else trained))
+    size, trained = bits // 8, shape.trained_weights(method, rank)
+    weights = size * (shape.weights + (0 if method == TRAIN_ALL else trained))
     copy = 4 if bits == 16 else 0
     activations = each * size * tokens * shape.layers * shape.width + 4 * counted * shape.vocabulary
     return Memory(weights, size * trained, (8 + copy) * trained, activations)
@@ -174,8 +174,7 @@ def kept_each(shape: Shape, tokens: int, counted: int, activations: float) -> fl
 
 def ring_bytes(payload: float, n: int) -> float:
     """Return the bytes that each of n processors sends to add up `payload` bytes over all: 2 (n - 1) / n of them."""
-    if n < 1:
-        raise CourseError(f"{n} processors.", "take at least one.")
+    require_at_least(1, "the number of processors", n)
     return 2 * (n - 1) / n * payload
 
 
@@ -195,7 +194,7 @@ class StepTime:
 def step_time(
     shape: Shape,
     tokens: int,
-    way: str,
+    method: str,
     n: int,
     *,
     rank: int = 8,
@@ -213,12 +212,11 @@ def step_time(
     """
     if not 0 < utilisation <= 1:
         raise CourseError(f"utilisation is {utilisation}.", "give a share above 0, at most 1.")
-    sent = ring_bytes(bits / 8 * shape.trained_weights(way, rank), n)
-    computing = step_flops(shape, tokens, tokens, way, rank) / (n * hardware.flops * utilisation)
+    sent = ring_bytes(bits / 8 * shape.trained_weights(method, rank), n)
+    computing = step_flops(shape, tokens, tokens, method, rank) / (n * hardware.flops * utilisation)
     return StepTime(computing, sent / (bandwidth or hardware.bandwidth))
 
 
 def _not_negative(**values: float) -> None:
     for name, value in values.items():
-        if value < 0:
-            raise CourseError(f"{name} is {value}.", "give 0 or more.")
+        require_at_least(0, name, value)

@@ -12,11 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from ..errors import CourseError
+from ..guards import require_at_least
 from ..lm import memory
 from ..setup import doctor
 from .processes import interface_towards
@@ -110,10 +112,8 @@ class Launched:
                 self._process.kill()
                 self._process.wait()
         for process in self._seen.values():
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()  # psutil refuses where the number has gone to another process meanwhile
-            except psutil.NoSuchProcess:
-                pass
         if self._kept is None:
             self._kept = self._file.read_bytes()
             self._folder.cleanup()
@@ -152,20 +152,16 @@ def launch(
         name, script = script.name, doctor.shared_file("scale", script.name)
         if script is None:
             raise CourseError(f"there is no script {name}.", "start the notebook from its own folder.")
-    if min(processes, threads) < 1 or max_restarts < 0:
-        told = f"{processes} processes of {threads} threads, {max_restarts} restarts"
-        raise CourseError(f"{told}.", "take at least one process and thread, and no fewer than 0 restarts.")
+    require_at_least(1, "processes", processes)
+    require_at_least(1, "threads", threads)
+    require_at_least(0, "max_restarts", max_restarts)
     if processes > 1 and command is None and sys.platform == "win32":
         raise CourseError(
             "PyTorch's torchrun does not start on Windows.", "run this section under WSL, on Colab or on Binder."
         )
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        environment.pop(name, None)
+    outer = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # where torchrun started this very process
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     if loopback := interface_towards("127.0.0.1"):
         environment["GLOO_SOCKET_IFNAME"] = loopback
     if command is None:

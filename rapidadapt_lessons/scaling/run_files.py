@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import CourseError
+from ..files import write_whole
 from ..training.team import Team
 
 
@@ -21,7 +21,7 @@ class RunReport:
     Attributes:
         processes: how many shared it.
         losses: of each update, before it.
-        bytes_per_update: of gradients and loss that each process handed to the others; 0 for one process alone.
+        bytes_per_update: of gradients and loss that each process sent to the others; 0 for one process alone.
     """
 
     processes: int
@@ -31,9 +31,8 @@ class RunReport:
 
 def write_report(path: str | Path, team: Team, losses: Sequence[float]) -> None:
     """Write a run's report as JSON. Only one process may call this."""
-    each = team.handed_over // team.exchanges if team.exchanges else 0
-    text = json.dumps({"processes": team.size, "losses": list(losses), "bytes_per_update": each}, indent=1)
-    write_bytes(path, text.encode("utf-8"))
+    report = RunReport(team.world_size, tuple(losses), team.bytes_sent // max(1, team.messages))
+    _write(path, json.dumps(asdict(report), indent=1))
 
 
 def read_report(path: str | Path) -> RunReport:
@@ -55,19 +54,9 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors in safetensors' format. Only one process may call this."""
     from safetensors.torch import save
 
-    write_bytes(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    _write(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it: a kill at any moment leaves the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(path: str | Path, data: str | bytes) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data, sync=True)

@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import TypeVar
 
 import torch
@@ -17,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..lm import memory
 
-T = TypeVar("T")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Cost:
     peak_bytes: int
 
 
-def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[T, Cost]:
+def measure(work: Callable[[], _Result], device: torch.device | str = "cpu") -> tuple[_Result, Cost]:
     """Do the work once and return its result with what it cost.
 
     On the CPU memory is sampled about every 2 ms, so a peak shorter than that can be missed, and memory that
@@ -111,19 +110,6 @@ def training_bytes(
             hook.remove()
     size = sum(p.nbytes for p in model.parameters())
     return {"weights": size, "activations": sum(kept.values()), **counted}
-
-
-def matmul_flops(device: torch.device | str = "cpu", size: int = 2048, rounds: int = 7) -> float:
-    """Return the floating-point operations a second of a product of two square matrices in float32: the median."""
-    device = torch.device(device)
-    a, times = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).to(device), []
-    for _ in range(rounds + 1):  # the first one warms up
-        start = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / median(times[1:])
 
 
 class _Sampler:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError, TrainingDiverged
+from ..guards import require_at_least, require_some
 from ..lm import memory
 from .checkpoint import load_checkpoint, save_checkpoint
 from .rows import Row, at_once, batches, collate, token_loss
@@ -66,19 +67,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 1 or more.")
+            require_at_least(1, name, getattr(self, name))
+        for name in ("warmup", "weight_decay", "eval_every"):
+            require_at_least(0, name, getattr(self, name))
+        if not self.max_grad_norm > 0:  # it may be infinite
+            raise CourseError(f"max_grad_norm is {self.max_grad_norm}.", "give a length above 0; 1 is usual.")
         if not 0 < self.lr <= 1e37:  # AdamW's first step is ten times that, and must still be a 32-bit number
             raise CourseError(f"lr is {self.lr}.", "give a positive number; 1e-3 suits LoRA, 1e-5 a whole model.")
-        for name in ("warmup", "weight_decay", "eval_every"):
-            if not getattr(self, name) >= 0:
-                raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 0 or more.")
-        if not self.max_grad_norm > 0:
-            raise CourseError(f"max_grad_norm is {self.max_grad_norm}.", "give a length above 0; 1 is usual.")
-        if self.patience is not None and self.patience < 1:
-            raise CourseError(f"patience is {self.patience}.", "give 1 or more, or None.")
-        if self.patience is not None and self.eval_every < 1:
-            raise CourseError(f"patience is {self.patience} with no evaluation.", "set eval_every too.")
+        if self.patience is not None:
+            require_at_least(1, "patience", self.patience, "give 1 or more, or None.")
+            if self.eval_every < 1:
+                raise CourseError(f"patience is {self.patience} with no evaluation.", "set eval_every too.")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of one update, counted from 0."""
@@ -138,8 +137,7 @@ def train(
         CourseError: there are no rows, or there is nothing to train.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not rows:
-        raise CourseError("there is nothing to train on (no rows).", "give at least one row.")
+    require_some(rows, "rows to train on")
     if not trained:
         raise CourseError("no parameter of this model requires a gradient.", "inject LoRA first, or unfreeze some.")
     if config.eval_every and evaluate is None:

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadPrompt, CourseError
+from ..errors import BadPrompt
+from ..guards import require_at_least, require_some
 from ..lm import memory
+from ..lm.model import evaluating
 from ..lm.tasks import Example, Task
 from ..prompting.prompts import Prompt, build_prompts, template_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from ..prompting.prompts import Prompt
 
 IGNORED = -100  # the label of a token that does not count, as in transformers
 
@@ -68,8 +68,7 @@ def text_rows(tokenizer: PreTrainedTokenizerBase, text: str, length: int = 128) 
         BadPrompt: the text has fewer than two tokens, so there is nothing to predict.
         CourseError: length is less than 2.
     """
-    if length < 2:
-        raise CourseError(f"length is {length}.", "a row needs 2 tokens or more: one to read, one to predict.")
+    require_at_least(2, "length", length, "a row needs 2 tokens or more: one to read, one to predict.")
     ids = tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     if len(ids) < 2:
         raise BadPrompt(f"the training text is empty or a single token ({text[:20]!r}).", "give a longer text.")
@@ -162,19 +161,11 @@ def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> fl
     Raises:
         CourseError: there are no rows.
     """
-    if not rows:
-        raise CourseError("there are no rows to measure.", "give at least one.")
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    try:
-        total, counted = 0.0, 0
-        for piece in batches(rows, at_once(model, rows, batch_size)):
-            batch = collate(piece, device)
+    total, counted = 0.0, 0
+    with evaluating(model):
+        for batch in _batches_that_fit(model, rows, batch_size):
             total += token_loss(model, batch, "sum").item()
             counted += batch.counted
-    finally:
-        model.train(was_training)
     return float(torch.tensor(total / counted, dtype=torch.float64).exp())  # infinite rather than an overflow
 
 
@@ -189,20 +180,19 @@ def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> l
     Raises:
         CourseError: there are no rows.
     """
-    if not rows:
-        raise CourseError("there are no rows to measure.", "give at least one.")
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
     right: list[bool] = []
-    try:
-        for piece in batches(rows, at_once(model, rows, batch_size)):
-            batch = collate(piece, device)
+    with evaluating(model):
+        for batch in _batches_that_fit(model, rows, batch_size):
             logits, targets = counted_logits(model, batch)
             right += [bool(hits.all()) for hits in by_row(logits.argmax(-1) == targets, batch)]
-    finally:
-        model.train(was_training)
     return right
+
+
+def _batches_that_fit(model: nn.Module, rows: Sequence[Row], batch_size: int) -> Iterator[Batch]:
+    require_some(rows, "rows to measure")
+    device = next(model.parameters()).device
+    for piece in batches(rows, at_once(model, rows, batch_size)):
+        yield collate(piece, device)
 
 
 def task_rows(tokenizer: PreTrainedTokenizerBase, task: Task, examples: Sequence[Example]) -> list[Row]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import CourseError
+from ..guards import require_at_least
 from ..lm import memory
 
 PROCESS_BYTES = 500_000_000  # what a process takes that has imported torch and trains something small
@@ -34,8 +34,7 @@ def side_by_side(work: Callable[..., Any], items: Iterable[Any], processes: int 
     items = list(items)
     if processes is None:
         processes = _processes_that_fit(len(items))
-    if processes < 1:
-        raise CourseError(f"processes is {processes}.", "give 1 or more, or None.")
+    require_at_least(1, "processes", processes, "give 1 or more, or None.")
     if min(processes, len(items)) < 2:
         return [work(item) for item in items]
     from joblib import Parallel, delayed, parallel_config

@@ -14,15 +14,15 @@ from ..errors import CourseError
 T = TypeVar("T")
 
 
-def part(n: int, rank: int, size: int) -> tuple[int, int]:
+def part(n: int, rank: int, world_size: int) -> tuple[int, int]:
     """Return the start and the end of one process's part of n things. Parts differ by one at most; one can be empty.
 
     Raises:
         CourseError: there is no such process.
     """
-    if size < 1 or not 0 <= rank < size:
-        raise CourseError(f"process {rank} of {size}.", "count processes from 0, below their number.")
-    return rank * n // size, (rank + 1) * n // size
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise CourseError(f"process {rank} of {world_size}.", "count processes from 0, below their number.")
+    return rank * n // world_size, (rank + 1) * n // world_size
 
 
 @dataclass
@@ -31,15 +31,15 @@ class Team:
 
     Attributes:
         rank: this process's number, from 0. Number 0 alone writes files.
-        size: how many processes there are.
-        handed_over: bytes that this process has given to `all_reduce` so far, counted.
-        exchanges: how often it has.
+        world_size: how many processes there are.
+        bytes_sent: bytes that this process has given to `all_reduce` so far.
+        messages: in how many calls.
     """
 
     rank: int = 0
-    size: int = 1
-    handed_over: int = field(default=0, init=False)
-    exchanges: int = field(default=0, init=False)
+    world_size: int = 1
+    bytes_sent: int = field(default=0, init=False)
+    messages: int = field(default=0, init=False)
 
     @property
     def is_main(self) -> bool:
@@ -48,7 +48,7 @@ class Team:
 
     def part(self, n: int) -> tuple[int, int]:
         """Return the start and the end of this process's part of n things."""
-        return part(n, self.rank, self.size)
+        return part(n, self.rank, self.world_size)
 
     def share(self, things: Sequence[T]) -> Sequence[T]:
         """Return this process's part of a list."""
@@ -57,12 +57,12 @@ class Team:
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the sums over all processes, in float32, the same bits in each of them. It is one message for all."""
-        if self.size == 1:
+        if self.world_size == 1:
             return list(tensors)
         import torch.distributed as dist
 
         flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
-        self.handed_over, self.exchanges = self.handed_over + flat.nbytes, self.exchanges + 1
+        self.bytes_sent, self.messages = self.bytes_sent + flat.nbytes, self.messages + 1
         dist.all_reduce(flat)
         pieces = flat.split([t.numel() for t in tensors])
         return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors)]
@@ -72,7 +72,7 @@ class Team:
 
         A process that had nothing to compute, and so has no gradient, adds zeros.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return loss
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         *sums, total = self.all_reduce([*grads, torch.tensor([loss], device=grads[0].device)])
@@ -82,7 +82,7 @@ class Team:
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite the tensors by process 0's, in place, so that all begin with the same bits."""
-        if self.size > 1:
+        if self.world_size > 1:
             import torch.distributed as dist
 
             with torch.no_grad():
@@ -91,18 +91,18 @@ class Team:
 
     def broadcast_object(self, work: Callable[[], T]) -> T:
         """Let process 0 do the work, and return its result in all; an error made for people is raised in all."""
-        if self.size == 1:
+        if self.world_size == 1:
             return work()
         import torch.distributed as dist
 
-        told: list[Any] = [None]
+        outcome: list[Any] = [None]
         if self.is_main:
             try:
-                told = [(work(), None)]
+                outcome = [(work(), None)]
             except CourseError as error:
-                told = [(None, error)]
-        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-        result, error = told[0]
+                outcome = [(None, error)]
+        dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+        result, error = outcome[0]
         if error is not None:
             raise error
         return result

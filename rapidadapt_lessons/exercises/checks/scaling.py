@@ -42,7 +42,7 @@ def _mean_is(f: Learner, gradients: list[Gradient], counts: list[int], call: str
         (gradients[0], "that is the first process's gradient alone: all of them belong in."),
     ]
     came = f([{name: value.clone() for name, value in g.items()} for g in gradients], list(counts))
-    require_same(came, scaling.weighted_mean(gradients, counts), call, slips, otherwise)
+    require_same(came, scaling.weighted_mean_gradient(gradients, counts), call, slips, otherwise)
 
 
 _WEIGHTS = "the weight of process k is its count over the sum of all counts, for every parameter alike."
@@ -410,20 +410,20 @@ def _require_parts(
         require_same(came[name], right[name], f"{call}[{name!r}]", slips[name], rule)
 
 
-def _shape_on_paper(f: Learner, shape: cost_model.Shape, way: str, bits: int = 16) -> None:
-    trained = shape.trained_weights(way)
-    frozen = 0 if way == cost_model.ALL else shape.weights
+def _shape_on_paper(f: Learner, shape: cost_model.Shape, method: str, bits: int = 16) -> None:
+    trained = shape.trained_weights(method)
+    frozen = 0 if method == cost_model.TRAIN_ALL else shape.weights
     came, call = _paper(f, frozen, trained, bits, cost_model.H100.memory)
-    right = cost_model.step_memory(shape, 0, 0, way, bits=bits, each=0)  # no tokens: no activations
+    right = cost_model.step_memory(shape, 0, 0, method, bits=bits, each=0)  # no tokens: no activations
     _require_parts(came, frozen, trained, bits, {name: getattr(right, name) for name in _PARTS}, call)
 
 
 def _all_weights(f: Learner) -> None:
-    _shape_on_paper(f, cost_model.LLAMA_7B, cost_model.ALL)
+    _shape_on_paper(f, cost_model.LLAMA_7B, cost_model.TRAIN_ALL)
 
 
 def _with_lora(f: Learner) -> None:
-    _shape_on_paper(f, cost_model.LLAMA_7B, cost_model.LORA)
+    _shape_on_paper(f, cost_model.LLAMA_7B, cost_model.TRAIN_LORA)
 
 
 def _gpus_are(f: Learner, frozen: int, trained: int, memory: float) -> int:
@@ -496,7 +496,7 @@ def _counted_on_smollm2() -> _Counted:
 
 
 def _real_model(f: Learner) -> Rest:
-    shape = cost_model.SMOLLM2
+    shape = cost_model.SMOLLM2_135M
     frozen, trained = shape.weights, shape.lora_weights(8)
     came, call = _paper(f, frozen, trained, 32, cost_model.H100.memory)
 
