@@ -70,27 +70,18 @@ MODELS = {"SmolLM2, 0.13 billion": SMOLLM2_135M, "LLaMA, 6.7 billion": LLAMA_7B,
 
 @dataclass(frozen=True)
 class Hardware:
-    """A processor and its way to the others.
-
-    Attributes:
-        flops: operations a second at best, for matrices in 16 bits, without sparsity.
-        memory: bytes.
-        bandwidth: bytes a second that one processor can send to the next while it receives as many.
-        source: where the figures are from.
-    """
+    """A processor: operations a second at best, for matrices in 16 bits without sparsity, and bytes of memory."""
 
     flops: float
     memory: float
-    bandwidth: float
-    source: str
 
 
 # NVIDIA, "H100 Tensor Core GPU" data sheet, column SXM: BF16 1,979 TFLOPS "with sparsity", half of it without; 80 GB;
 # NVLink 900 GB/s, which is both directions together. NDR InfiniBand: 400 Gbit/s a port. IEEE 802.3: 10 Gbit/s.
+H100 = Hardware(989e12, 80e9)
+# Bytes a second that a processor sends to the next while it receives as many.
 LINKS = {"NVLink 4": 450e9, "InfiniBand NDR": 50e9, "10-gigabit Ethernet": 1.25e9}
-# How many GPUs a link joins in an ordinary server; none stated here: as many as one likes.
-REACH = {"NVLink 4": 8}
-H100 = Hardware(989e12, 80e9, LINKS["NVLink 4"], "NVIDIA H100 data sheet (SXM)")
+REACH = {"NVLink 4": 8}  # how many GPUs a link joins in an ordinary server; where none is stated, as many as one likes
 
 
 def forward_flops(shape: Shape, tokens: int, counted: int) -> int:
@@ -198,23 +189,21 @@ def step_time(
     n: int,
     *,
     rank: int = 8,
-    bits: int = 16,
-    hardware: Hardware = H100,
-    bandwidth: float | None = None,
+    bandwidth: float = LINKS["NVLink 4"],
     utilisation: float = 0.4,
 ) -> StepTime:
-    """Return the seconds of a step of n processors that share `tokens` tokens, all of which count.
+    """Return the seconds of a step, in 16 bits, of n H100 that share `tokens` tokens, all of which count.
 
     Args:
-        bandwidth: of the slowest link of the ring, in bytes a second; None for the hardware's own.
+        bandwidth: of the slowest link of the ring, in bytes a second.
         utilisation: the share of the best rate that is reached. PaLM reached 0.46 (Chowdhery et al. 2022, arXiv
             2204.02311, section 4.1); 0.4 is an assumption.
     """
     if not 0 < utilisation <= 1:
         raise CourseError(f"utilisation is {utilisation}.", "give a share above 0, at most 1.")
-    sent = ring_bytes(bits / 8 * shape.trained_weights(method, rank), n)
-    computing = step_flops(shape, tokens, tokens, method, rank) / (n * hardware.flops * utilisation)
-    return StepTime(computing, sent / (bandwidth or hardware.bandwidth))
+    sent = ring_bytes(2 * shape.trained_weights(method, rank), n)
+    computing = step_flops(shape, tokens, tokens, method, rank) / (n * H100.flops * utilisation)
+    return StepTime(computing, sent / bandwidth)
 
 
 def _not_negative(**values: float) -> None:

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CourseError
@@ -130,14 +129,6 @@ def by_setting(found: Sequence[Result], name: str) -> dict[Any, list[float]]:
     for result in found:
         groups.setdefault(result.settings[name], []).append(result.value)
     return dict(sorted(groups.items()))
-
-
-def markdown_table(found: Sequence[Result], name: str) -> str:
-    """Return the results as a Markdown table: for each value of a setting, how many trials, mean, lowest, highest."""
-    lines = [f"| {name} | trials | mean | lowest | highest |", "|---|---|---|---|---|"]
-    for setting, values in by_setting(found, name).items():
-        lines.append(f"| {setting} | {len(values)} | {mean(values):.3f} | {min(values):.3f} | {max(values):.3f} |")
-    return "\n".join(lines)
 
 
 def _grid(choices: Mapping[str, Sequence[Any]]) -> list[Settings]:

@@ -175,9 +175,8 @@ def test_memory_time_and_traffic_by_hand():
         assert memory.total == 16 * 348
     memory = cost_model.step_memory(shape, 5, 2, TRAIN_LORA, rank=3, bits=16, each=7)
     assert memory.total == 2 * 348 + 16 * 84 + 7 * 2 * 5 * 2 * 4 + 4 * 2 * 10
-    hardware = cost_model.Hardware(1000.0, 1.0, 50.0, "made up")
-    time = cost_model.step_time(shape, 5, TRAIN_ALL, 4, hardware=hardware, utilisation=0.5)
-    assert time.computing == pytest.approx(3 * (2880 + 2 * 5 * 40) / (4 * 500))
+    time = cost_model.step_time(shape, 5, TRAIN_ALL, 4, bandwidth=50.0, utilisation=0.5)
+    assert time.computing == pytest.approx(3 * (2880 + 2 * 5 * 40) / (4 * 989e12 / 2))
     assert time.communicating == pytest.approx(1.5 * 2 * 348 / 50)
     assert time.efficiency == pytest.approx(time.computing / (time.computing + time.communicating))
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -43,6 +44,13 @@ print(sweep.run_sweep(storage, {"rank": [1, 2, 4], "seed": [0, 1], "kind": ["a",
 
 def value(settings: dict) -> float:
     return settings["rank"] + settings["seed"] / 10
+
+
+def the_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("scale_sweep", SWEEP)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +87,7 @@ def test_results_as_groups_and_table():
     found = [sweep.Result(s, value(s)) for s in reversed(ALL)]
     assert list(sweep.by_setting(found, "rank")) == [1, 2, 4]
     assert sorted(sweep.by_setting(found, "rank")[2]) == [2.0, 2.0, 2.1, 2.1]
-    assert sweep.markdown_table(found, "rank").splitlines()[3] == "| 2 | 4 | 2.050 | 2.000 | 2.100 |"
+    assert the_script().markdown_table(found, "rank").splitlines()[3] == "| 2 | 4 | 2.050 | 2.000 | 2.100 |"
 
 
 def test_a_trial_that_fails_waits_again_and_the_error_is_seen(tmp_path):
@@ -256,9 +264,7 @@ def test_choices_that_make_no_sense_are_refused_and_leave_nothing(tmp_path, choi
 def test_the_script_sweeps_with_a_real_training_run_and_writes_table_and_figure(tmp_path, monkeypatch, capsys):
     from scale_parts import write_tiny_model
 
-    spec = importlib.util.spec_from_file_location("scale_sweep", SWEEP)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = the_script()
     options = ["--out", str(tmp_path / "out"), "--model", str(write_tiny_model(tmp_path / "model"))]
     options += ["--ranks", "1", "2", "--seeds", "0", "1", "--rows", "8", "--test", "4", "--steps", "3", "--lr", "0.01"]
     monkeypatch.setattr(sys, "argv", ["sweep.py", *options, "--measure", "perplexity"])
