@@ -17,23 +17,14 @@ TRAIN_ALL, TRAIN_LORA = "all weights", "LoRA"  # the methods
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder's sizes.
+    """A decoder's sizes."""
 
-    Attributes:
-        layers: blocks.
-        width: numbers for each token between blocks.
-        key_width: numbers that `k_proj` and `v_proj` put out.
-        mlp: units inside the feed-forward part.
-        vocabulary: tokens.
-        tied: whether the output layer is the embedding.
-    """
-
-    layers: int
-    width: int
-    key_width: int
-    mlp: int
-    vocabulary: int
-    tied: bool
+    layers: int  # blocks
+    width: int  # numbers for each token between blocks
+    key_width: int  # numbers that `k_proj` and `v_proj` put out
+    mlp: int  # units inside the feed-forward part
+    vocabulary: int  # tokens
+    tied: bool  # whether the output layer is the embedding
 
     @property
     def block_weights(self) -> int:
@@ -43,6 +34,7 @@ class Shape:
 
     @property
     def output_weights(self) -> int:
+        """Numbers in the output layer, and as many in the embedding."""
         return self.vocabulary * self.width
 
     @property
@@ -85,15 +77,13 @@ REACH = {"NVLink 4": 8}  # how many GPUs a link joins in an ordinary server; whe
 
 
 def forward_flops(shape: Shape, tokens: int, counted: int) -> int:
-    """Return the operations of a forward pass: 2 for each weight of the blocks and token, and of the output layer.
+    """Return the operations of a forward pass: 2 for each weight and token that passes it.
 
-    Args:
-        tokens: tokens that go through the blocks.
-        counted: tokens for which the output layer is computed.
-
-    Attention's products of queries and keys are left out (see `attention_flops`); the embedding is a look-up.
+    All of `tokens` go through the blocks, and `counted` of them through the output layer. The embedding is a look-up;
+    attention's products of queries and keys are left out (see `attention_flops`).
     """
-    _not_negative(tokens=tokens, counted=counted)
+    require_at_least(0, "tokens", tokens)
+    require_at_least(0, "counted", counted)
     return 2 * tokens * shape.block_weights + 2 * counted * shape.output_weights
 
 
@@ -112,7 +102,8 @@ def step_flops(shape: Shape, tokens: int, counted: int, method: str, rank: int =
 
 def attention_flops(shape: Shape, tokens: int, context: int) -> int:
     """Return the forward operations of attention: each token's query with `context` keys, and as many values."""
-    _not_negative(tokens=tokens, context=context)
+    require_at_least(0, "tokens", tokens)
+    require_at_least(0, "context", context)
     return 4 * shape.layers * tokens * context * shape.width
 
 
@@ -139,18 +130,17 @@ def step_memory(
         tokens: tokens on this processor.
         counted: those for which the output layer is computed. The loss keeps a probability for each word of the
             vocabulary, in 32 bits.
-        bits: 32, or 16 for weights and activations in bfloat16. Then what is trained has gradients in 16 bits, and the
-            optimiser a copy of the weights in 32 bits beside its two averages: 16 bytes a trained weight in all,
-            either way.
-        each: numbers that a block keeps for the backward pass, for each token and unit of width. Measure it with
-            `kept_each`.
+        bits: 32, or 16 for weights, gradients and activations in bfloat16; then the optimiser has a copy of the trained
+            weights in 32 bits beside its two averages. Both take 16 bytes for each trained weight.
+        each: numbers that a block keeps for the backward pass, for each token and unit of width: see `kept_each`.
 
     Raises:
         CourseError: other bits.
     """
     if bits not in (16, 32):
         raise CourseError(f"bits is {bits}.", "take 16 or 32.")
-    _not_negative(tokens=tokens, counted=counted, each=each)
+    for name, value in {"tokens": tokens, "counted": counted, "each": each}.items():
+        require_at_least(0, name, value)
     size, trained = bits // 8, shape.trained_weights(method, rank)
     weights = size * (shape.weights + (0 if method == TRAIN_ALL else trained))
     copy = 4 if bits == 16 else 0
@@ -204,8 +194,3 @@ def step_time(
     sent = ring_bytes(2 * shape.trained_weights(method, rank), n)
     computing = step_flops(shape, tokens, tokens, method, rank) / (n * H100.flops * utilisation)
     return StepTime(computing, sent / bandwidth)
-
-
-def _not_negative(**values: float) -> None:
-    for name, value in values.items():
-        require_at_least(0, name, value)

@@ -27,10 +27,8 @@ def efficiency(
 ) -> Picture:
     """Draw the share of a step's time in which GPUs compute, by their number: for both methods and each link.
 
-    Args:
-        tokens: on each GPU, so that the batch grows with their number.
-
-    A link's line ends at the number of GPUs that it joins (`cost_model.REACH`).
+    There are `tokens` on each GPU, so that the batch grows with their number. A link's line ends at the number of GPUs
+    that it joins (`cost_model.REACH`).
     """
     shape = _known(model, MODELS, "model")
     figure, axes = canvas(7.5, 4)
@@ -58,12 +56,8 @@ def efficiency(
 def cost_view(gpus: int, model: str, method: str, link: str, tokens: int, each: float, rank: int = 8) -> Picture:
     """Draw what a training step needs on H100 GPUs, on paper: memory of each, and seconds of a step.
 
-    Args:
-        tokens: on each GPU, all of them counted.
-        each: see `cost_model.step_memory`.
-
-    Raises:
-        CourseError: an unknown model, method or link, or fewer than one GPU.
+    There are `tokens` on each GPU, and all count. For `each` see `cost_model.step_memory`. Raises CourseError for an
+    unknown model, method or link, or fewer than one GPU.
     """
     shape, bandwidth = _known(model, MODELS, "model"), _known(link, LINKS, "link")
     memory = cost_model.step_memory(shape, tokens, tokens, method, rank=rank, bits=16, each=each)
@@ -167,11 +161,9 @@ def two_curves(
 
 
 def predicted_and_measured(rows: Mapping[str, tuple[float, float]], *, title: str, unit: str) -> Picture:
-    """Draw, for each name, a predicted number beside a measured one, on a logarithmic axis, so that small pairs can be
-    seen beside large ones. The description has their ratios.
+    """Draw, for each name, a predicted number beside a measured one, on a logarithmic axis; describe their ratios.
 
-    Raises:
-        CourseError: there is nothing to draw, or a measured number is not above zero.
+    Raises CourseError where there is nothing to draw, or a measured number is not above zero.
     """
     if not rows or min(measured for _, measured in rows.values()) <= 0:
         raise CourseError(f"the pairs are {dict(rows)}.", "give predicted and measured numbers, above zero.")

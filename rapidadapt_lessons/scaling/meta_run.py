@@ -24,29 +24,18 @@ class MetaRunConfig:
     """How to meta-train on sinusoids. The values to begin with are those of Finn et al. 2017, section 5.1, but for
     the outer rate.
 
-    Attributes:
-        iterations: updates of the initialisation.
-        meta_batch_size: tasks in each.
-        shots: points of each task's support, and as many of its query.
-        inner_lr, steps: the inner rate, and inner steps in training.
-        outer_lr: Adam's rate.
-        width: units in each of the two hidden layers.
-        checkpoint_every: iterations between two checkpoints, where a run is given a file for them.
-        seed: of the first weights and of the tasks.
-
-    Raises:
-        CourseError: a value that makes no sense.
+    Raises CourseError for a value that makes no sense.
     """
 
-    iterations: int
-    meta_batch_size: int = 25
-    shots: int = 10
+    iterations: int  # updates of the initialisation
+    meta_batch_size: int = 25  # tasks in each
+    shots: int = 10  # points of each task's support, and as many of its query
     inner_lr: float = 0.01
-    steps: int = 1
-    outer_lr: float = 1e-3
-    width: int = 40
-    checkpoint_every: int = 10
-    seed: int = 0
+    steps: int = 1  # inner ones, in training
+    outer_lr: float = 1e-3  # Adam's
+    width: int = 40  # units in each of the two hidden layers
+    checkpoint_every: int = 10  # iterations, where the run is given a file
+    seed: int = 0  # of the first weights and of the tasks
 
     def __post_init__(self) -> None:
         for name in ("iterations", "meta_batch_size", "shots", "steps", "width", "checkpoint_every"):

@@ -4,9 +4,6 @@ Every process holds the whole model and computes the gradient of its own part of
 and take the same step (data parallelism with synchronous SGD, Goyal et al. 2017, arXiv 1706.02677, section 3.1). The
 loss of a part is its *sum* over the count of the *whole* batch, so that the added gradients are those of one process
 with the whole batch, however unequal the parts.
-
-`torchrun` and `accelerate launch` tell a process its place by the variables RANK, WORLD_SIZE and LOCAL_RANK. A script
-started as plain `python` finds none, and is a team of one.
 """
 
 from __future__ import annotations
@@ -23,26 +20,23 @@ import torch
 from torch import Tensor
 
 from ..errors import CourseError
-from ..training.team import Team, part
+from ..training.team import Team
 
 
 @contextmanager
 def join_team(seconds: float = 600) -> Iterator[Team]:
     """Join the processes that `torchrun` or `accelerate launch` started; alone, be a team of one.
 
-    Args:
-        seconds: how long to wait for the others, each time, before giving up.
-
-    Raises:
-        CourseError: the variables make no sense.
+    They state a process's place in the variables RANK, WORLD_SIZE and LOCAL_RANK. Raises CourseError where these make
+    no sense. After `seconds` of waiting for the others it gives up.
     """
     place = {name: os.environ.get(name, usual) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))}
     if not all(value.isdigit() for value in place.values()):
         raise CourseError(f"RANK and WORLD_SIZE are {place}.", "start the script with torchrun, or leave both unset.")
     rank, world_size = map(int, place.values())
-    part(0, rank, world_size)  # raises where there is no such process
+    team = Team(rank, world_size)
     if world_size == 1:
-        yield Team()
+        yield team
         return
     import torch.distributed as dist
 
@@ -60,7 +54,7 @@ def join_team(seconds: float = 600) -> Iterator[Team]:
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=patience)
     try:
-        yield Team(rank, world_size)
+        yield team
     finally:
         dist.destroy_process_group()
 
@@ -98,11 +92,11 @@ def local_device() -> str:
 
 
 def weighted_mean_gradient(gradients: Sequence[Mapping[str, Tensor]], counts: Sequence[float]) -> dict[str, Tensor]:
-    """Return sum_k counts[k] g_k / sum_k counts[k], name by name: the gradient of the mean over all that was counted.
+    """Return sum_k counts[k] g_k / sum_k counts[k], name by name: the gradient of the mean over all counted tokens.
 
     Args:
         gradients: of each process, the gradient of the mean loss over its own tokens.
-        counts: how many tokens each process counted. Equal counts give the plain mean of the gradients.
+        counts: how many tokens each process counted.
 
     Raises:
         CourseError: not one count for each, or nothing was counted.
@@ -120,14 +114,8 @@ def ring_all_reduce(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]
     own: then each process holds one piece that is complete. In n - 1 more rounds the complete pieces go round. So each
     sends 2 (n - 1) pieces (Patarasuk and Yuan 2009, Journal of Parallel and Distributed Computing 69, section 4).
 
-    Args:
-        vectors: one of each process, all of one shape, [m].
-
-    Returns:
-        The sum, once for each process, and the bytes that each of them sent.
-
-    Raises:
-        CourseError: no vectors, or of different shapes.
+    Returns the sum, once for each process, and the bytes that each of them sent. Raises CourseError unless the vectors
+    are of one shape, [m].
     """
     if not vectors or len({v.shape for v in vectors}) > 1 or vectors[0].dim() != 1:
         raise CourseError(f"the shapes are {[tuple(v.shape) for v in vectors]}.", "give vectors of one length.")

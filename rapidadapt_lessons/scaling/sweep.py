@@ -80,17 +80,17 @@ def run_sweep(
         settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
         value = float(objective(settings, trial) if pruner else objective(settings))
         if math.isnan(value):
-            raise CourseError(
-                f"the objective returned NaN for {settings}.",
-                "let it return a number for these settings too, such as the worst there is where training diverges.",
+            remedy = (
+                "let it return a number for these settings too, such as the worst there is where training diverges."
             )
+            raise CourseError(f"the objective returned NaN for {settings}.", remedy)
         return value
 
     done, idle_since = 0, None
     while most is None or done < most:
         with lock:
             _plan_what_is_left(study, grid)
-            states = _states(study)
+            states = [trial.state.name for trial in study.trials]
             if "WAITING" in states:
                 done, idle_since = done + _run_next(study, grid, run, lock), None
                 continue
@@ -108,17 +108,16 @@ def results(storage: str | Path) -> list[Result]:
         CourseError: there is no such sweep.
     """
     study = _open(Path(storage))
-    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-    found = {_key(trial.params): Result(dict(trial.params), trial.value) for trial in finished}
-    planned = map(_key, json.loads(study.user_attrs["choices"]))
-    return [found[key] for key in planned if key in found]
+    found = {_key(trial.params): trial.value for trial in study.trials if trial.state.name == "COMPLETE"}
+    planned = json.loads(study.user_attrs["choices"])
+    return [Result(settings, found[_key(settings)]) for settings in planned if _key(settings) in found]
 
 
 def counts(storage: str | Path) -> dict[str, int]:
     """Return how many trials are "finished", "waiting" and "running", how many were "put back" after a death or an
     error, and how many were "pruned", if any. Raises as `results`.
     """
-    states = Counter(_states(_open(Path(storage))))
+    states = Counter(trial.state.name for trial in _open(Path(storage)).trials)
     names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL", "pruned": "PRUNED"}
     return {name: states[state] for name, state in names.items() if name != "pruned" or states[state]}
 
@@ -144,22 +143,14 @@ def _key(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def _states(study: Study) -> list[str]:
-    return [trial.state.name for trial in study.get_trials(deepcopy=False)]
-
-
 def _plan_what_is_left(study: Study, grid: Sequence[Settings]) -> None:
-    """Let each combination wait that has no trial yet, or only failed ones. To be called under the lock.
-
-    Optuna's `RetryHeartbeatStaleTrialCallback` puts back what died, but not what raised an error, and it loses a trial
-    when a kill comes between its two steps.
-    """
+    """Let each combination wait that has no trial yet, or only failed ones. To be called under the lock."""
+    # Not by Optuna's RetryHeartbeatStaleTrialCallback: a kill between its two steps loses a trial.
     from optuna.storages import fail_stale_trials
 
     with warnings.catch_warnings(action="ignore"):  # Optuna calls heartbeats experimental
         fail_stale_trials(study)
-    trials = study.get_trials(deepcopy=False)
-    alive = {_key(trial.system_attrs["fixed_params"]) for trial in trials if trial.state.name != "FAIL"}
+    alive = {_key(trial.system_attrs["fixed_params"]) for trial in study.trials if trial.state.name != "FAIL"}
     for settings in grid:
         if _key(settings) not in alive:
             study.enqueue_trial(settings)
@@ -175,7 +166,7 @@ def _run_next(study: Study, grid: Sequence[Settings], run: Callable[[Trial], flo
         try:
             return run(trial)
         finally:  # a worker that slept, as on a closed laptop, was taken for dead, and another one has its trial
-            overtaken = _states(study)[trial.number] != "RUNNING"
+            overtaken = study.trials[trial.number].state.name != "RUNNING"
 
     try:
         study.optimize(take, n_trials=1)
@@ -191,20 +182,15 @@ def _begin(storage: Path, plan: Mapping[str, Any], pruner: BasePruner | None) ->
     """Return the sweep of a new storage, or go on with one that was begun with the same plan."""
     import optuna
 
-    pruner = pruner or optuna.pruners.NopPruner()
-    study = optuna.create_study(
-        storage=_database(storage), study_name="sweep", direction="maximize", pruner=pruner, load_if_exists=True
-    )
+    options = {"direction": "maximize", "pruner": pruner or optuna.pruners.NopPruner(), "load_if_exists": True}
+    study = optuna.create_study(storage=_database(storage), study_name="sweep", **options)
     for name, wanted in plan.items():
         text = json.dumps(wanted)
-        held = study.user_attrs.get(name)
-        if held is None:
-            study.set_user_attr(name, text)
-        elif json.loads(held) != json.loads(text):
-            raise CourseError(
-                f"{storage.name} holds another sweep: its {name} are {held[:200]}, not {wanted}.",
-                "name another file, or give the same settings to go on.",
-            )
+        held = study.user_attrs.get(name, text)
+        if json.loads(held) != json.loads(text):
+            problem = f"{storage.name} holds another sweep: its {name} are {held[:200]}, not {wanted}."
+            raise CourseError(problem, "name another file, or give the same settings to go on.")
+        study.set_user_attr(name, text)
     return study
 
 

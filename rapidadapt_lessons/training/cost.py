@@ -21,12 +21,8 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Cost:
-    """What `measure` found.
-
-    Attributes:
-        seconds: wall-clock time.
-        peak_bytes: the most memory that the process held during the work, above what it held before; on a
-            CUDA device, of that device's memory.
+    """What `measure` found: wall-clock time, and the most memory that the process held during the work, above
+    what it held before; on a CUDA device, of that device's memory.
     """
 
     seconds: float
@@ -47,11 +43,30 @@ def measure(work: Callable[[], _Result], device: torch.device | str = "cpu") -> 
         result = work()
         torch.cuda.synchronize(device)
         return result, Cost(time.perf_counter() - start, torch.cuda.max_memory_allocated(device) - before)
-    with _Sampler() as sampler:
+    import psutil
+
+    process, over = psutil.Process(), threading.Event()
+    before = peak = process.memory_info().rss
+
+    def look() -> None:
+        nonlocal peak
+        peak = max(peak, process.memory_info().rss)
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
         start = time.perf_counter()
         result = work()
         seconds = time.perf_counter() - start
-    return result, Cost(seconds, sampler.peak - sampler.before)
+    finally:
+        over.set()
+        watcher.join()
+    look()
+    return result, Cost(seconds, peak - before)
 
 
 @dataclass(eq=False)
@@ -66,9 +81,8 @@ def training_bytes(
 ) -> dict[str, int]:
     """Count the bytes that one training step needs, tensor by tensor. The model is not changed.
 
-    Each gradient is counted as soon as it is there, and let go. The optimiser's step is then done for a stand-in with
-    the parameter's shape and no memory (on the "meta" device), by an optimiser of its own with the same settings. So
-    the counting itself fits where the training that it counts would not.
+    Each gradient is counted and let go. The optimiser steps on a stand-in with the parameter's shape and no memory (on
+    the "meta" device). So the counting itself fits where the training that it counts would not.
 
     Returns:
         "weights"; "activations", which the forward pass keeps for the backward pass, weights and shared
@@ -110,26 +124,3 @@ def training_bytes(
             hook.remove()
     size = sum(p.nbytes for p in model.parameters())
     return {"weights": size, "activations": sum(kept.values()), **counted}
-
-
-class _Sampler:
-    """Watches the memory of this process in a thread."""
-
-    def __enter__(self) -> _Sampler:
-        import psutil
-
-        self._process = psutil.Process()
-        self._stop = threading.Event()
-        self.before = self.peak = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.002):
-            self.peak = max(self.peak, self._process.memory_info().rss)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.peak = max(self.peak, self._process.memory_info().rss)

@@ -33,16 +33,15 @@ class TrainConfig:
     Attributes:
         steps: updates of the weights.
         batch_size: rows in one forward pass.
-        accumulate: forward passes behind one update: batch_size 4 with accumulate 2 gives the gradient
-            of batch_size 8, in the memory of 4.
+        accumulate: forward passes behind one update: 2 gives the gradient of twice the batch, in the memory of one.
         lr: learning rate of AdamW (Loshchilov and Hutter 2019), after warm-up.
         warmup: updates over which the rate rises to lr, linearly.
         decay: let the rate fall towards zero over the rest, linearly.
         weight_decay: AdamW's.
         max_grad_norm: a gradient longer than this is cut to it.
         eval_every: updates between two evaluations; 0 for none.
-        patience: stop after so many evaluations in a row without a better one, and in any case end with
-            the best weights; None to keep the last ones.
+        patience: stop after so many evaluations in a row without a better one, and end with the best weights in any
+            case; None to keep the last ones.
         maximize: whether a higher evaluation is better (accuracy) or a lower one (perplexity).
         checkpoint_every: updates between two checkpoints, where `train` is given a file for them.
         seed: of the order of the rows, and of dropout.
@@ -89,19 +88,14 @@ class TrainConfig:
 
 @dataclass
 class History:
-    """What happened.
+    """What happened."""
 
-    Attributes:
-        losses: for each update, the mean -log P of the tokens that count, in nats, before the update.
-        evaluations: updates done -> what `evaluate` returned then.
-        stopped: why training ended.
-        best_step: with patience, the number of updates behind the weights that the model ended with.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    evaluations: dict[int, float] = field(default_factory=dict)
-    stopped: str = ""
-    best_step: int | None = None
+    losses: list[float] = field(
+        default_factory=list
+    )  # mean -log P of the tokens that count, in nats, before each update
+    evaluations: dict[int, float] = field(default_factory=dict)  # updates done -> what `evaluate` returned then
+    stopped: str = ""  # why training ended
+    best_step: int | None = None  # with patience, the updates behind the weights that the model ended with
 
 
 def train(
@@ -124,15 +118,13 @@ def train(
         loss: the mean over some of the rows of a loss of each, a scalar; None for -log P of the tokens that count.
             Parts of an update count by their rows; a mean over their tokens would make it a mean of means.
         checkpoint: a file. Where it holds a run of the same parameters, rows and config, that run goes on.
-        progress: show a progress bar.
         team: the processes that share each update's rows (see `scaling`); None for this one alone. All call `train`
             with the same arguments, and end with the same weights. Process 0 alone evaluates, and reads and writes
-            the checkpoint, which any number of processes can go on from. With dropout, another number of processes
-            draws other masks.
+            the checkpoint. With dropout, another number of processes draws other masks.
 
     Raises:
         TrainingDiverged: the loss or its gradient became NaN or infinite. The last weights with a finite
-            loss are back in the model; `error.history` tells how far it got.
+            loss are back in the model; `error.history` says how far it got.
         CheckpointMismatch: the file is damaged, or of another run.
         CourseError: there are no rows, or there is nothing to train.
     """
@@ -154,10 +146,6 @@ def train(
         model.train(was_training)
         memory.give_back()
     return run.history
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def rows_of_step(rows: Sequence[Row], config: TrainConfig, step: int) -> list[Row]:
@@ -309,6 +297,10 @@ def _loop(run: _Run, checkpoint: str | Path | None, progress: bool) -> None:
                 run.put(run.best)
             if checkpoint and (history.stopped or run.done % config.checkpoint_every == 0):
                 save_checkpoint(checkpoint, run.identity, run.state())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Text as rows of tokens to train on, and the loss of a batch of them.
 
-A row knows from which token on it counts: all of a text but its first token, and only the answer of a
-prompt with its answer. The loss computes the output layer only for tokens that count, since that layer
-(49,152 numbers a token) is much of the cost of a short step.
+A row knows from which token on it counts: all of a text but its first token, and only the answer of a prompt.
+The output layer (49,152 numbers for each token, much of the cost of a short step) is computed for those alone.
 """
 
 from __future__ import annotations
@@ -43,17 +42,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows side by side, padded on the right. All tensors have shape [rows, tokens].
-
-    Attributes:
-        input_ids: the tokens.
-        labels: the tokens that count; IGNORED elsewhere.
-        attention_mask: 1 for a token of a row, 0 for padding.
-    """
+    """Rows side by side, padded on the right. All tensors have shape [rows, tokens]."""
 
     input_ids: Tensor
-    labels: Tensor
-    attention_mask: Tensor
+    labels: Tensor  # the tokens that count; IGNORED elsewhere
+    attention_mask: Tensor  # 1 for a token of a row, 0 for padding
 
     @property
     def counted(self) -> int:
@@ -156,11 +149,7 @@ def by_row(values: Tensor, batch: Batch) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> float:
-    """Return exp of the mean -log P over all tokens of the rows that count.
-
-    Raises:
-        CourseError: there are no rows.
-    """
+    """Return exp of the mean -log P over all tokens that count. Raises CourseError where there are no rows."""
     total, counted = 0.0, 0
     with evaluating(model):
         for batch in _batches_that_fit(model, rows, batch_size):
@@ -171,14 +160,11 @@ def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> fl
 
 @torch.no_grad()
 def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> list[bool]:
-    """Say for each row whether the model's most probable token is the true one wherever the row counts.
+    """Say for each row whether the model's most probable token is the right one wherever the row counts.
 
-    For rows of `answer_rows` that is exact match by greedy decoding, where the answer must be followed by the
-    row's own stop (`scoring.exact_matches` also takes other endings). It works for models that `peft` has
-    wrapped too, whose virtual tokens a shared-prefix cache cannot hold.
-
-    Raises:
-        CourseError: there are no rows.
+    For rows of `answer_rows` that is exact match by greedy decoding, where the answer must be followed by the row's own
+    stop (`scoring.exact_matches` also takes other endings). It works for models that `peft` has wrapped too, whose
+    virtual tokens a shared-prefix cache cannot hold. Raises CourseError where there are no rows.
     """
     right: list[bool] = []
     with evaluating(model):

@@ -14,17 +14,6 @@ from ..errors import CourseError
 T = TypeVar("T")
 
 
-def part(n: int, rank: int, world_size: int) -> tuple[int, int]:
-    """Return the start and the end of one process's part of n things. Parts differ by one at most; one can be empty.
-
-    Raises:
-        CourseError: there is no such process.
-    """
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise CourseError(f"process {rank} of {world_size}.", "count processes from 0, below their number.")
-    return rank * n // world_size, (rank + 1) * n // world_size
-
-
 @dataclass
 class Team:
     """The processes that train together, as one of them sees it; by default one alone, which talks to nobody.
@@ -34,6 +23,9 @@ class Team:
         world_size: how many processes there are.
         bytes_sent: bytes that this process has given to `all_reduce` so far.
         messages: in how many calls.
+
+    Raises:
+        CourseError: there is no process of that rank.
     """
 
     rank: int = 0
@@ -41,14 +33,20 @@ class Team:
     bytes_sent: int = field(default=0, init=False)
     messages: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise CourseError(
+                f"process {self.rank} of {self.world_size}.", "count processes from 0, below their number."
+            )
+
     @property
     def is_main(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
         return self.rank == 0
 
     def part(self, n: int) -> tuple[int, int]:
-        """Return the start and the end of this process's part of n things."""
-        return part(n, self.rank, self.world_size)
+        """Return the start and the end of this process's part of n things. Parts differ by one at most."""
+        return self.rank * n // self.world_size, (self.rank + 1) * n // self.world_size
 
     def share(self, things: Sequence[T]) -> Sequence[T]:
         """Return this process's part of a list."""

@@ -21,12 +21,12 @@ from rapidadapt_lessons.scaling.launch import launch
 from rapidadapt_lessons.setup import doctor
 from rapidadapt_lessons.training.cost import training_bytes
 from rapidadapt_lessons.training.rows import Row, collate, token_loss
-from rapidadapt_lessons.training.team import Team, part
+from rapidadapt_lessons.training.team import Team
 
 
 @given(st.integers(0, 100), st.integers(1, 12))
 def test_parts_cover_everything_once_and_differ_by_one_at_most(n, size):
-    parts = [part(n, rank, size) for rank in range(size)]
+    parts = [Team(rank, size).part(n) for rank in range(size)]
     assert [i for start, end in parts for i in range(start, end)] == list(range(n))
     sizes = [end - start for start, end in parts]
     assert max(sizes) - min(sizes) <= 1
@@ -35,7 +35,7 @@ def test_parts_cover_everything_once_and_differ_by_one_at_most(n, size):
 @pytest.mark.parametrize(("rank", "size"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_process_that_is_not_there_is_refused(rank, size):
     with pytest.raises(CourseError, match=f"process {rank} of {size}"):
-        part(5, rank, size)
+        Team(rank, size)
 
 
 def test_alone_a_team_changes_nothing_and_talks_to_nobody():
