@@ -17,6 +17,7 @@ from datetime import timedelta
 
 import psutil
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import CourseError
@@ -38,8 +39,6 @@ def join_team(seconds: float = 600) -> Iterator[Team]:
     if world_size == 1:
         yield team
         return
-    import torch.distributed as dist
-
     if world_size > int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) and "GLOO_SOCKET_IFNAME" not in os.environ:
         # Left to itself, gloo takes the address of the machine's own name, which is often one that others cannot reach.
         if name := interface_towards(os.environ["MASTER_ADDR"]):

@@ -30,8 +30,7 @@ def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[st
         with whole_file(path, sync=True) as file:
             torch.save({"what": dict(what), "state": dict(state)}, file)
     except (OSError, RuntimeError) as error:
-        # Behind PyTorch's RuntimeError stands the system's answer, where there was one.
-        first = error if isinstance(error, OSError) else error.__context__
+        first = error if isinstance(error, OSError) else error.__context__  # behind PyTorch's error stands the system's
         if not isinstance(first, OSError) or first.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         kept = "the one before it is whole" if path.exists() else "there was none before it"

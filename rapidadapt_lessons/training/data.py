@@ -36,10 +36,8 @@ def task_experience(
     """Return a text task as an experience of a stream.
 
     Args:
-        pattern: of the prompt, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue, which says
-            what is asked.
-        train: how many examples to learn from.
-        test: how many queries to be measured on.
+        pattern: of the prompt, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue.
+        train, test: how many examples to learn from, and how many queries to be measured on.
         seed: which examples are drawn to learn from.
 
     Raises: as `tasks.load_task`, `Task.episode` and `prompting.Template`.

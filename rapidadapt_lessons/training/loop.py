@@ -1,8 +1,8 @@
 """A short training loop: progress bar, evaluation, early stop, gradient accumulation, checkpoint and resume.
 
-It trains whatever has `requires_grad`: LoRA's matrices, one of `peft`'s adapters, or a whole model. Which
-rows a step sees, and what dropout drops in it, follow from the seed and the step's number alone, so a run
-that was killed and resumed ends with the same weights as one that was not (tested).
+It trains whatever has `requires_grad`: LoRA's matrices, one of `peft`'s adapters, or a whole model. Which rows a step
+sees, and what dropout drops in it, follow from the seed and the step's number alone, so a run that was killed and
+resumed ends with the same weights as one that was not (tested).
 """
 
 from __future__ import annotations
@@ -187,13 +187,8 @@ class _Run:
         return what | {"weights of the base, as a digest": _digest(b"".join(p.numpy().tobytes() for p in frozen))}
 
     def state(self) -> dict[str, Any]:
-        return {
-            "done": self.done,
-            "weights": self.weights(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": asdict(self.history),
-            "best": self.best,
-        }
+        found = {"done": self.done, "best": self.best, "history": asdict(self.history)}
+        return found | {"weights": self.weights(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
         self.done, self.best, self.history = state["done"], state["best"], History(**state["history"])
@@ -270,9 +265,8 @@ class _Run:
         past[self.done] = value
 
     def out_of_patience(self) -> bool:
-        if self.config.patience is None or self.history.best_step is None:
-            return False
-        return sum(done > self.history.best_step for done in self.history.evaluations) >= self.config.patience
+        best, patience = self.history.best_step, self.config.patience
+        return best is not None and sum(done > best for done in self.history.evaluations) >= patience
 
 
 def _loop(run: _Run, checkpoint: str | Path | None, progress: bool) -> None:

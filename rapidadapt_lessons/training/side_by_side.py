@@ -1,8 +1,7 @@
 """Run independent pieces of work side by side, in a process for each core.
 
 A network of a few thousand weights keeps one core busy: its products are too small to be shared out among threads.
-Trainings that do not need each other can still use every core, each in a process of its own with one thread.
-The processes are joblib's. They go away by themselves when they have been idle for a while.
+Trainings that do not need each other can still use every core, each in one of joblib's processes with one thread.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ def side_by_side(work: Callable[..., Any], items: Iterable[Any], processes: int 
 
     Args:
         processes: how many at a time; None for as many as torch has threads (OMP_NUM_THREADS sets that), and no
-            more than there are cores and than memory allows. With one, or one item, it is done here, without another
-            process.
+            more than there are cores and than memory allows. With one, or one item, it is done in this process.
 
     Raises:
         CourseError: processes is less than 1. What the work raises comes out as it is.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import CourseError
@@ -18,26 +19,18 @@ T = TypeVar("T")
 class Team:
     """The processes that train together, as one of them sees it; by default one alone, which talks to nobody.
 
-    Attributes:
-        rank: this process's number, from 0. Number 0 alone writes files.
-        world_size: how many processes there are.
-        bytes_sent: bytes that this process has given to `all_reduce` so far.
-        messages: in how many calls.
-
-    Raises:
-        CourseError: there is no process of that rank.
+    Raises CourseError where there is no process of that rank.
     """
 
-    rank: int = 0
-    world_size: int = 1
-    bytes_sent: int = field(default=0, init=False)
-    messages: int = field(default=0, init=False)
+    rank: int = 0  # this process's number, from 0
+    world_size: int = 1  # how many processes there are
+    bytes_sent: int = field(default=0, init=False)  # that this process has given to `all_reduce` so far
+    messages: int = field(default=0, init=False)  # in how many calls
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
-            raise CourseError(
-                f"process {self.rank} of {self.world_size}.", "count processes from 0, below their number."
-            )
+            problem = f"process {self.rank} of {self.world_size}."
+            raise CourseError(problem, "count processes from 0, below their number.")
 
     @property
     def is_main(self) -> bool:
@@ -57,8 +50,6 @@ class Team:
         """Return the sums over all processes, in float32, the same bits in each of them. It is one message for all."""
         if self.world_size == 1:
             return list(tensors)
-        import torch.distributed as dist
-
         flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
         self.bytes_sent, self.messages = self.bytes_sent + flat.nbytes, self.messages + 1
         dist.all_reduce(flat)
@@ -81,8 +72,6 @@ class Team:
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite the tensors by process 0's, in place, so that all begin with the same bits."""
         if self.world_size > 1:
-            import torch.distributed as dist
-
             with torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor.detach(), src=0)
@@ -91,8 +80,6 @@ class Team:
         """Let process 0 do the work, and return its result in all; an error made for people is raised in all."""
         if self.world_size == 1:
             return work()
-        import torch.distributed as dist
-
         outcome: list[Any] = [None]
         if self.is_main:
             try:
