@@ -17,6 +17,7 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
+from matrix_product import matmul_flops  # beside this file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,7 +25,7 @@ from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig
 from rapidadapt_lessons.lora.quantise import without_kernel_notice
-from rapidadapt_lessons.training.cost import matmul_flops, measure, training_bytes
+from rapidadapt_lessons.training.cost import measure, training_bytes
 from rapidadapt_lessons.training.data import task_experience
 from rapidadapt_lessons.training.rows import Batch, Row, collate, token_loss
 

@@ -386,9 +386,9 @@ def test_an_interval_holds_its_own_share():
 
 # Lesson 7
 
-EACH = {cost_model.LORA: 14.0, cost_model.ALL: 19.0}
+EACH = {cost_model.TRAIN_LORA: 14.0, cost_model.TRAIN_ALL: 19.0}
 SIZES = {"layers": 32, "width": 4096, "rank": 8, "gigabits": 400.0}
-STEP = {"text": "Where is my $5?", "rows": 8, "examples": 1000, "gpus": 4, "way": cost_model.ALL} | SIZES
+STEP = {"text": "Where is my $5?", "rows": 8, "examples": 1000, "gpus": 4, "method": cost_model.TRAIN_ALL} | SIZES
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ STEP = {"text": "Where is my $5?", "rows": 8, "examples": 1000, "gpus": 4, "way"
     [
         {},
         {"gpus": 1},
-        {"way": cost_model.LORA},
+        {"method": cost_model.TRAIN_LORA},
         {"gigabits": 10.0, "rows": 1},
         {"text": "日本語 " * 50},
         {"examples": 1},
@@ -406,16 +406,16 @@ def test_the_step_on_paper_is_the_cost_models(real_model, changed):
     values = STEP | changed
     html = figures.own_step_view(real_model[1], EACH, **values)
     found, row = dict(rows(html)), count_tokens(real_model[1], values["text"])
-    gpus, way, tokens = values["gpus"], values["way"], values["rows"] * row
+    gpus, method, tokens = values["gpus"], values["method"], values["rows"] * row
     shape = cost_model.Shape(32, 4096, 4096, 10923, 32000, tied=False)
-    time = cost_model.step_time(shape, gpus * tokens, way, gpus, bandwidth=values["gigabits"] * 1e9 / 8)
+    time = cost_model.step_time(shape, gpus * tokens, method, gpus, bandwidth=values["gigabits"] * 1e9 / 8)
     assert found["share of the time spent computing"] == f"{time.efficiency:.2f}"
     assert found["tokens in your row, and of each GPU in a step"] == f"{row:,}, {tokens:,}"
-    sent = cost_model.ring_bytes(2 * shape.trained_weights(way), gpus) / 1e6
+    sent = cost_model.ring_bytes(2 * shape.trained_weights(method), gpus) / 1e6
     assert found["each GPU sends in a step"] == f"{sent:,.1f} MB"
     steps = -(-values["examples"] // (values["rows"] * gpus))
     assert found[f"once through your {values['examples']:,} rows"].startswith(f"{steps:,} steps, ")
-    memory = cost_model.step_memory(shape, tokens, tokens, way, bits=16, each=EACH[way])
+    memory = cost_model.step_memory(shape, tokens, tokens, method, bits=16, each=EACH[method])
     assert f"{memory.total / 1e9:.1f} in all" in alts(html)[0]
 
 
@@ -429,7 +429,7 @@ def test_the_step_on_paper_is_the_cost_models(real_model, changed):
         ({"gpus": 0}, "gpus is 0"),
         ({"rows": -1}, "rows is -1"),
         ({"gigabits": 0.0}, "gigabits is 0"),
-        ({"way": "magic"}, "no way 'magic'"),
+        ({"method": "magic"}, "no method 'magic'"),
     ],
 )
 def test_a_bad_step_becomes_a_message(real_model, changed, problem):

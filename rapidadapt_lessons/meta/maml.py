@@ -232,7 +232,7 @@ def meta_gradient(
             found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
         total = total.to(value) + value.detach()
         sums = found if sums is None else [a + b for a, b in zip(sums, found)]
-    if team and team.size > 1:
+    if team and team.world_size > 1:
         own = [torch.zeros_like(p) for p in wanted] if sums is None else sums  # fewer tasks than processes
         total, *sums = team.all_reduce([total.to(wanted[0]), *own])
     return MetaGradient(total, dict(zip(leaves, sums)), dict(zip(rates, sums[len(leaves) :])))

@@ -5,7 +5,7 @@ from ..lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "processes": ["ring_all_reduce", "weighted_mean"],
+        "processes": ["ring_all_reduce", "weighted_mean_gradient"],
         "run_files": ["read_report"],
     },
 )

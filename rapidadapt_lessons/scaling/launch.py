@@ -12,11 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from ..errors import CourseError
+from ..guards import require_at_least
 from ..lm import memory
 from ..setup import doctor
 from .processes import interface_towards
@@ -44,6 +46,7 @@ class Launched:
 
     @property
     def running(self) -> bool:
+        """Whether the script has not ended yet."""
         self._look()
         return self._process.poll() is None
 
@@ -56,21 +59,15 @@ class Launched:
         """Return the process ids of the workers that run now, by rank."""
         found = {}
         for process in self._look():
-            try:
-                # The agent that started them has no RANK; what a worker has started itself inherits its own.
-                rank, parent = process.environ().get("RANK"), process.ppid()
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
-            if rank is not None and parent == self._process.pid:
-                found[int(rank)] = process.pid
+            # The agent that started them has no RANK; what a worker has started itself inherits its own.
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, KeyError):
+                rank = int(process.environ()["RANK"])
+                if process.ppid() == self._process.pid:
+                    found[rank] = process.pid
         return found
 
     def kill(self, rank: int) -> None:
-        """Kill one worker at once, as `kill -9` does.
-
-        Raises:
-            CourseError: there is no such worker.
-        """
+        """Kill one worker at once, as `kill -9` does. Raises CourseError where there is no such worker."""
         workers = self.workers()
         if rank not in workers:
             raise CourseError(f"there is no worker {rank} to kill.", f"those that run are {sorted(workers)}.")
@@ -79,8 +76,7 @@ class Launched:
     def wait_until(self, true: Callable[[], bool], seconds: float = 120) -> bool:
         """Wait until something is true, and return whether it became so before the script ended.
 
-        Raises:
-            CourseError: neither happened in time. Everything is stopped then.
+        Raises CourseError, and stops everything, when neither happened in time.
         """
         end = time.monotonic() + seconds
         while not true():
@@ -88,9 +84,8 @@ class Launched:
                 return true()
             if time.monotonic() > end:
                 self.close()
-                raise CourseError(
-                    f"the processes were stopped after {seconds:g} s.\n{self.output()[-2000:]}", "give them more time."
-                )
+                problem = f"the processes were stopped after {seconds:g} s.\n{self.output()[-2000:]}"
+                raise CourseError(problem, "give them more time.")
             time.sleep(0.02)
         return True
 
@@ -110,10 +105,8 @@ class Launched:
                 self._process.kill()
                 self._process.wait()
         for process in self._seen.values():
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()  # psutil refuses where the number has gone to another process meanwhile
-            except psutil.NoSuchProcess:
-                pass
         if self._kept is None:
             self._kept = self._file.read_bytes()
             self._folder.cleanup()
@@ -152,20 +145,15 @@ def launch(
         name, script = script.name, doctor.shared_file("scale", script.name)
         if script is None:
             raise CourseError(f"there is no script {name}.", "start the notebook from its own folder.")
-    if min(processes, threads) < 1 or max_restarts < 0:
-        told = f"{processes} processes of {threads} threads, {max_restarts} restarts"
-        raise CourseError(f"{told}.", "take at least one process and thread, and no fewer than 0 restarts.")
+    require_at_least(1, "processes", processes)
+    require_at_least(1, "threads", threads)
+    require_at_least(0, "max_restarts", max_restarts)
     if processes > 1 and command is None and sys.platform == "win32":
-        raise CourseError(
-            "PyTorch's torchrun does not start on Windows.", "run this section under WSL, on Colab or on Binder."
-        )
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        environment.pop(name, None)
+        problem = "PyTorch's torchrun does not start on Windows."
+        raise CourseError(problem, "run this section under WSL, on Colab or on Binder.")
+    outer = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # where torchrun started this very process
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     if loopback := interface_towards("127.0.0.1"):
         environment["GLOO_SOCKET_IFNAME"] = loopback
     if command is None:

@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import TypeVar
 
 import torch
@@ -17,24 +16,20 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..lm import memory
 
-T = TypeVar("T")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What `measure` found.
-
-    Attributes:
-        seconds: wall-clock time.
-        peak_bytes: the most memory that the process held during the work, above what it held before; on a
-            CUDA device, of that device's memory.
+    """What `measure` found: wall-clock time, and the most memory that the process held during the work, above
+    what it held before; on a CUDA device, of that device's memory.
     """
 
     seconds: float
     peak_bytes: int
 
 
-def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[T, Cost]:
+def measure(work: Callable[[], _Result], device: torch.device | str = "cpu") -> tuple[_Result, Cost]:
     """Do the work once and return its result with what it cost.
 
     On the CPU memory is sampled about every 2 ms, so a peak shorter than that can be missed, and memory that
@@ -48,11 +43,30 @@ def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[
         result = work()
         torch.cuda.synchronize(device)
         return result, Cost(time.perf_counter() - start, torch.cuda.max_memory_allocated(device) - before)
-    with _Sampler() as sampler:
+    import psutil
+
+    process, over = psutil.Process(), threading.Event()
+    before = peak = process.memory_info().rss
+
+    def look() -> None:
+        nonlocal peak
+        peak = max(peak, process.memory_info().rss)
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
         start = time.perf_counter()
         result = work()
         seconds = time.perf_counter() - start
-    return result, Cost(seconds, sampler.peak - sampler.before)
+    finally:
+        over.set()
+        watcher.join()
+    look()
+    return result, Cost(seconds, peak - before)
 
 
 @dataclass(eq=False)
@@ -67,9 +81,8 @@ def training_bytes(
 ) -> dict[str, int]:
     """Count the bytes that one training step needs, tensor by tensor. The model is not changed.
 
-    Each gradient is counted as soon as it is there, and let go. The optimiser's step is then done for a stand-in with
-    the parameter's shape and no memory (on the "meta" device), by an optimiser of its own with the same settings. So
-    the counting itself fits where the training that it counts would not.
+    Each gradient is counted and let go. The optimiser steps on a stand-in with the parameter's shape and no memory (on
+    the "meta" device). So the counting itself fits where the training that it counts would not.
 
     Returns:
         "weights"; "activations", which the forward pass keeps for the backward pass, weights and shared
@@ -111,39 +124,3 @@ def training_bytes(
             hook.remove()
     size = sum(p.nbytes for p in model.parameters())
     return {"weights": size, "activations": sum(kept.values()), **counted}
-
-
-def matmul_flops(device: torch.device | str = "cpu", size: int = 2048, rounds: int = 7) -> float:
-    """Return the floating-point operations a second of a product of two square matrices in float32: the median."""
-    device = torch.device(device)
-    a, times = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).to(device), []
-    for _ in range(rounds + 1):  # the first one warms up
-        start = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / median(times[1:])
-
-
-class _Sampler:
-    """Watches the memory of this process in a thread."""
-
-    def __enter__(self) -> _Sampler:
-        import psutil
-
-        self._process = psutil.Process()
-        self._stop = threading.Event()
-        self.before = self.peak = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.002):
-            self.peak = max(self.peak, self._process.memory_info().rss)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.peak = max(self.peak, self._process.memory_info().rss)

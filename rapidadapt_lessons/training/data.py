@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@dataclass(frozen=True)
+class Experience:
+    """One domain or task of a stream: examples to learn from, and others to be measured on."""
+
+    name: str
+    train: tuple[Any, ...]
+    test: tuple[Any, ...]
+
+
 def task_experience(
     tokenizer: PreTrainedTokenizerBase,
     name: str,
@@ -24,13 +33,11 @@ def task_experience(
     test: int = 24,
     seed: int = 0,
 ) -> Experience:
-    """Return a text task as a part of a stream.
+    """Return a text task as an experience of a stream.
 
     Args:
-        pattern: of the prompt, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue, which says
-            what is asked.
-        train: how many examples to learn from.
-        test: how many queries to be measured on.
+        pattern: of the prompt, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue.
+        train, test: how many examples to learn from, and how many queries to be measured on.
         seed: which examples are drawn to learn from.
 
     Raises: as `tasks.load_task`, `Task.episode` and `prompting.Template`.
@@ -49,7 +56,7 @@ def task_experience(
 def domain_experience(
     tokenizer: PreTrainedTokenizerBase, name: str, *, train: int = 80, test: int = 16, length: int = 48
 ) -> Experience:
-    """Return a domain of running text as a part of a stream, in rows of `length` tokens.
+    """Return a domain of running text as an experience of a stream, in rows of `length` tokens.
 
     Raises: as `texts.load_domain` and `rows.text_rows`; CourseError where the domain has too little text.
     """
@@ -62,12 +69,3 @@ def domain_experience(
         step = len(rows) // count  # from all over the domain, not only its first documents
         sides.append(tuple(rows[::step][:count]))
     return Experience(name, *sides)
-
-
-@dataclass(frozen=True)
-class Experience:
-    """One domain or task of a stream: examples to learn from, and others to be measured on."""
-
-    name: str
-    train: tuple[Any, ...]
-    test: tuple[Any, ...]

@@ -1,8 +1,7 @@
 """Text as rows of tokens to train on, and the loss of a batch of them.
 
-A row knows from which token on it counts: all of a text but its first token, and only the answer of a
-prompt with its answer. The loss computes the output layer only for tokens that count, since that layer
-(49,152 numbers a token) is much of the cost of a short step.
+A row knows from which token on it counts: all of a text but its first token, and only the answer of a prompt.
+The output layer (49,152 numbers for each token, much of the cost of a short step) is computed for those alone.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadPrompt, CourseError
+from ..errors import BadPrompt
+from ..guards import require_at_least, require_some
 from ..lm import memory
+from ..lm.model import evaluating
 from ..lm.tasks import Example, Task
 from ..prompting.prompts import Prompt, build_prompts, template_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from ..prompting.prompts import Prompt
 
 IGNORED = -100  # the label of a token that does not count, as in transformers
 
@@ -43,17 +42,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows side by side, padded on the right. All tensors have shape [rows, tokens].
-
-    Attributes:
-        input_ids: the tokens.
-        labels: the tokens that count; IGNORED elsewhere.
-        attention_mask: 1 for a token of a row, 0 for padding.
-    """
+    """Rows side by side, padded on the right. All tensors have shape [rows, tokens]."""
 
     input_ids: Tensor
-    labels: Tensor
-    attention_mask: Tensor
+    labels: Tensor  # the tokens that count; IGNORED elsewhere
+    attention_mask: Tensor  # 1 for a token of a row, 0 for padding
 
     @property
     def counted(self) -> int:
@@ -68,8 +61,7 @@ def text_rows(tokenizer: PreTrainedTokenizerBase, text: str, length: int = 128) 
         BadPrompt: the text has fewer than two tokens, so there is nothing to predict.
         CourseError: length is less than 2.
     """
-    if length < 2:
-        raise CourseError(f"length is {length}.", "a row needs 2 tokens or more: one to read, one to predict.")
+    require_at_least(2, "length", length, "a row needs 2 tokens or more: one to read, one to predict.")
     ids = tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     if len(ids) < 2:
         raise BadPrompt(f"the training text is empty or a single token ({text[:20]!r}).", "give a longer text.")
@@ -157,52 +149,36 @@ def by_row(values: Tensor, batch: Batch) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> float:
-    """Return exp of the mean -log P over all tokens of the rows that count.
-
-    Raises:
-        CourseError: there are no rows.
-    """
-    if not rows:
-        raise CourseError("there are no rows to measure.", "give at least one.")
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    try:
-        total, counted = 0.0, 0
-        for piece in batches(rows, at_once(model, rows, batch_size)):
-            batch = collate(piece, device)
+    """Return exp of the mean -log P over all tokens that count. Raises CourseError where there are no rows."""
+    total, counted = 0.0, 0
+    with evaluating(model):
+        for batch in _batches_that_fit(model, rows, batch_size):
             total += token_loss(model, batch, "sum").item()
             counted += batch.counted
-    finally:
-        model.train(was_training)
     return float(torch.tensor(total / counted, dtype=torch.float64).exp())  # infinite rather than an overflow
 
 
 @torch.no_grad()
 def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> list[bool]:
-    """Say for each row whether the model's most probable token is the true one wherever the row counts.
+    """Say for each row whether the model's most probable token is the right one wherever the row counts.
 
-    For rows of `answer_rows` that is exact match by greedy decoding, where the answer must be followed by the
-    row's own stop (`scoring.exact_matches` also takes other endings). It works for models that `peft` has
-    wrapped too, whose virtual tokens a shared-prefix cache cannot hold.
-
-    Raises:
-        CourseError: there are no rows.
+    For rows of `answer_rows` that is exact match by greedy decoding, where the answer must be followed by the row's own
+    stop (`scoring.exact_matches` also takes other endings). It works for models that `peft` has wrapped too, whose
+    virtual tokens a shared-prefix cache cannot hold. Raises CourseError where there are no rows.
     """
-    if not rows:
-        raise CourseError("there are no rows to measure.", "give at least one.")
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
     right: list[bool] = []
-    try:
-        for piece in batches(rows, at_once(model, rows, batch_size)):
-            batch = collate(piece, device)
+    with evaluating(model):
+        for batch in _batches_that_fit(model, rows, batch_size):
             logits, targets = counted_logits(model, batch)
             right += [bool(hits.all()) for hits in by_row(logits.argmax(-1) == targets, batch)]
-    finally:
-        model.train(was_training)
     return right
+
+
+def _batches_that_fit(model: nn.Module, rows: Sequence[Row], batch_size: int) -> Iterator[Batch]:
+    require_some(rows, "rows to measure")
+    device = next(model.parameters()).device
+    for piece in batches(rows, at_once(model, rows, batch_size)):
+        yield collate(piece, device)
 
 
 def task_rows(tokenizer: PreTrainedTokenizerBase, task: Task, examples: Sequence[Example]) -> list[Row]:

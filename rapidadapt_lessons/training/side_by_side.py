@@ -1,8 +1,7 @@
 """Run independent pieces of work side by side, in a process for each core.
 
 A network of a few thousand weights keeps one core busy: its products are too small to be shared out among threads.
-Trainings that do not need each other can still use every core, each in a process of its own with one thread.
-The processes are joblib's. They go away by themselves when they have been idle for a while.
+Trainings that do not need each other can still use every core, each in one of joblib's processes with one thread.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import CourseError
+from ..guards import require_at_least
 from ..lm import memory
 
 PROCESS_BYTES = 500_000_000  # what a process takes that has imported torch and trains something small
@@ -25,8 +24,7 @@ def side_by_side(work: Callable[..., Any], items: Iterable[Any], processes: int 
 
     Args:
         processes: how many at a time; None for as many as torch has threads (OMP_NUM_THREADS sets that), and no
-            more than there are cores and than memory allows. With one, or one item, it is done here, without another
-            process.
+            more than there are cores and than memory allows. With one, or one item, it is done in this process.
 
     Raises:
         CourseError: processes is less than 1. What the work raises comes out as it is.
@@ -34,8 +32,7 @@ def side_by_side(work: Callable[..., Any], items: Iterable[Any], processes: int 
     items = list(items)
     if processes is None:
         processes = _processes_that_fit(len(items))
-    if processes < 1:
-        raise CourseError(f"processes is {processes}.", "give 1 or more, or None.")
+    require_at_least(1, "processes", processes, "give 1 or more, or None.")
     if min(processes, len(items)) < 2:
         return [work(item) for item in items]
     from joblib import Parallel, delayed, parallel_config
