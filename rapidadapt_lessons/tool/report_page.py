@@ -231,7 +231,7 @@ def _prompt(outcome: Outcome) -> str:
 
 
 def _run(outcome: Outcome) -> str:
-    told = "".join(f"<li>{escape(line)}</li>" for line in outcome.reading.told())
+    told = "".join(f"<li>{escape(line)}</li>" for line in outcome.reading.summary())
     task, plan = outcome.task, outcome.plan
     split = (
         f"Split at random (seed {plan.seed}): {len(task.support_pool)} pairs to learn from, {len(task.query_set)} to "
