@@ -84,13 +84,9 @@ class Reading:
 
 
 def read_data(
-    path: str | Path,
-    *,
-    x: str | None = None,
-    y: str | None = None,
-    skip_missing: bool = False,
-    naming: str = 'read_pairs(path, x="question", y="answer")',
-) -> Reading:
+    path: str | Path, *, x: str | None = None, y: str | None = None,
+    skip_missing: bool = False, naming: str = 'read_pairs(path, x="question", y="answer")',
+) -> Reading:  # fmt: skip
     """Read a CSV file of text pairs. Runs of white space count as one space.
 
     Args:
@@ -126,14 +122,9 @@ def read_data(
 
 
 def read_pairs(
-    path: str | Path,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    *,
-    x: str | None = None,
-    y: str | None = None,
-    cue: str = CUE,
-    seed: int = 0,
-) -> Task:
+    path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, *,
+    x: str | None = None, y: str | None = None, cue: str = CUE, seed: int = 0,
+) -> Task:  # fmt: skip
     """Read a CSV file of text pairs, and split it into examples to learn from and held-out queries.
 
     A third of the pairs, 48 at most, are held out, drawn at random. Pairs that occur twice count once. Where there are
@@ -161,16 +152,9 @@ def as_task(reading: Reading, pool: Sequence[Example], queries: Sequence[Example
     """Return a task that is learned from the pool and measured on the queries."""
     stem = Path(reading.file.name).stem
     return Task(
-        name=stem,
-        title=stem.replace("_", " "),
-        instruction="Answer as in the examples.",
-        cue=cue,
-        question="{x}",
-        source=reading.file.name,
-        support_pool=tuple(pool),
-        query_set=tuple(queries),
-        labels=reading.labels,
-    )
+        name=stem, title=stem.replace("_", " "), instruction="Answer as in the examples.", cue=cue, question="{x}",
+        source=reading.file.name, support_pool=tuple(pool), query_set=tuple(queries), labels=reading.labels,
+    )  # fmt: skip
 
 
 def split(reading: Reading, sizes: Sequence[int], seed: int) -> list[tuple[Example, ...]]:

@@ -124,7 +124,9 @@ def test_a_row_that_lacks_only_cells_nobody_asked_for_is_used(tmp_path):
 
 def test_a_file_that_was_taken_as_latin_1_says_so(tmp_path):
     path = write(tmp_path, [*FREE, ("Größe", "größer")], encoding="latin-1")
-    assert 'taken as Latin-1: check that letters look right (for instance "Größe")' in " ".join(read_data(path).summary())
+    assert 'taken as Latin-1: check that letters look right (for instance "Größe")' in " ".join(
+        read_data(path).summary()
+    )
 
 
 def test_each_part_of_a_split_has_its_share_of_each_label(tmp_path):
