@@ -106,15 +106,13 @@ def choose(
 
 def _beyond(trial: Trial, limits: Limits) -> str:
     """Return which limit a trial is beyond, in words; empty if none."""
-    if trial.examples > limits.examples:
-        return f"needs {trial.examples} examples"
-    if trial.prepare_seconds > limits.prepare_seconds:
-        return f"takes {trial.prepare_seconds:.0f} s to prepare"
-    if trial.memory_bytes > limits.memory_bytes:
-        return f"needs {trial.memory_bytes / 1e6:.0f} MB beside the weights"
-    if trial.stored_bytes > limits.stored_bytes:
-        return f"stores {trial.stored_bytes / 1e3:.0f} kB"
-    return ""
+    needs = {
+        "examples": f"needs {trial.examples} examples",
+        "prepare_seconds": f"takes {trial.prepare_seconds:.0f} s to prepare",
+        "memory_bytes": f"needs {trial.memory_bytes / 1e6:.0f} MB beside the weights",
+        "stored_bytes": f"stores {trial.stored_bytes / 1e3:.0f} kB",
+    }
+    return next((words for name, words in needs.items() if getattr(trial, name) > getattr(limits, name)), "")
 
 
 def _listed(names: Sequence[str]) -> str:

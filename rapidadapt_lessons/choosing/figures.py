@@ -30,7 +30,7 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
         figure = Figure(figsize=(10.4, 7), layout="constrained")
         panes = [["quality"] * 4, ["seconds", "query", "memory", "stored"]]
         grid = figure.subplot_mosaic(panes, height_ratios=[1.7, 1])
-    told = _quality(grid["quality"], trials)
+    words = _quality(grid["quality"], trials)
     last = [of_method[-1] for of_method in by_method(trials).values()]
     panels = {
         "seconds": ("seconds to prepare", [t.prepare_seconds for t in last], "{:.1f}"),
@@ -54,14 +54,14 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
         for t in last
     )
     return Picture(
-        figure, f"Line chart and bar charts. {title}. Quality by examples. {told}. Memory and what is stored: {costs}."
+        figure, f"Line chart and bar charts. {title}. Quality by examples. {words}. Memory and what is stored: {costs}."
     )
 
 
 def _quality(axes, trials: Sequence[Trial]) -> str:
     """Draw the lines, and return them in words."""
     sizes = sorted({t.examples for t in trials})
-    told, ends = [], []
+    words, ends = [], []
     for i, (method, of_method) in enumerate(by_method(trials).items()):
         xs = [sizes.index(t.examples) + 0.07 * (i - 2.5) for t in of_method]
         ys = [t.quality for t in of_method]
@@ -74,13 +74,13 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
         else:
             place = (8, 6 if ys[-1] < 0.1 else -12)  # clear of the axis, and of the bar
             axes.annotate(method, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[method])
-        told.append(f"{method}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_method))
+        words.append(f"{method}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_method))
     axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
     lowest = min(wilson(sum(t.right), len(t.right))[0] for t in trials)
     axes.set(xlabel="examples (points moved apart sideways)", ylabel="share of queries right")
     axes.set_ylim(lowest - 0.05, 1.05)
     label_ends(axes, ends, len(sizes) - 0.85)
-    return "; ".join(told)
+    return "; ".join(words)
 
 
 def decision_chart(
@@ -117,11 +117,11 @@ def decision_chart(
     axes.set(xlabel="examples at hand", ylabel="seconds to prepare, at most")
     axes.tick_params(length=0)
     axes.set_title(title, loc="left")
-    told = []
-    for words, limit in (("With no time to prepare", 0.0), ("with any time", float("inf"))):
+    winners = []
+    for time, limit in (("With no time to prepare", 0.0), ("with any time", float("inf"))):
         wins = (f"{winner_of(size, limit).method} at {size} examples" for size in sizes)
-        told.append(f"{words}: " + ", ".join(wins))
-    return Picture(figure, f"Chart of cells. {title}. " + "; ".join(told) + ".")
+        winners.append(f"{time}: " + ", ".join(wins))
+    return Picture(figure, f"Chart of cells. {title}. " + "; ".join(winners) + ".")
 
 
 def choice_view(

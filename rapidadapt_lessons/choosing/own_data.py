@@ -9,6 +9,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,6 @@ class Reading:
     """What a file of pairs held, and how it was read.
 
     Attributes:
-        file: the file.
         x, y: the columns that were used.
         pairs: every row that can be used, with the line that it begins at.
         examples: the different pairs, in the file's order.
@@ -166,11 +166,8 @@ def split(reading: Reading, sizes: Sequence[int], seed: int) -> list[tuple[Examp
     random.Random(seed).shuffle(examples)
     if reading.labels:
         examples = _spread(examples)
-    parts = []
-    for size in sizes:
-        parts.append(tuple(examples[:size]))
-        examples = examples[size:]
-    return [*parts, tuple(examples)]
+    cuts = [0, *accumulate(sizes), len(examples)]
+    return [tuple(examples[start:end]) for start, end in pairwise(cuts)]
 
 
 def require_short(reading: Reading, tokenizer: PreTrainedTokenizerBase, most: int, cue: str = CUE) -> None:
@@ -245,12 +242,11 @@ def _labels(examples: Sequence[Example]) -> tuple[str, ...]:
 
 def _spread(examples: Sequence[Example]) -> list[Example]:
     """Return the examples with each label spread evenly over the whole, so that any stretch has its share of each."""
-    of, seen = Counter(e.y for e in examples), Counter()
-    places = []
+    of, seen, places = Counter(e.y for e in examples), Counter(), {}
     for e in examples:
         seen[e.y] += 1
-        places.append((seen[e.y] - 0.5) / of[e.y])
-    return [examples[i] for i in sorted(range(len(examples)), key=lambda i: (places[i], examples[i].y))]
+        places[e] = (seen[e.y] - 0.5) / of[e.y]
+    return sorted(examples, key=lambda e: (places[e], e.y))
 
 
 def _count(n: int, noun: str) -> str:

@@ -25,13 +25,9 @@ MOST_TYPED_PAIRS = 128
 
 
 def methods_playground(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    meta_start: State | None,
-    text: str,
-    cue: str = CUE,
-    what: str = READ,
-) -> str:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, meta_start: State | None,
+    text: str, cue: str = CUE, what: str = READ,
+) -> str:  # fmt: skip
     """Read the reader's own lines as the lesson reads a file, and try the prompts, or every method, on them.
 
     Args:
@@ -49,9 +45,8 @@ def methods_playground(
         task, lines = read_pairs(path, tokenizer, cue=cue.strip()), read_data(path).summary()
     learned, held_out = len(task.support_pool), len(task.query_set)
     if (count := learned + held_out) > MOST_TYPED_PAIRS:
-        raise BadData(
-            f"there are {count} pairs; {MOST_TYPED_PAIRS} is the most here.", "read a file, as in section 6.7."
-        )
+        problem = f"there are {count} pairs; {MOST_TYPED_PAIRS} is the most here."
+        raise BadData(problem, "read a file, as in section 6.7.")
     lines.append(f"{learned} pairs to learn from, {held_out} held out: one query is {1 / held_out:.0%}.")
     html = "".join(f"<p>{escape(line)}</p>" for line in lines)
     if what == READ:
