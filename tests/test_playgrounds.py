@@ -353,11 +353,11 @@ def test_prompts_are_tried_and_one_is_recommended(real_model):
     assert re.search(r"<b>\S.* answers \d+% of the queries", html)
 
 
-def test_every_way_is_tried_and_no_adapter_stays(real_model):
+def test_every_method_is_tried_and_no_adapter_stays(real_model):
     pairs = [*read_lines(OPPOSITES), ("open", "shut"), ("wet", "dry"), ("up", "down"), ("in", "out")]
     text = "\n".join(["word,opposite", *(f"{x},{y}" for x, y in pairs)])
     [chart] = alts(methods_playground(*real_model, None, text, "{x} is not {y}", own_text.EVERY))
-    assert all(f"{way}: " in chart for way in (methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL))
+    assert all(f"{method}: " in chart for method in (methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL))
     assert lora.lora_layers(real_model[0]) == {}
 
 
@@ -372,7 +372,7 @@ def test_every_way_is_tried_and_no_adapter_stays(real_model):
         ({"text": LINES + HALF}, "half of one"),
         ({"text": LINES + "".join(f"w{i},plant\n" for i in range(200))}, "212 pairs; 128 is the most"),
         ({"cue": "{x}"}, "needs {x} once"),
-        ({"what": "guess"}, "'guess' cannot be done"),
+        ({"what": "guess"}, "no choice 'guess'"),
     ],
 )
 def test_bad_lines_become_messages(real_model, changed, problem):

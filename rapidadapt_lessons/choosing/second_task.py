@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import NotEnoughExamples
 from ..lm.tasks import Example, Task
 from ..lora import layers as lora
+from ..meta.meta_lora import State
 from ..prompting.answers import answered_right
-from ..training.loop import TrainConfig, train
+from ..training.loop import TrainConfig
 from ..training.rows import task_rows
-from .methods import FULL, State, fresh_adapter
+from .methods import FULL, fresh_adapter, train_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
-class Moved:
-    """An adapter that has learned a second task on top of a first.
+class SecondTask:
+    """What an adapter knew of its first task, and what it knows after it has learned a second.
 
     Attributes:
         first_before, first_after: the share of the first task's queries answered right, before and after.
@@ -41,17 +42,9 @@ class Moved:
 
 
 def learn_second(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    first: Task,
-    second: Task,
-    support: Sequence[Example],
-    *,
-    start: State,
-    replay: Sequence[Example] = (),
-    config: TrainConfig = FULL,
-    n_query: int = 48,
-) -> Moved:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, first: Task, second: Task, support: Sequence[Example],
+    *, start: State, replay: Sequence[Example] = (), config: TrainConfig = FULL, n_query: int = 48,
+) -> SecondTask:  # fmt: skip
     """Train an adapter that knows the first task on the second one, and measure both. The model ends without it.
 
     Args:
@@ -66,16 +59,18 @@ def learn_second(
     """
     if not support:
         raise NotEnoughExamples("0 examples of the second task.", "give at least one.")
-    first_queries = first.episode(0, n_query=n_query).query
-    second_queries = second.episode(0, n_query=n_query).query
-    share = lambda task, queries: sum(answered_right(model, tokenizer, task, queries)) / len(queries)  # noqa: E731
+
+    def share_right(task: Task) -> float:
+        queries = task.episode(0, n_query=n_query).query
+        return sum(answered_right(model, tokenizer, task, queries)) / len(queries)
+
+    rows = task_rows(tokenizer, second, support) + (task_rows(tokenizer, first, replay) if replay else [])
     try:
         fresh_adapter(model, start)
-        before = share(first, first_queries)
-        rows = task_rows(tokenizer, second, support) + (task_rows(tokenizer, first, replay) if replay else [])
+        before = share_right(first)
         begin = time.perf_counter()
-        train(model, rows, replace(config, batch_size=min(config.batch_size, len(rows))), progress=False)
+        train_adapter(model, rows, config, start=start)
         seconds = time.perf_counter() - begin
-        return Moved(before, share(first, first_queries), share(second, second_queries), seconds)
+        return SecondTask(before, share_right(first), share_right(second), seconds)
     finally:
         lora.remove(model)

@@ -77,7 +77,7 @@ def adapt(
     method, seed, budget = (given.method, given.seed, given.budget) if given else (method, seed, budget)
     require_new(out)
     reading = read_data(data, x=x, y=y, skip_missing=True, naming=NAMING)
-    for line in reading.told():
+    for line in reading.summary():
         say(line)
     task, test = three_parts(reading, seed)
     adapt_plan.require_method(method, task)

@@ -153,7 +153,7 @@ def _prompt(outcome: Outcome) -> str:
 def _run(outcome: Outcome) -> str:
     task, plan = outcome.task, outcome.plan
     items = [
-        *outcome.reading.told(),
+        *outcome.reading.summary(),
         f"Split at random (seed {plan.seed}): {len(task.support_pool)} pairs to learn from, {len(task.query_set)} to "
         f"choose by, {len(outcome.test)} to report on.",
         f"Plan for {plan.budget:g} s, method {plan.method}: {'; '.join(p.sentence() for p in plan.methods)}.",

@@ -1,4 +1,4 @@
-"""The choice between ways: limits, ties, change, and the figures and the report that tell it."""
+"""The choice between methods: limits, ties, change, and the figures and the report that tell it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from rapidadapt_lessons.lora.files import load_adapter
 from rapidadapt_lessons.show import plots
 
 
-def trial(way, examples, right, seconds=0.0, mb=1.0, kb=1.0, of=20) -> Trial:
-    return Trial(way, examples, (True,) * right + (False,) * (of - right), seconds, 0.01, int(mb * 1e6), int(kb * 1e3))
+def trial(method, examples, right, seconds=0.0, mb=1.0, kb=1.0, of=20) -> Trial:
+    return Trial(
+        method, examples, (True,) * right + (False,) * (of - right), seconds, 0.01, int(mb * 1e6), int(kb * 1e3)
+    )
 
 
 TRIALS = [
@@ -36,7 +38,7 @@ LOST = {ZERO: 0.0, FEW: 0.0, CALIBRATED: 0.0, META: 0.5, LORA: 0.4, CONTINUAL: 0
 
 
 @pytest.mark.parametrize(
-    ("limits", "way", "examples"),
+    ("limits", "method", "examples"),
     [
         (Limits(0), ZERO, 0),
         (Limits(3), ZERO, 0),
@@ -53,10 +55,10 @@ LOST = {ZERO: 0.0, FEW: 0.0, CALIBRATED: 0.0, META: 0.5, LORA: 0.4, CONTINUAL: 0
         (Limits(16, prepare_seconds=1, memory_bytes=4e6), CALIBRATED, 4),
     ],
 )
-def test_the_best_within_the_limits(limits, way, examples):
+def test_the_best_within_the_limits(limits, method, examples):
     choice = choose(TRIALS, limits, LOST)
     found = choice.trial and (choice.trial.method, choice.trial.examples)
-    assert found == (way and (way, examples))
+    assert found == (method and (method, examples))
     assert set(choice.scores) | set(choice.excluded) == {t.method for t in TRIALS}
     assert not set(choice.scores) & set(choice.excluded)
 
@@ -79,7 +81,7 @@ def test_change_is_subtracted():
     assert choose(TRIALS, Limits(16), LOST).scores[LORA] == 1.0
 
 
-def test_why_a_way_is_out():
+def test_why_a_method_is_out():
     limits = Limits(2, prepare_seconds=1)
     assert choose(TRIALS, Limits(4, prepare_seconds=7)).excluded[LORA] == "takes 8 s to prepare"
     assert choose(TRIALS, limits).excluded[FEW] == "needs 4 examples"
