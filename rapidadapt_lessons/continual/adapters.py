@@ -28,10 +28,7 @@ class PerTask(Method):
     Args:
         router: who chooses for an input. "oracle": the experience it is from is given. "centroid": the nearest mean
             of the experiences' features, as the untrained start sees them. "surprise": the adapter under which the
-            input itself is the most probable (text only).
-
-    Raises:
-        CourseError: there is no such router.
+            input itself is the most probable (text only). CourseError for any other.
     """
 
     kept = ("adapters", "centroids", "untrained")
@@ -58,8 +55,7 @@ class PerTask(Method):
     def route(self, model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> list[int]:
         """Return for each example the number of the adapter that should answer it, without its answer.
 
-        Raises:
-            CourseError: there is no adapter yet, or the router is "oracle".
+        Raises: CourseError where there is no adapter yet, or the router is "oracle".
         """
         require_some(self.adapters, "adapters to route to", "learn at least one experience first.")
         if self.router == "oracle":
@@ -86,6 +82,7 @@ class PerTask(Method):
                 total += scenario.score(model, mine) * len(mine)
         return total / len(test)
 
+    @property
     def stored_numbers(self) -> int:
         weights = sum(value.numel() for adapter in self.adapters for value in adapter.values())
         return weights + sum(centroid.numel() for centroid in self.centroids)

@@ -26,17 +26,11 @@ PIXELS, CLASSES = 64, 10
 
 
 class Digit(NamedTuple):
-    """An image and its class.
+    """An image and its class."""
 
-    Attributes:
-        pixels: 64 numbers from 0 to 1, row by row.
-        label: 0 to 9.
-        among: the classes to choose from; empty for all ten.
-    """
-
-    pixels: tuple[float, ...]
-    label: int
-    among: tuple[int, ...] = ()
+    pixels: tuple[float, ...]  # 64 numbers from 0 to 1, row by row
+    label: int  # 0 to 9
+    among: tuple[int, ...] = ()  # the classes to choose from; empty for all ten
 
 
 class DigitScenario:
@@ -80,7 +74,7 @@ def split_digits(task_incremental: bool = False, seed: int = 0) -> Stream:
 
     Args:
         task_incremental: give with each image the two classes that it is one of. Otherwise the model chooses among
-            all ten (class-incremental learning; van de Ven et al. 2022).
+            all ten: class-incremental learning (van de Ven et al. 2022).
         seed: of the split into training and test.
     """
     train, test = _split(seed)
@@ -95,11 +89,7 @@ def split_digits(task_incremental: bool = False, seed: int = 0) -> Stream:
 
 
 def permuted_digits(count: int = 5, seed: int = 0) -> Stream:
-    """Return experiences that all have ten classes, each with its pixels in another order; the first as they are.
-
-    Raises:
-        CourseError: count is less than 1.
-    """
+    """Return experiences that all have ten classes, each with its pixels in another order; the first as they are."""
     require_at_least(1, "the number of experiences", count)
     train, test = _split(seed)
     experiences = []

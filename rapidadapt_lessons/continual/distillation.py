@@ -40,22 +40,20 @@ class LwF(Method):
         strength: weight of the distillation.
         temperature: T above.
 
-    Raises:
-        CourseError: a value that makes no sense.
+    Raises: CourseError for a value that makes no sense.
     """
 
     name = "LwF"
-    kept = ("known", "teacher_size")
+    kept = ("known", "stored_numbers")
 
     def __init__(self, strength: float = 1.0, temperature: float = 2.0):
         require_at_least(0, "strength", strength)
         require_positive("temperature", temperature, "give a positive number; 2 is usual.")
         self.strength, self.temperature = strength, temperature
         self.known: list[int] = []  # classes that the teacher knows; none of them means all
-        self.teacher_size = 0
 
     def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
-        self.known, self.teacher_size = [], 0
+        self.known, self.stored_numbers = [], 0
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
         scenario, examples = stream.scenario, stream.experiences[index].train
@@ -70,8 +68,4 @@ class LwF(Method):
 
         fit(model, scenario, examples, config, loss if index else None)
         self.known = sorted({*self.known, *scenario.classes(examples)})
-        self.teacher_size = sum(value.numel() for value in teacher.values())
-
-    def stored_numbers(self) -> int:
-        """Return the size of the teacher, which is kept while an experience is learned."""
-        return self.teacher_size
+        self.stored_numbers = sum(value.numel() for value in teacher.values())  # kept while an experience is learned

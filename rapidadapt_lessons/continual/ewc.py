@@ -62,8 +62,7 @@ class EWC(Method):
         decay: gamma of Schwarz et al., from 0 to 1; online only.
         examples: from how many of an experience's examples the Fisher is computed.
 
-    Raises:
-        CourseError: a value that makes no sense.
+    Raises: CourseError for a value that makes no sense.
     """
 
     kept = ("springs",)
@@ -101,8 +100,7 @@ class EWC(Method):
     def penalty(self, model: nn.Module) -> Tensor:
         """Return (strength / 2) sum_i F_i (theta_i - theta*_i)^2, over all sets of springs, a scalar.
 
-        Raises:
-            CourseError: no Fisher was computed yet.
+        Raises: CourseError where no Fisher was computed yet.
         """
         remedy = "call remember(model, scenario, examples) after the first experience."
         require_some(self.springs, "springs: EWC has no Fisher information yet", remedy)
@@ -110,5 +108,6 @@ class EWC(Method):
         terms = [(f[name] * (p - at[name]) ** 2).sum() for f, at in self.springs for name, p in parameters.items()]
         return self.strength / 2 * torch.stack(terms).sum()
 
+    @property
     def stored_numbers(self) -> int:
         return sum(value.numel() for pair in self.springs for half in pair for value in half.values())

@@ -32,17 +32,8 @@ class OnlineLearner(Protocol):
         """Take one step on the example."""
 
 
-class Detector(Protocol):
-    """Whatever watches a number and says when it has changed; river's detectors do."""
-
-    drift_detected: bool
-
-    def update(self, x: float) -> Any:
-        """Take in one number."""
-
-
-def make_detector(name: str = "adwin") -> Detector:
-    """Return one of river's drift detectors, for a stream of errors, 0 or 1.
+def make_detector(name: str = "adwin") -> Any:
+    """Return one of river's drift detectors, for a stream of errors, 0 or 1: `update(error)`, then `drift_detected`.
 
     Args:
         name: "adwin" compares the two sides of every cut of an adaptive window (Bifet and Gavalda 2007);
@@ -69,11 +60,8 @@ def make_detector(name: str = "adwin") -> Detector:
 class Rate:
     """A learning rate that jumps at a drift and decays back.
 
-    rate(t) = base + (boost - base) 2^(-t / half_life), with t the examples since the last drift, or since
-    the start. With boost = base it is constant.
-
-    Raises:
-        CourseError: a value that makes no sense.
+    rate(t) = base + (boost - base) 2^(-t / half_life), with t the examples since the last drift, or since the start.
+    With boost = base it is constant. CourseError where one of them is not positive.
     """
 
     base: float = 0.02
@@ -91,21 +79,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class PrequentialReport:
-    """Where a stream stands.
+    """Where a stream stands."""
 
-    Attributes:
-        seen: examples so far.
-        recent: mean score over the window.
-        overall: mean score over everything so far.
-        rate: the learning rate of the last step.
-        drift: whether a drift was detected since the last report.
-    """
-
-    seen: int
-    recent: float
-    overall: float
-    rate: float
-    drift: bool
+    seen: int  # examples so far
+    recent: float  # mean score over the window
+    overall: float  # mean score over everything so far
+    rate: float  # the learning rate of the last step
+    drift: bool  # whether a drift was detected since the last report
 
 
 def prequential(
@@ -113,7 +93,7 @@ def prequential(
     examples: Iterable[Any],
     *,
     rate: Rate | None = None,
-    detector: Detector | None = None,
+    detector: Any = None,
     window: int = 200,
     every: int = 50,
 ) -> Iterator[PrequentialReport]:
@@ -123,7 +103,7 @@ def prequential(
 
     Args:
         rate: the learning rate; constant if None.
-        detector: gets 1 - score of each example; None for no detection.
+        detector: as `make_detector` returns it; gets 1 - score of each example. None for no detection.
         window: over how many of the last examples `PrequentialReport.recent` is the mean.
 
     Raises:
@@ -155,16 +135,12 @@ def prequential(
 
 
 class SGDLearner:
-    """A model that takes one step of plain gradient descent on each example, with its trained parameters.
-
-    Raises:
-        CourseError: nothing in the model requires a gradient.
-    """
+    """A model that takes one step of plain gradient descent on each example, with its trained parameters."""
 
     def __init__(self, model: nn.Module, scenario: Scenario):
-        trainable_state(model)  # says so when there is nothing to train
+        trainable_state(model)  # raises CourseError where there is nothing to train
         self.model, self.scenario = model, scenario
-        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self.trained = [p for p in model.parameters() if p.requires_grad]
 
     def test(self, example: Any) -> float:
         return self.scenario.score(self.model, [example])
@@ -174,5 +150,5 @@ class SGDLearner:
         loss = self.scenario.loss(self.model, [example])
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the loss became {loss.item()} at rate {rate:g}.", "lower the rate.")
-        for parameter, grad in zip(self._trained, torch.autograd.grad(loss, self._trained)):
+        for parameter, grad in zip(self.trained, torch.autograd.grad(loss, self.trained)):
             parameter.data.add_(grad, alpha=-rate)

@@ -28,14 +28,8 @@ class Kept(NamedTuple):
 class ReservoirBuffer:
     """A uniform sample of everything added so far, in fixed memory (Vitter 1985, algorithm R).
 
-    After n additions every one of the n is in the buffer with the same probability, size / n.
-
-    Args:
-        size: how many to keep.
-        seed: of all its choices.
-
-    Raises:
-        CourseError: size is less than 1.
+    After n additions every one of the n is in the buffer with the same probability, size / n. CourseError where the
+    size is less than 1.
     """
 
     def __init__(self, size: int, seed: int = 0):
@@ -79,14 +73,7 @@ class ReservoirBuffer:
 
 
 class Replay(Method):
-    """Fine-tuning with as many old examples in each batch as new ones.
-
-    Args:
-        size: the buffer's room, in examples of all experiences together.
-
-    Raises:
-        CourseError: size is less than 1.
-    """
+    """Fine-tuning with as many old examples in each batch as new ones, from a buffer of `size` examples."""
 
     name = "replay"
     buffer_type = ReservoirBuffer
@@ -112,6 +99,7 @@ class Replay(Method):
         for place, example in enumerate(examples):
             self.buffer.add(Kept(index, place, example))
 
+    @property
     def stored_examples(self) -> int:
         return len(self.buffer)
 

@@ -1,9 +1,8 @@
 """Continual learning: one experience after another, and how well all of them are still known.
 
 A method learns the experiences of a `Stream` in turn, and after each one all are measured: R[i, j] is the score on
-experience j after learning experiences 0 to i. `metrics` reads ACC, BWT, FWT and forgetting off it. A method is a
-class with the few functions of `Method`; plain fine-tuning is `Method` itself. Everything acts on the parameters
-that require gradients, so on LoRA's matrices or on all of a model alike.
+experience j after learning experiences 0 to i (`metrics`). A method is a class with the few functions of `Method`,
+which is itself plain fine-tuning. It trains the parameters that require gradients: LoRA's matrices, or a whole model.
 """
 
 from __future__ import annotations
@@ -56,10 +55,10 @@ class Scenario(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """Experiences to be learned in this order.
+    """Experiences to be learned in this order, of different names.
 
     Raises:
-        CourseError: there are none, two have one name, one has nothing to learn or to be measured on, or one is
+        CourseError: there are none, two have one name, one has no examples to learn or to be measured on, or one is
             measured on a class that neither it nor an earlier one trains.
     """
 
@@ -105,20 +104,17 @@ def validation_stream(stream: Stream, share: float = 0.25) -> Stream:
         share: of each experience's training examples, at least one, to measure on.
 
     Raises:
-        CourseError: the share is not between 0 and 1, or an experience has one example only; or as `Stream`.
+        CourseError: the share is not between 0 and 1, or an experience has a single example.
     """
     experiences = []
     for experience in stream.experiences:
         name, train = experience.name, experience.train
         if not 0 < share < 1 or len(train) < 2:
-            problem = f"a share of {share} of experience {name!r}'s {len(train)} examples cannot be held back."
+            problem = f"experience {name!r} has {len(train)} examples; a share of {share} of them cannot be held back."
             raise CourseError(problem, "give a share such as 0.25, and at least two examples in each experience.")
         cut = len(train) - max(1, int(share * len(train)))
         experiences.append(Experience(name, train[:cut], train[cut:]))
     return Stream(f"{stream.name}, validation", tuple(experiences), stream.scenario)
-
-
-# What is trained.
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
@@ -131,11 +127,7 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def set_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put back what `trainable_state` returned.
-
-    Raises:
-        AdapterMismatch: the names or shapes are not this model's. Nothing is changed then.
-    """
+    """Put back what `trainable_state` returned; AdapterMismatch, and no change, where it is not this model's."""
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if {name: p.shape for name, p in own.items()} != {name: value.shape for name, value in state.items()}:
         raise AdapterMismatch("these weights are not this model's trained ones.", "load those of the same model.")
@@ -164,27 +156,25 @@ def fit(
     config: TrainConfig,
     loss: Callable[[nn.Module, Sequence[Any]], Tensor] | None = None,
 ) -> list[float]:
-    """Train on examples of any kind with `training.train`; return the losses.
-
-    Args:
-        loss: in place of the scenario's own, which is the mean over the batch.
-    """
+    """Train on examples of any kind, with a loss in place of the scenario's if you give one; return the losses."""
     return train(model, examples, config, loss=loss or scenario.loss, progress=False).losses
 
 
-# The protocol, which is also plain fine-tuning: the method to beat.
-
-
 class Method:
-    """Learn each experience where the one before left off, and keep nothing. The others override what they change.
+    """Plain fine-tuning: learn each experience where the one before left off, and keep nothing.
+
+    It is the method to beat, and the protocol: the others override what they change.
 
     Attributes:
         name: what a figure calls it.
         kept: the attributes that a checkpoint holds, in tensors and plain values.
+        stored_examples: how many examples of earlier experiences are kept.
+        stored_numbers: how many numbers are kept besides the model and the examples.
     """
 
     name = "fine-tuning"
     kept: tuple[str, ...] = ()
+    stored_examples = stored_numbers = 0
 
     def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
         """Forget everything from an earlier run."""
@@ -196,18 +186,6 @@ class Method:
     def score(self, model: nn.Module, stream: Stream, index: int) -> float:
         """Return the score on experience `index`'s test."""
         return stream.scenario.score(model, stream.experiences[index].test)
-
-    def stored_examples(self) -> int:
-        """Return how many examples of earlier experiences are kept."""
-        return 0
-
-    def stored_numbers(self) -> int:
-        """Return how many numbers are kept besides the model and the examples."""
-        return 0
-
-    def settings(self) -> dict[str, Any]:
-        """Return the arguments that the method was made with: a resumed run must have the same."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def state(self) -> dict[str, Any]:
         """Return what is kept, for a checkpoint."""
@@ -225,33 +203,25 @@ class Joint(Method):
     """
 
     name = "joint training"
-    kept = ("untrained", "stored")
+    kept = ("untrained", "stored_examples")
 
     def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
-        self.untrained, self.stored = trainable_state(model), 0
+        self.untrained, self.stored_examples = trainable_state(model), 0
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
         together = [example for experience in stream.experiences[: index + 1] for example in experience.train]
         set_trainable_state(model, self.untrained)
         fit(model, stream.scenario, together, replace(config, steps=config.steps * (index + 1)))
-        self.stored = len(together)
-
-    def stored_examples(self) -> int:
-        return self.stored
-
-
-# The run.
+        self.stored_examples = len(together)
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What a run over a stream measured; acc, bwt, fwt, forgetting and plasticity are computed from it (`metrics`).
+    """What a run over a stream measured, with the names of the method and of the T experiences.
 
     Attributes:
-        method: its name.
-        experiences: their names.
-        matrix: R, [experiences, experiences]; NaN in rows not reached yet.
-        before: the scores before anything was learned, [experiences].
+        matrix: R, [T, T]; NaN in rows not reached yet.
+        before: the scores before anything was learned, [T].
         seconds: of processor time (all cores together) spent on learning each experience so far.
         stored_examples: kept at the end.
         stored_numbers: kept at the end, besides model and examples.
@@ -306,7 +276,7 @@ def run_stream(
         before = _scores(Method(), model, stream)
 
     def so_far() -> StreamResult:
-        stored = method.stored_examples(), method.stored_numbers()
+        stored = method.stored_examples, method.stored_numbers
         return StreamResult(method.name, stream.names, matrix.clone(), before, tuple(seconds), *stored)
 
     on_experience(so_far())
@@ -329,7 +299,7 @@ def _scores(method: Method, model: nn.Module, stream: Stream) -> Tensor:
 def _identity(method: Method, model: nn.Module, stream: Stream, config: TrainConfig) -> dict[str, Any]:
     return {
         "method": method.name,
-        "method's settings": method.settings(),
+        "method's settings": {name: getattr(method, name) for name in inspect.signature(type(method)).parameters},
         "stream": f"{stream.name} ({stream.fingerprint()[:12]})",
         "config": asdict(config),
         "shapes": {name: list(value.shape) for name, value in trainable_state(model).items()},
