@@ -95,8 +95,7 @@ class Averaged(PerTask):
     times the mean of the A would be something else. For a whole model it is the mean of its weights (Wortsman et
     al. 2022, who average models fine-tuned from one start).
 
-    Args:
-        scale: what the mean update is multiplied by: 1 is the mean, the number of experiences the sum.
+    The mean update is multiplied by `scale`: 1 gives the mean, the number of experiences the sum.
     """
 
     def __init__(self, scale: float = 1.0):

@@ -31,8 +31,7 @@ def fisher_diagonal(model: nn.Module, scenario: Scenario, examples: Sequence[Any
     The answers are the examples' own, not draws from the model (for what that changes: Kunstner et al. 2019).
     Dropout is off.
 
-    Raises:
-        CourseError: there are no examples, nothing is trained, or a gradient is not finite.
+    Raises: CourseError where there are no examples, nothing is trained, or a gradient is not finite.
     """
     require_some(examples, "examples for the Fisher information")
     fisher = {name: torch.zeros_like(value) for name, value in trainable_state(model).items()}

@@ -44,8 +44,7 @@ def matrix_picture(result: StreamResult, title: str = "") -> Picture:
 class LiveMatrix:
     """Shows the matrix while it fills in: `run_stream(..., on_experience=LiveMatrix())`. It goes after the last row.
 
-    It draws into a widget and not into the cell's output, so that a stored notebook and a run without a browser are
-    the same.
+    It draws into a widget, not into the cell's output: a stored notebook and a run without a browser are the same.
     """
 
     def __init__(self) -> None:
@@ -65,8 +64,7 @@ class LiveMatrix:
 class Varying(Picture):
     """A picture of numbers that differ from one kind of processor to the next, as short trainings' scores do.
 
-    Its description has the numbers that are in it. What a notebook stores as plain text, to be compared with
-    another run's, says only what kind of picture it is.
+    The description holds them. The plain text that a notebook stores, to compare with another run's, does not.
     """
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
@@ -101,12 +99,11 @@ def plane(results: Results, title: str = "Stability against plasticity") -> Pict
 
 
 def trace(curve: Mapping[float, Sequence[StreamResult]], value: float, label: str, reference: Results) -> Picture:
-    """Draw how a method moves in the plane as one of its settings grows, with one value picked out.
+    """Draw how a method moves in the plane as one of its settings, called `label`, grows; pick out one value.
 
     Args:
         curve: setting -> its runs, one for each seed.
         value: the setting to pick out; CourseError where it was not run.
-        label: what the setting is called.
         reference: methods to compare with, as in `plane`.
     """
     require_one_of(curve, f"run with {label}", value)
@@ -137,11 +134,7 @@ def _finish_plane(axes: Axes, title: str) -> None:
 
 
 def fisher_picture(fisher: Mapping[str, Tensor], title: str = "Where the Fisher information is") -> Picture:
-    """Draw the summed Fisher of LoRA's matrices by layer, a line for each kind of matrix.
-
-    Args:
-        fisher: as `ewc.fisher_diagonal` returns it, with names like "...layers.3.self_attn.q_proj.lora_B".
-    """
+    """Draw `fisher_diagonal`'s sums over LoRA's matrices ("...layers.3.self_attn.q_proj.lora_B"), by layer and kind."""
     lines: dict[str, dict[int, float]] = {}
     for name, value in fisher.items():
         if found := re.search(r"\.(\d+)\..*?(\w+)\.lora_([AB])$", name):
@@ -163,8 +156,7 @@ def tug_of_war(
 ) -> Picture:
     """Draw how much of an old experience a method keeps against how much of a new one it learns, by its strength.
 
-    Args:
-        points: method -> strength -> (score on the old experience, score on the new one).
+    In `points`: method -> strength -> (score on the old experience, score on the new one).
     """
     require_some([place for line in points.values() for place in line], "points to draw")
     figure, axes = canvas(6.8, 4.4)
@@ -204,8 +196,7 @@ def cost_picture(
     Args:
         memory: method -> the most bytes held while learning, as `learning_bytes`; None leaves that panel out.
 
-    Raises:
-        CourseError: there is no baseline among the results, or `memory` lacks a method.
+    Raises: CourseError where the results lack the baseline, or `memory` a method.
     """
     require_one_of(results, "result of", baseline)
     if lacking := [name for name in results if memory is not None and name not in memory]:
@@ -244,11 +235,7 @@ def prequential_picture(
     drift_at: Sequence[int] = (),
     title: str = "Tested, then trained",
 ) -> Picture:
-    """Draw the recent score of each policy along a stream; a tick under the line marks a detection.
-
-    Args:
-        drift_at: where the stream really changed.
-    """
+    """Draw the recent score of each policy along a stream: ticks mark detections, dashed lines the real changes."""
     require_some([report for reports in policies.values() for report in reports], "reports to draw")
     figure, axes = canvas(7.6, 4.2)
     described = []
@@ -270,8 +257,7 @@ def prequential_picture(
 def routing_picture(routes: Mapping[str, Sequence[int]], title: str) -> Picture:
     """Draw to which adapter each experience's inputs were sent: a row for each, of shares that add up to 1.
 
-    Args:
-        routes: experience -> the adapter's number for each of its inputs, in the order of the experiences.
+    In `routes`: experience -> the adapter's number for each of its inputs, in the order of the experiences.
     """
     names = list(routes)
     shares = [[list(chosen).count(k) / len(chosen) for k in range(len(names))] for chosen in routes.values()]

@@ -23,14 +23,10 @@ OPENING = 16  # tokens of a plain text by which it is routed
 
 
 class LanguageScenario:
-    """What continual methods need to know about rows of tokens: see `stream.Scenario`.
-
-    Args:
-        batch_size: rows in one forward pass when nothing is trained.
-    """
+    """What continual methods need to know about rows of tokens: see `stream.Scenario`."""
 
     def __init__(self, batch_size: int = 32):
-        self.batch_size = batch_size
+        self.batch_size = batch_size  # rows in one forward pass when nothing is trained
 
     def loss(self, model: nn.Module, examples: Sequence[Row], reduction: str = "mean") -> Tensor:
         return token_loss(model, collate(examples, _device(model)), reduction)
@@ -79,8 +75,7 @@ class LanguageScenario:
 def inputs(examples: Sequence[Row]) -> list[Row]:
     """Return what may be read to route each example: a task's prompt, the first OPENING tokens of a text.
 
-    Raises:
-        CourseError: a prompt is a single token, which leaves nothing to predict in it.
+    Raises: CourseError where a prompt is a single token, which leaves nothing to predict in it.
     """
     found = [Row(row.ids[: row.first if row.first > 1 else OPENING]) for row in examples]
     if short := [row for row in found if len(row.ids) < 2]:

@@ -40,9 +40,7 @@ def make_detector(name: str = "adwin") -> Any:
             "page_hinkley" adds up deviations from the mean (Page 1954); "ddm" watches for an error rate some
             standard deviations above its lowest (Gama et al. 2004).
 
-    Raises:
-        CourseError: there is no such detector.
-        MissingPackage: river is not installed.
+    Raises: CourseError for any other; MissingPackage where river is not installed.
     """
     require_one_of(DETECTORS, "drift detector", name)
     try:
@@ -106,8 +104,7 @@ def prequential(
         detector: as `make_detector` returns it; gets 1 - score of each example. None for no detection.
         window: over how many of the last examples `PrequentialReport.recent` is the mean.
 
-    Raises:
-        CourseError: window or every is less than 1.
+    Raises: CourseError where window or every is less than 1.
     """
     require_at_least(1, "window", window)
     require_at_least(1, "every", every)

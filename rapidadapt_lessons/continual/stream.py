@@ -55,11 +55,10 @@ class Scenario(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """Experiences to be learned in this order, of different names.
+    """Experiences to be learned in this order.
 
-    Raises:
-        CourseError: there are none, two have one name, one has no examples to learn or to be measured on, or one is
-            measured on a class that neither it nor an earlier one trains.
+    Raises: CourseError where there are none, two have one name, one has no examples to learn or to be measured on, or
+    one is measured on a class that neither it nor an earlier one trains.
     """
 
     name: str
@@ -96,15 +95,11 @@ class Stream:
 
 
 def validation_stream(stream: Stream, share: float = 0.25) -> Stream:
-    """Return the stream to choose settings on: each experience's last training examples are its test.
+    """Return the stream to choose settings on: a share of each experience's training examples, the last, is its test.
 
     A setting chosen for its score on the test set has seen the test set; that score is then too good.
 
-    Args:
-        share: of each experience's training examples, at least one, to measure on.
-
-    Raises:
-        CourseError: the share is not between 0 and 1, or an experience has a single example.
+    Raises: CourseError where the share is not between 0 and 1, or an experience has a single example.
     """
     experiences = []
     for experience in stream.experiences:
@@ -197,9 +192,9 @@ class Method:
 
 
 class Joint(Method):
-    """Start afresh at each experience and train on all so far together: what is possible with all data kept.
+    """Start afresh at each experience and train on all so far together, each with its share of updates.
 
-    Each experience brings its share of updates, so number i costs i + 1 times as much as with fine-tuning.
+    It shows what is possible with all data kept. Experience i costs i + 1 times as much as with fine-tuning.
     """
 
     name = "joint training"
