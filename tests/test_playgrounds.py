@@ -322,7 +322,7 @@ def test_each_method_fills_the_matrix_and_the_weights_are_put_back(real_model, a
         ({"tasks": f"# {{x}} is {{y}}\n\n{OPPOSITES}"}, "task 1: there are no pairs"),
         ({"tasks": f"a{HALF}, b\n\n{OPPOSITES}"}, "half of one"),
         ({"method": "magic"}, "no method 'magic'"),
-        ({"method": "replay", "kept": 0}, "size 0"),
+        ({"method": "replay", "kept": 0}, "size of the replay buffer is 0"),
         ({"method": "EWC", "strength": -1.0}, "strength is -1"),
         ({"method": "fine-tuning", "updates": 0}, "steps is 0"),
     ],

@@ -32,12 +32,10 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 
 
 def learning_bytes(method: Method, model: nn.Module, stream: Stream, config: TrainConfig, updates: int = 1) -> int:
-    """Learn a stream with a few updates a part; return the most bytes held at one time besides model and examples.
+    """Learn a stream with a few updates for each experience; return the most bytes held besides model and examples.
 
-    That is all that the method stores, and one update's activations, gradients and optimiser. More updates need
-    no more. The model's trained parameters are those from before afterwards.
-
-    Raises: as `continual.run_stream`.
+    That is all that the method stores, and one update's activations, gradients and optimiser. More updates need no
+    more. Afterwards the model's trained parameters are what they were before. Raises: as `run_stream`.
     """
     start = trainable_state(model)
     config = replace(config, steps=updates)
