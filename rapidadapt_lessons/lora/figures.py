@@ -17,25 +17,24 @@ from . import layers as lora
 from .layers import LoRAConfig
 from .quantise import nf4_levels
 
-PARTS = ("weights", "activations", "gradients", "optimiser")
+PARTS = {"weights": "", "activations": "//", "gradients": "..", "optimiser": "xx"}  # each with its hatch
 PLAIN = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # behind labels that lines may cross
 
 
 def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
-    """Draw what `cost.training_bytes` counted, as one stacked bar for each way of training."""
+    """Draw what `cost.training_bytes` counted, as one stacked bar for each method."""
     figure, axes = canvas(7.5, 1.2 + 0.6 * len(costs))
     told = []
     for row, (name, parts) in enumerate(costs.items()):
         left = 0.0
-        for i, part in enumerate(PARTS):
+        for (part, hatch), colour in zip(PARTS.items(), COLOURS):
             size = parts[part] / 1e6
-            axes.barh(row, size, left=left, color=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white")
+            axes.barh(row, size, left=left, color=colour, hatch=hatch, ec="white", label=None if row else part)
             left += size
         axes.text(left, row, f" {left:,.0f} MB", va="center")
         each = ", ".join(f"{part} {parts[part] / 1e6:,.0f}" for part in PARTS)
         told.append(f"{name}: {each}, {left:,.0f} in all")
-    handles = [Rectangle((0, 0), 1, 1, fc=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white") for i in range(4)]
-    axes.legend(handles, PARTS, loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
     axes.set_yticks(range(len(costs)), list(costs))
     axes.invert_yaxis()
     axes.set(xlabel="megabytes", xlim=(0, 1.15 * max(sum(parts.values()) for parts in costs.values()) / 1e6))

@@ -16,6 +16,7 @@ from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lm.tasks import load_task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig, LoRALinear
+from rapidadapt_lessons.lora.targets import find_targets, weight_shape
 from rapidadapt_lessons.prompting.prompts import build_prompts, cue_template
 from rapidadapt_lessons.training.rows import answer_rows, collate, token_loss
 
@@ -61,8 +62,8 @@ def test_an_untrained_adapter_is_the_base_model_exactly(tiny):
 
 def test_only_the_adapter_is_trainable_and_its_size_is_what_the_shapes_say(tiny):
     model, targets = tiny
-    layers = lora.find_targets(model, targets)
-    expected = sum(4 * sum(lora.weight_shape(layer)) for layer in layers.values())
+    layers = find_targets(model, targets)
+    expected = sum(4 * sum(weight_shape(layer)) for layer in layers.values())
     lora.inject(model, LoRAConfig(4, target_modules=targets))
     trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     assert all(name.endswith((".lora_A", ".lora_B")) for name in trainable)
@@ -282,10 +283,8 @@ def test_injecting_twice_is_refused():
 
 def test_a_target_is_a_whole_name_not_a_piece_of_one():
     with pytest.raises(CourseError, match="'proj'"):
-        lora.find_targets(tiny_llama(), ("proj",))
-    assert list(lora.find_targets(tiny_llama(), ("model.layers.0.self_attn.q_proj",))) == [
-        "model.layers.0.self_attn.q_proj"
-    ]
+        find_targets(tiny_llama(), ("proj",))
+    assert list(find_targets(tiny_llama(), ("model.layers.0.self_attn.q_proj",))) == ["model.layers.0.self_attn.q_proj"]
 
 
 def test_an_adapter_of_another_shape_changes_nothing():
