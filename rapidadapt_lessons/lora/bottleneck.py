@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..guards import require_at_least
-from .targets import find_targets, put_in_place, weight_shape
+from .targets import find_targets, replace_layers, weight_shape
 
 
 class Bottleneck(nn.Module):
@@ -52,5 +52,5 @@ def inject_bottlenecks(
     generator = torch.Generator().manual_seed(seed)
     adapters = {name: Bottleneck(layer, weight_shape(layer)[0], size, generator) for name, layer in targets.items()}
     model.requires_grad_(False)
-    put_in_place(model, adapters)
+    replace_layers(model, adapters)
     return model

@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterMismatch, CourseError
 from ..guards import require_at_least
-from .targets import find_targets, put_in_place, weight_shape
+from .targets import find_targets, replace_layers, weight_shape
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,14 @@ def inject(model: nn.Module, config: LoRAConfig, *, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     layers = {name: LoRALinear(base, config, generator).train(model.training) for name, base in targets.items()}
-    put_in_place(model, layers)
+    replace_layers(model, layers)
     return model
 
 
 def remove(model: nn.Module) -> nn.Module:
     """Take every LoRA layer out again: the base model, bit for bit, still frozen. Returns the model."""
     unmerge(model)
-    put_in_place(model, {name: layer.base for name, layer in lora_layers(model).items()})
+    replace_layers(model, {name: layer.base for name, layer in lora_layers(model).items()})
     return model
 
 

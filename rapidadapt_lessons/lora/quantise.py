@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..lm import memory
-from .targets import find_targets, put_in_place
+from .targets import find_targets, replace_layers
 
 
 def nf4_levels() -> Tensor:
@@ -134,7 +134,7 @@ def quantise_model(
             f"{other} is a {type(targets[other]).__name__}, whose weight lies the other way round.",
             "name targets that are nn.Linear; GPT-2's layers are not.",
         )
-    put_in_place(model, {name: make(layer) for name, layer in targets.items()})
+    replace_layers(model, {name: make(layer) for name, layer in targets.items()})
     targets.clear()  # the layers that were replaced make room at once
     gc.collect()
     memory.give_back()

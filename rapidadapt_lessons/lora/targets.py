@@ -45,7 +45,7 @@ def find_targets(model: nn.Module, target_modules: Sequence[str]) -> dict[str, n
     return {name: modules[name] for name in modules if name in found}
 
 
-def put_in_place(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+def replace_layers(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
     """Put each layer into the model at its full name, in place of the one that is there."""
     for name, layer in layers.items():
         parent, _, child = name.rpartition(".")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import tiny_gpt2, tiny_llama
 from torch import nn
+from training_parts import trained_by_chance
 
 from rapidadapt_lessons.errors import AdapterMismatch, CourseError
 from rapidadapt_lessons.lm.model import load_model
@@ -22,14 +23,6 @@ from rapidadapt_lessons.training.rows import answer_rows, collate, token_loss
 
 IDS = torch.arange(24).reshape(2, 12) % 97 + 3
 TINY = {"gpt2": (tiny_gpt2, ("c_attn", "c_proj")), "llama": (tiny_llama, ("q_proj", "down_proj"))}
-
-
-def trained_by_chance(model: nn.Module, seed: int = 1) -> nn.Module:
-    """Give every lora_B random numbers, so that the update is not zero."""
-    generator = torch.Generator().manual_seed(seed)
-    for layer in lora.lora_layers(model).values():
-        layer.lora_B.data.normal_(std=0.3, generator=generator)
-    return model
 
 
 @pytest.fixture(params=TINY)
