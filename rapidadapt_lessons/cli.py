@@ -53,7 +53,7 @@ def doctor(
         typer.echo(json.dumps([asdict(check) for check in checks], indent=1))
     else:
         console = Console()
-        console.print(doctor_checks.table(checks))
+        console.print(doctor_checks.checks_table(checks))
         console.print(doctor_checks.summary(checks), highlight=False, soft_wrap=True)
     if doctor_checks.blocked(checks):
         raise typer.Exit(1)

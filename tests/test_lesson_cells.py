@@ -8,10 +8,15 @@ from pathlib import Path
 
 import nbformat
 import torch
-from tiny_models import write_gpt2
+from tiny_models import save_gpt2
 
-WORDS = ["<unk>", "<end>", *"the a of is to and in The with statement object class for an be".split()]
 LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "02_lora.ipynb"
+
+
+def write_gpt2(folder: Path) -> Path:
+    """Save a GPT-2 of one layer with random weights, and a tokenizer that knows a few English words."""
+    words = ["<unk>", "<end>", *"the a of is to and in The with statement object class for an be".split()]
+    return save_gpt2(folder, words, positions=256, width=16, end=1, unk_token="<unk>", eos_token="<end>")
 
 
 def test_the_quick_fine_tune_runs_with_the_name_of_a_gpt2(tmp_path):
@@ -26,8 +31,7 @@ def test_the_quick_fine_tune_runs_with_the_name_of_a_gpt2(tmp_path):
     exec(imports.replace("model, tokenizer = load_model()", ""), here)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        gpt2 = write_gpt2(tmp_path / "gpt2", WORDS, 256, unk_token="<unk>", eos_token="<end>")
-        exec(begin.replace(name, f"model_name = {str(gpt2)!r}"), here)
+        exec(begin.replace(name, f"model_name = {str(write_gpt2(tmp_path / 'gpt2'))!r}"), here)
         base = {k: p.detach().clone() for k, p in here["adapted"].named_parameters() if not p.requires_grad}
         exec(train, here)
         exec(tell, here)

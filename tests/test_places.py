@@ -318,9 +318,9 @@ def test_pip_that_fails_is_told_with_its_last_words(monkeypatch):
 def test_doctor_knows_what_a_notebook_that_came_alone_does_not_need(monkeypatch):
     monkeypatch.setattr(doctor, "came_with_a_notebook", lambda: True)
     monkeypatch.setattr(doctor, "PAGE", ("no-such-package",))
-    assert doctor.check_package("no-such-package>=1").status == "ok"
-    assert doctor.check_package("other-package>=1").status == "fail"
-    assert doctor.check_package("numpy>=99").status == "warn"
-    assert "requirements.lock" not in doctor.check_package("numpy>=99").remedy
+    assert doctor.package_check("no-such-package>=1").status == "ok"
+    assert doctor.package_check("other-package>=1").status == "fail"
+    assert doctor.package_check("numpy>=99").status == "warn"
+    assert "requirements.lock" not in doctor.package_check("numpy>=99").remedy
     monkeypatch.setattr(learn2learn, "installed_version", lambda: None)
-    assert doctor.check_learn2learn().status == "warn"
+    assert doctor.learn2learn_check().status == "warn"

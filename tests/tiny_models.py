@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 
 def tiny_gpt2(seed: int = 0, dropout: float = 0.0) -> GPT2LMHeadModel:
@@ -29,24 +30,16 @@ def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def write_gpt2(folder: Path, words: Sequence[str], n_positions: int = 32, **special_tokens: str) -> Path:
-    """Save a GPT-2 of one layer with random weights, and a tokenizer with one token for each of the words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
+def save_gpt2(folder: Path, words: Sequence[str], positions: int, width: int, end: int, **special: str) -> Path:
+    """Save a GPT-2 of one layer with random weights, and a tokenizer of these words, with the special tokens named."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = GPT2Config(
-            vocab_size=len(words),
-            n_positions=n_positions,
-            n_embd=16,
-            n_layer=1,
-            n_head=2,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
+            vocab_size=len(words), n_positions=positions, n_embd=width, n_layer=1, n_head=2,
+            bos_token_id=1, eos_token_id=end,
+        )  # fmt: skip
         GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     return folder

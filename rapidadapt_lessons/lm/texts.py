@@ -6,10 +6,11 @@ import random
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 
 from ..errors import CourseError
-from .tasks import needs
+from ..guards import require_one_of
+from .pairs import conversations, needs
 
 # Files of the corpus with ordinary talk; the others are mostly persona, politics and jokes.
 _TALK = ("conversations", "greetings", "food", "computers", "science", "literature", "money", "tech_support", "trivia")
@@ -27,21 +28,13 @@ _SHARED = 0.2  # share of a paragraph's shingles that an earlier one may have ha
 
 @dataclass(frozen=True)
 class Domain:
-    """Text of one kind, split by document, so that no held-out document is in training.
+    """Text of one kind, split by document, so that no held-out document is in training."""
 
-    Attributes:
-        name: what `load_domain` calls it.
-        title: what a figure calls it.
-        source: where it comes from, with its licence.
-        train: documents to train on, in a random but fixed order.
-        held_out: documents to measure on.
-    """
-
-    name: str
-    title: str
-    source: str
-    train: tuple[str, ...]
-    held_out: tuple[str, ...]
+    name: str  # what `load_domain` calls it
+    title: str  # what a figure calls it
+    source: str  # where it comes from, with its licence
+    train: tuple[str, ...]  # documents to train on, in a random but fixed order
+    held_out: tuple[str, ...]  # documents to measure on
 
 
 def _python_reference() -> list[str]:
@@ -52,15 +45,9 @@ def _python_reference() -> list[str]:
 
 def _dialogue() -> list[str]:
     """Return conversations, A and B in turn. All that open with the same words are one document."""
-    with needs("PyYAML"):
-        import yaml
-
     by_opening: dict[str, dict[str, None]] = {}
     for name in _TALK:
-        with needs("chatterbot-corpus"):
-            path = resources.files("chatterbot_corpus").joinpath("data", "english", f"{name}.yml")
-            conversations = yaml.safe_load(path.read_text("utf-8"))["conversations"]
-        for lines in conversations:
+        for lines in conversations(name):
             turns = [" ".join(str(line).split()) for line in lines]
             text = "\n".join(f"{'AB'[i % 2]}: {turn}" for i, turn in enumerate(turns))
             by_opening.setdefault(_bare(turns[0]), {})[text] = None
@@ -108,22 +95,13 @@ _DOMAINS: dict[str, tuple[str, str, Callable[[], list[str]]]] = {
         "pydoc_data.topics, in Python's standard library (PSF licence); differs a little between Python versions",
         _python_reference,
     ),
-    "dialogue": (
-        "Dialogue",
-        "chatterbot-corpus (BSD-3-Clause), its English files on everyday subjects",
-        _dialogue,
-    ),
+    "dialogue": ("Dialogue", "chatterbot-corpus (BSD-3-Clause), its English files on everyday subjects", _dialogue),
     "licences": (
         "Software licences",
         "licence texts of installed packages (LGPL, Apache, BSD, MPL, PSF, font licences), which allow verbatim copies",
         _licences,
     ),
 }
-
-
-def list_domains() -> tuple[str, ...]:
-    """Return the names of all domains."""
-    return tuple(_DOMAINS)
 
 
 def load_domain(name: str, held_out: float = 0.25) -> Domain:
@@ -136,8 +114,7 @@ def load_domain(name: str, held_out: float = 0.25) -> Domain:
         CourseError: there is no such domain, or the share leaves one side without a document.
         MissingPackage: a package that the text comes from is absent or broken.
     """
-    if name not in _DOMAINS:
-        raise CourseError(f"there is no domain {name!r}.", f"choose one of {', '.join(_DOMAINS)}.")
+    require_one_of(_DOMAINS, "domain", name)
     title, source, build = _DOMAINS[name]
     documents = build()
     random.Random(f"domain:{name}").shuffle(documents)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import CourseError
-from .layers import find_targets, weight_shape
+from ..guards import require_at_least
+from .targets import find_targets, replace_layers, weight_shape
 
 
 class Bottleneck(nn.Module):
@@ -24,8 +24,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, base: nn.Module, width: int, size: int, generator: torch.Generator | None = None):
         super().__init__()
-        if size < 1:
-            raise CourseError(f"the bottleneck's size is {size}.", "size must be 1 or more; 8 to 64 is usual.")
+        require_at_least(1, "the bottleneck's size", size, "size must be 1 or more; 8 to 64 is usual.")
         self.base = base.requires_grad_(False)
         start = torch.empty(size, width).normal_(std=width**-0.5, generator=generator)
         device = next(base.parameters()).device
@@ -53,9 +52,5 @@ def inject_bottlenecks(
     generator = torch.Generator().manual_seed(seed)
     adapters = {name: Bottleneck(layer, weight_shape(layer)[0], size, generator) for name, layer in targets.items()}
     model.requires_grad_(False)
-    for name, adapter in adapters.items():
-        for parameter in (adapter.down, adapter.up):
-            parameter.requires_grad_(True)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, adapter)
+    replace_layers(model, adapters)
     return model

@@ -10,32 +10,33 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import CourseError
+from ..guards import require_one_of
 from ..show.plots import COLOURS, LOOKS, MARKERS, STYLE, Picture, canvas, horizontal_bars, lines
 from ..training.loop import TrainConfig, train
 from ..training.rows import Row, exact_rows
 from . import layers as lora
 from .layers import LoRAConfig
 from .quantise import nf4_levels
+from .targets import weight_shape
 
-PARTS = ("weights", "activations", "gradients", "optimiser")
+PARTS = {"weights": "", "activations": "//", "gradients": "..", "optimiser": "xx"}  # each with its hatch
 PLAIN = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # behind labels that lines may cross
 
 
 def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
-    """Draw what `cost.training_bytes` counted, as one stacked bar for each way of training."""
+    """Draw what `cost.training_bytes` counted, as one stacked bar for each method."""
     figure, axes = canvas(7.5, 1.2 + 0.6 * len(costs))
     told = []
     for row, (name, parts) in enumerate(costs.items()):
         left = 0.0
-        for i, part in enumerate(PARTS):
+        for (part, hatch), colour in zip(PARTS.items(), COLOURS):
             size = parts[part] / 1e6
-            axes.barh(row, size, left=left, color=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white")
+            axes.barh(row, size, left=left, color=colour, hatch=hatch, ec="white", label=None if row else part)
             left += size
         axes.text(left, row, f" {left:,.0f} MB", va="center")
         each = ", ".join(f"{part} {parts[part] / 1e6:,.0f}" for part in PARTS)
         told.append(f"{name}: {each}, {left:,.0f} in all")
-    handles = [Rectangle((0, 0), 1, 1, fc=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white") for i in range(4)]
-    axes.legend(handles, PARTS, loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
     axes.set_yticks(range(len(costs)), list(costs))
     axes.invert_yaxis()
     axes.set(xlabel="megabytes", xlim=(0, 1.15 * max(sum(parts.values()) for parts in costs.values()) / 1e6))
@@ -76,29 +77,28 @@ def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Pictu
     adapted = lora.lora_layers(model)
     if not adapted:
         raise CourseError("this model has no LoRA layers to draw.", "call lora.inject(model, LoRAConfig(...)) first.")
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
     shapes: dict[str, tuple[int, int]] = {}
     blocks: dict[int, set[str]] = {}
-    for name, layer in layers.items():
-        number = next((int(part) for part in name.split(".") if part.isdigit()), None)
-        if number is None:
-            continue  # the output layer
-        kind = name.removesuffix(".base").rpartition(".")[2]
-        shapes.setdefault(kind, lora.weight_shape(layer))
-        blocks.setdefault(number, set())
-        if name.removesuffix(".base") in adapted:
-            blocks[number].add(kind)
+    for name, layer in model.named_modules():
+        numbers = [int(part) for part in name.split(".") if part.isdigit()]
+        if isinstance(layer, nn.Linear | Conv1D) and numbers:  # the output layer is in no block
+            name = name.removesuffix(".base")
+            kind = name.rpartition(".")[2]
+            shapes.setdefault(kind, weight_shape(layer))
+            blocks.setdefault(numbers[0], set()).update({kind} if name in adapted else ())
+    kinds = sorted(set().union(*blocks.values()))
     figure, axes = canvas(9, 4.6)
     axes.axis("off")
     scale, x, rank = 1 / 700, 0.0, next(iter(adapted.values())).lora_A.shape[0]
     for kind, (n_out, n_in) in shapes.items():
         width, height = n_in * scale, n_out * scale
-        has = any(kind in kinds for kinds in blocks.values())
         axes.add_patch(Rectangle((x, -height), width, height, fc="#E3E3E3", ec="#666666"))
         axes.text(x + width / 2, 0.12, kind, ha="center", va="bottom", fontsize=9)
         size = f"{n_out}\n× {n_in}" if height > 0.5 else f"{n_out} × {n_in}"
         axes.text(x + width / 2, -height / 2, size, ha="center", va="center", fontsize=8)
-        if has:  # B to the right of W, A below it; drawn three times as thick as to scale, or they would vanish
+        if (
+            kind in kinds
+        ):  # B is right of W, A below it; three times as thick as to scale, or they would vanish
             thick = 3 * rank * scale
             axes.add_patch(Rectangle((x + width + 0.04, -height), thick, height, fc=COLOURS[1]))
             axes.add_patch(Rectangle((x, -height - 0.04 - thick), width, thick, fc=COLOURS[0]))
@@ -106,16 +106,14 @@ def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Pictu
             axes.text(x + width / 2, -height - 0.1 - thick, "A", color=COLOURS[0], ha="center", va="top", weight="bold")
         x += width + 0.55
     pitch = (x - 1.85) / len(blocks)
-    for column, number in enumerate(sorted(blocks)):
-        for row, kind in enumerate(shapes):
-            colour = COLOURS[1] if kind in blocks[number] else "#E3E3E3"
-            axes.add_patch(Rectangle((column * pitch + 1.3, -3.4 - row * 0.2), 0.85 * pitch, 0.17, fc=colour))
     for row, kind in enumerate(shapes):
         axes.text(1.2, -3.32 - row * 0.2, kind, ha="right", va="center", fontsize=8)
+        for column, number in enumerate(sorted(blocks)):
+            colour = COLOURS[1] if kind in blocks[number] else "#E3E3E3"
+            axes.add_patch(Rectangle((column * pitch + 1.3, -3.4 - row * 0.2), 0.85 * pitch, 0.17, fc=colour))
     axes.text(1.3, -3.1, f"blocks 0 to {max(blocks)}: orange where LoRA is attached", fontsize=9, va="bottom")
     axes.set(xlim=(-0.1, x), ylim=(-3.5 - 0.2 * len(shapes), 0.5), aspect="equal")
     axes.set_title(title, loc="left")
-    kinds = sorted({kind for found in blocks.values() for kind in found})
     alt = (
         f"Diagram. {title}. A block has {len(shapes)} linear layers: "
         + ", ".join(f"{kind} {a} by {b}" for kind, (a, b) in shapes.items())
@@ -177,10 +175,10 @@ def levels_picture(weight: Tensor, block: int = 64) -> Picture:
     axes.vlines(levels.numpy(), 0, axes.get_ylim()[1], color=COLOURS[1], lw=1)
     axes.set(xlabel="weight, relative to the largest of its block", ylabel="density", xlim=(-1.02, 1.02))
     axes.set_title("A layer's weights, and the 16 levels of NF4", loc="left")
-    spaces = levels[1:] - levels[:-1]
     alt = (
         f"Histogram. A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical "
-        f"lines at the levels of NF4: {spaces.min():.2f} apart near zero, {spaces.max():.2f} apart at the ends."
+        f"lines at the levels of NF4: {levels.diff().min():.2f} apart near zero, {levels.diff().max():.2f} apart at "
+        "the ends."
     )
     return Picture(figure, alt)
 
@@ -194,12 +192,9 @@ def sweep_view(records: Mapping[str, Mapping[object, Mapping[str, float]]], knob
     Raises:
         CourseError: there is no such knob or measure.
     """
-    if knob not in records:
-        raise CourseError(f"no sweep of {knob!r} was recorded.", f"choose one of {', '.join(records)}.")
+    require_one_of(records, "recorded sweep of", knob)
     found = records[knob]
-    known = list(next(iter(found.values())))
-    if measure not in known:
-        raise CourseError(f"{measure!r} was not recorded.", f"choose one of {', '.join(known)}.")
+    require_one_of(next(iter(found.values())), "recorded measure", measure)
     values = {
         f"{knob} = {value:g}" if isinstance(value, int | float) else str(value): result[measure]
         for value, result in found.items()
@@ -275,8 +270,7 @@ def live_run(
     Raises: as `lora.inject` and `training.train`; the model is the base model again in any case.
     """
     targets = tuple(name.strip() for name in target_modules.split(",") if name.strip())
-    config = LoRAConfig(rank, lora_alpha, target_modules=targets)
-    lora.inject(model, config)
+    lora.inject(model, LoRAConfig(rank, lora_alpha, target_modules=targets))
     try:
         history = train(model, rows, TrainConfig(steps, lr=lr), progress=False)
         right = exact_rows(model, queries)
@@ -284,5 +278,4 @@ def live_run(
     finally:
         lora.remove(model)
     title = f"{trained:,} trained numbers: {sum(right)} of {len(right)} queries right"
-    losses = {step: loss for step, loss in enumerate(history.losses)}
-    return lines({"loss": losses}, title=title, xlabel="update", ylabel="loss (nats a token)")
+    return lines({"loss": dict(enumerate(history.losses))}, title=title, xlabel="update", ylabel="loss (nats a token)")

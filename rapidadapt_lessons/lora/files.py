@@ -22,16 +22,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterMismatch, CourseError
-from .layers import (
-    LoRAConfig,
-    adapter_state,
-    find_targets,
-    inject,
-    lora_layers,
-    remove,
-    require_same_shapes,
-    set_adapter_state,
-)
+from . import layers as lora
+from .layers import LoRAConfig
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX, _SUFFIX = "base_model.model.", ".weight"
@@ -52,10 +44,9 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
     """
     folder = Path(folder)
     place = folder.resolve()
-    state = adapter_state(model)
-    layers = lora_layers(model)
-    if any(layer.unmerged is not None for layer in layers.values()):
-        raise CourseError("the adapter is merged into the model.", "call lora.unmerge(model) before saving.")
+    state = lora.adapter_state(model)
+    layers = lora.lora_layers(model)
+    lora.require_unmerged(model)
     _settle(place)
     if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
         raise CourseError(f"the folder {folder.name} holds something other than an adapter.", "name another folder.")
@@ -96,7 +87,7 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
 def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
     """Read an adapter, written here or by `peft`, into a model, injecting LoRA layers where it has none.
 
-    Nothing is changed unless all of it fits. Where saving was killed while it replaced an adapter, the old one is read.
+    Nothing is changed unless all of it fits.
 
     Raises:
         AdapterMismatch: the files are missing, damaged, or of another model, or use what this module
@@ -104,20 +95,19 @@ def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
     """
     folder = Path(folder)
     if not folder.exists() and (before := _aside(folder.resolve())).exists():
-        folder = before
+        folder = before  # saving was killed while it replaced this adapter
     written = _read_config(folder)
     config = LoRAConfig(written["r"], written["lora_alpha"], written["lora_dropout"], written["target_modules"])
     state, corner = _read_weights(folder / WEIGHTS)
-    fresh = not lora_layers(model)
+    fresh = not lora.lora_layers(model)
     if fresh:
         try:
-            find_targets(model, config.target_modules)
-            inject(model, config)
+            lora.inject(model, config)
         except CourseError as error:
             raise AdapterMismatch(f"the adapter does not fit this model: {error.problem}", error.remedy) from error
     try:
-        require_same_shapes(state, adapter_state(model))
-        scaling = {layer.scaling for layer in lora_layers(model).values()}
+        lora.require_same_shapes(state, lora.adapter_state(model))
+        scaling = {layer.scaling for layer in lora.lora_layers(model).values()}
         if scaling != {config.scaling}:
             raise AdapterMismatch(
                 f"the adapter's lora_alpha / rank is {config.scaling:g}, the model's LoRA layers have {scaling}.",
@@ -130,10 +120,10 @@ def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
                 "the adapter was trained on another model: its shapes are the same, its weights are not.",
                 "load it into the model that it was trained on.",
             )
-        set_adapter_state(model, state)
+        lora.set_adapter_state(model, state)
     except CourseError:
         if fresh:
-            remove(model)
+            lora.remove(model)
         raise
     return config
 
@@ -191,8 +181,7 @@ def _base_corner(model: nn.Module) -> list[float]:
 
     Empty where they are kept in 4 bits: an adapter trained beside those may well be used on the full ones.
     """
-    weight = next(iter(lora_layers(model).values())).base.weight
+    weight = next(iter(lora.lora_layers(model).values())).base.weight
     if not isinstance(weight, nn.Parameter):
         return []
-    weight = weight.detach()
-    return weight[:4, :4].float().flatten().tolist()
+    return weight.detach()[:4, :4].float().flatten().tolist()

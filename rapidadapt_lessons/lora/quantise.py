@@ -12,8 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..lm import memory
-from .layers import find_targets
+from .targets import find_targets, replace_layers
 
 
 def nf4_levels() -> Tensor:
@@ -135,11 +134,9 @@ def quantise_model(
             f"{other} is a {type(targets[other]).__name__}, whose weight lies the other way round.",
             "name targets that are nn.Linear; GPT-2's layers are not.",
         )
-    for name, layer in targets.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, make(layer))
-    layer = None
-    gc.collect()  # the layers that were replaced make room at once
+    replace_layers(model, {name: make(layer) for name, layer in targets.items()})
+    targets.clear()  # the layers that were replaced make room at once
+    gc.collect()
     memory.give_back()
     return model
 
@@ -148,11 +145,11 @@ def bitsandbytes_layer(base: nn.Linear) -> nn.Module:
     """Return bitsandbytes' own layer of the same weight in the same 4 bits, ready to be trained through.
 
     On processors with AVX512-BF16, bitsandbytes 0.50 repacks a layer's codes for inference when the layer is first
-    called in evaluation mode. From then on no gradient passes through it, and all that tells is a warning: training
-    changes nothing. So that is switched off here.
+    called in evaluation mode. From then on no gradient passes through it, and training changes nothing, with a mere
+    warning. So that is switched off here.
     """
-    with without_kernel_notice():
-        from bitsandbytes import nn as theirs
+    from bitsandbytes import nn as theirs
+
     how = {"compress_statistics": False, "quant_type": "nf4"}  # False: the scales stay as they are, as in Linear4bit
     layer = theirs.Linear4bit(base.in_features, base.out_features, compute_dtype=base.weight.dtype, **how)
     layer.weight = theirs.Params4bit(base.weight.detach(), module=layer, **how)
@@ -161,25 +158,11 @@ def bitsandbytes_layer(base: nn.Linear) -> nn.Module:
     return layer.to(base.weight.device)  # this is what quantises
 
 
-@contextmanager
-def without_kernel_notice() -> Iterator[None]:
-    """Hide the one line that bitsandbytes logs, on a CPU, about a faster kernel that is not installed.
-
-    Importing peft imports bitsandbytes. Everything else that either logs is shown.
-    """
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    logger.addFilter(_is_other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_other)
-
-
 def hide_library_notices() -> None:
     """Hide, from here on, two notices that mean nothing to a reader of a lesson, and no others.
 
-    One is bitsandbytes' line on a missing kernel, as in `without_kernel_notice`. The other is transformers'
-    warning that a name which peft 0.21 uses is about to change.
+    One is a line that bitsandbytes logs on a CPU, about a faster kernel that is not installed; importing peft imports
+    it. The other is transformers' warning that a name which peft 0.21 uses is about to change.
     """
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_other)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

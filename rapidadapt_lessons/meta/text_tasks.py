@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import CourseError, NotEnoughExamples
-from ..lm.tasks import Example, babel_locale, list_countries, load_task, needs
+from ..lm.pairs import Example, babel_locale, list_countries, needs
+from ..lm.tasks import load_task
 from ..lm.words import ADJECTIVES, FEELING_WORDS, NOUNS, VERBS
 from ..prompting.prompts import Template
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import BadData
 from ..lm.tasks import Example, Task
 from ..show.html import require_whole
 from . import prompts
+from .scoring import count_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MOST_LABELS = 8  # a file with more different answers is no choice between labels
 
@@ -58,3 +63,10 @@ def own_task(template: str, pairs: Sequence[Example], labels: Sequence[str] = ()
     )
     prompts.template_of(task)  # raises where it is faulty
     return task
+
+
+def require_few_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
+    """Raise BadData for a text of more than MOST_PAIR_TOKENS tokens."""
+    for text in texts:
+        if (tokens := count_tokens(tokenizer, text)) > MOST_PAIR_TOKENS:
+            raise BadData(f"{text[:40]!r} has {tokens} tokens; {MOST_PAIR_TOKENS} is the most here.", "shorten it.")

@@ -1,13 +1,11 @@
 """A lesson opened where only its notebook came along, as on Colab: install what it needs there.
 
-What such a machine brings is kept where it can be: torch, which is built for its GPU; the packages that the page
-itself talks to; and everything that the running kernel has imported already, so that nothing has to be restarted.
-Where the course was set up in another way (`make lab`, conda, Binder), nothing here does anything.
+What such a machine brings is kept where it can be: torch, which is built for its GPU; what the page talks to; and what
+the kernel has imported already, so that it need not be restarted. Elsewhere nothing here does anything.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from ..errors import CourseError, DownloadFailed
 from ..lm import download
+from ..lm.pip import last_words, run_pip
 from . import doctor, learn2learn
 
 # Kept as they are wherever they are found: torch and what is built against it, and what the page talks to.
@@ -27,7 +26,7 @@ NEEDED = ("transformers", "huggingface-hub", "tokenizers", "safetensors", "peft"
 def install(*built: str) -> None:
     """Install the course's packages and model where they are missing, if this package came with a notebook.
 
-    Anywhere else it returns at once. It prints a line before what takes long, and nothing when all is there.
+    It prints a line before what takes long, and nothing when all is there.
 
     Args:
         built: "learn2learn" where the lesson needs it: it is compiled, which takes about a minute.
@@ -54,21 +53,22 @@ def add_packages() -> None:
         DownloadFailed: see `pip_install`.
         CourseError: something that this kernel had imported was replaced, so it has to be restarted.
     """
-    found, lines = installed(), doctor.requirements()
+    found = installed()
     fixed = kept_packages(found, KEPT)
     running = fixed | kept_packages(found, loaded(sys.modules))
-    kept = running - (unmet(lines, found).keys() & set(NEEDED))
-    wanted = to_install(lines, found, kept)
-    if not wanted:
+    lacking = {name: line for name, line in unmet(doctor.requirements(), found).items() if name not in doctor.PAGE}
+    kept = running - (lacking.keys() & set(NEEDED))
+    if lacking.keys() <= kept:
         return
-    print(f"Installing {len(wanted)} packages (once, a few minutes) ...", flush=True)
-    try:
-        pip_install(at_locked_versions(wanted, lock_text()), [f"{name}=={found[name]}" for name in sorted(kept)])
-    except DownloadFailed as error:
-        if "ResolutionImpossible" not in error.problem:
-            raise
-        wanted = to_install(lines, found, fixed)
-        pip_install(at_locked_versions(wanted, lock_text()), [f"{name}=={found[name]}" for name in sorted(fixed)])
+    print(f"Installing {len(lacking.keys() - kept)} packages (once, a few minutes) ...", flush=True)
+    for keep in (kept, fixed):  # what the kernel has imported is replaced only where nothing else fits
+        wanted = [line for name, line in lacking.items() if name not in keep]
+        try:
+            pip_install(at_locked_versions(wanted, lock_text()), [f"{name}=={found[name]}" for name in sorted(keep)])
+            break
+        except DownloadFailed as error:
+            if keep is fixed or "ResolutionImpossible" not in error.problem:
+                raise
     now = installed()
     if replaced := [name for name in sorted(running) if now.get(name) != found[name]]:
         raise CourseError(
@@ -78,14 +78,11 @@ def add_packages() -> None:
 
 
 def installed() -> dict[str, str]:
-    """Return the version of every installed distribution, by its name in the package index's spelling.
-
-    Where a distribution is there twice (Debian's and pip's), it is the one that an import finds: the first.
-    """
+    """Return the version of every installed distribution, by its name in the package index's spelling."""
     found: dict[str, str] = {}
     for dist in metadata.distributions():
         if name := dist.metadata["Name"]:
-            found.setdefault(spelled(name), dist.version)
+            found.setdefault(spelled(name), dist.version)  # of two (Debian's and pip's), an import finds the first
     return found
 
 
@@ -98,16 +95,6 @@ def loaded(modules: Iterable[str]) -> set[str]:
 def kept_packages(found: Mapping[str, str], names: Collection[str]) -> set[str]:
     """Return which of these packages are installed, without the course's own."""
     return {name for name in map(spelled, names) if name in found and name != spelled(doctor.DISTRIBUTION)}
-
-
-def to_install(requirements: Sequence[str], found: Mapping[str, str], kept: Collection[str]) -> list[str]:
-    """Return the requirement lines that are not met, without those for packages that must stay as they are.
-
-    >>> to_install(["numpy>=2.4", "peft>=0.21", "rich>=15", "jupyterlab>=4"], {"numpy": "2", "rich": "13"}, ["numpy"])
-    ['peft>=0.21', 'rich>=15']
-    """
-    lacking = unmet(requirements, found)
-    return [line for name, line in lacking.items() if name not in kept and name not in doctor.PAGE]
 
 
 def unmet(requirements: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
@@ -154,18 +141,10 @@ def pip_install(requirements: Sequence[str], constraints: Sequence[str]) -> None
     with tempfile.TemporaryDirectory() as folder:
         keep = Path(folder, "keep.txt")
         keep.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*pip, "--constraint", str(keep), *requirements],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-    if done.returncode:
-        said = "\n  ".join([line for line in done.stderr.splitlines() if line.strip()][-6:]) or "nothing"
+        succeeded, lines = run_pip(["install", "--quiet", "--constraint", str(keep), *requirements])
+    if not succeeded:
         raise DownloadFailed(
-            f"pip could not install {', '.join(requirements)}. It said:\n  {said}",
+            f"pip could not install {', '.join(requirements)}. It said:\n  {last_words(lines)}",
             "check the connection and run this cell again; what is installed already is kept.",
         )
 

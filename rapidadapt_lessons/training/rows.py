@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadPrompt
+from ..errors import BadData, BadPrompt
 from ..guards import require_at_least, require_some
 from ..lm import memory
 from ..lm.model import evaluating
 from ..lm.tasks import Example, Task
+from ..prompting.own_text import own_task, require_few_tokens
 from ..prompting.prompts import Prompt, build_prompts, template_of
 
 if TYPE_CHECKING:
@@ -184,3 +185,17 @@ def _batches_that_fit(model: nn.Module, rows: Sequence[Row], batch_size: int) ->
 def task_rows(tokenizer: PreTrainedTokenizerBase, task: Task, examples: Sequence[Example]) -> list[Row]:
     """Return the examples as rows to train on, each asked by the task's own sentence with no example in front."""
     return answer_rows(tokenizer, build_prompts(examples, (), template_of(task)), [e.y for e in examples])
+
+
+def pair_rows(tokenizer: PreTrainedTokenizerBase, template: str, pairs: Sequence[Example]) -> tuple[Task, list[Row]]:
+    """Return a reader's own pairs as a task, and as rows to train on.
+
+    Raises:
+        BadData: there are no pairs, or one is too long.
+        BadPrompt: the template is faulty.
+    """
+    if not pairs:
+        raise BadData("there are no pairs to learn from.", 'write at least one: "cat, cats".')
+    task = own_task(template, pairs)
+    require_few_tokens(tokenizer, [template_of(task).shot(*pair) for pair in pairs])
+    return task, task_rows(tokenizer, task, pairs)

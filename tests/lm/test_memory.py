@@ -78,9 +78,9 @@ def test_what_jupyterhub_and_binder_say_counts(tmp_path, limit, left):
 
 
 def test_doctor_says_what_a_container_has(monkeypatch):
-    assert doctor.check_memory().status == "ok"
+    assert doctor.memory_check().status == "ok"
     monkeypatch.setenv("MEM_LIMIT", str(2 * GIB))
-    check = doctor.check_memory()
+    check = doctor.memory_check()
     assert (check.status, check.detail[:6]) == ("warn", "1.1 GB")
 
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_models import write_gpt2
+from tiny_models import save_gpt2
 
 from rapidadapt_lessons.errors import CourseError, ModelNotFound
 from rapidadapt_lessons.lm import download
@@ -41,8 +41,8 @@ def perplexity(model, ids: torch.Tensor) -> float:
 
 
 def write_tiny_gpt2(folder: Path, **special_tokens: str) -> Path:
-    """Save a tiny GPT-2 whose tokenizer knows single letters."""
-    return write_gpt2(folder, WORDS, **special_tokens)
+    """Save a GPT-2 of one layer, with random weights, and a tokenizer of one token a letter."""
+    return save_gpt2(folder, WORDS, positions=32, width=8, end=2, **special_tokens)
 
 
 @pytest.fixture(scope="module")

@@ -109,9 +109,9 @@ def test_gain_and_harm_are_told_for_every_setting_and_great_harm_only_as_that():
 
 
 def test_what_was_not_recorded_is_told():
-    with pytest.raises(CourseError, match="no sweep of 'colour'.*\n.*rank, targets"):
+    with pytest.raises(CourseError, match="no recorded sweep of 'colour'.*\n.*rank, targets"):
         figures.sweep_view(RECORDS, "colour", "accuracy")
-    with pytest.raises(CourseError, match="'speed' was not recorded"):
+    with pytest.raises(CourseError, match="no recorded measure 'speed'.*\n.*accuracy, perplexity"):
         figures.sweep_view(RECORDS, "rank", "speed")
 
 

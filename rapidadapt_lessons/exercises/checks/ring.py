@@ -13,7 +13,6 @@ from ...scaling.processes import ring_all_reduce
 from ..compare import Learner, Nothing, Test, Wrong, alike, normal, require, require_kept, show
 
 
-
 def _played(
     vectors: Sequence[Tensor],
     rounds: int,

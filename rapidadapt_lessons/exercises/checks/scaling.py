@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from ...scaling.processes import weighted_mean_gradient
 from ..compare import Learner, Nothing, Test, Wrong, normal, require, require_kept, require_same, show
 from .cost_on_paper import PAPER_CHECKS
 from .ring import RING_CHECKS
-
 
 Gradient = dict[str, Tensor]
 
