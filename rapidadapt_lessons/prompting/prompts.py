@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BadPrompt, NotEnoughExamples
+from ..guards import require_one_of
 from ..lm.tasks import Example, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from ..lm.tasks import Example, Task
 
 
 @dataclass(frozen=True)
@@ -93,18 +92,19 @@ class Prompt:
 ARROW = Template("{x} -> {y}")
 QA = Template("Q: {x}\nA: {y}", separator="\n\n")
 INPUT_OUTPUT = Template("Input: {x}\nOutput: {y}", separator="\n\n")
+CHAT = "chat"
 
 
-def cue_template(task: Task) -> Template:
-    """Return a template that says the task in words: "The plural of {x} is {y}"."""
-    return Template(task.cue)
+def template_of(task: Task) -> Template:
+    """Return the task's own sentence, "The plural of {x} is {y}"; if it has several lines, examples stand a line apart."""
+    return Template(task.cue, separator="\n\n" if "\n" in task.cue else "\n")
 
 
 def templates_for(task: Task) -> dict[str, Template]:
     """Return the templates that the lessons compare, by name."""
     return {
         "arrow": ARROW,
-        "cue": cue_template(task),
+        "cue": template_of(task),
         "question and answer": QA,
         "input and output": INPUT_OUTPUT,
         "instruction, then arrow": Template(ARROW.pattern, header=task.instruction + "\n"),
@@ -159,6 +159,26 @@ def chat_prompt(
     messages.append({"role": "user", "content": template.replace("{x}", query)})
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return Prompt(text, answer_prefix="", stop=tokenizer.eos_token)
+
+
+def task_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    queries: Sequence[Example],
+    support: Sequence[Example],
+    template: str | Template,
+) -> list[Prompt]:
+    """Write a prompt for each query, by a template, a template's name, or CHAT.
+
+    Raises: CourseError for an unknown name.
+    """
+    if template == CHAT:
+        return [chat_prompt(tokenizer, q.x, support, task.question) for q in queries]
+    if isinstance(template, str):
+        known = templates_for(task)
+        require_one_of([*known, CHAT], "template", template)
+        template = known[template]
+    return build_prompts(queries, support, template)
 
 
 def reorder(support: Sequence[Example], seed: int) -> tuple[Example, ...]:
@@ -229,8 +249,3 @@ class NearestExamples:
         similarity = (self._vectors @ self._vectorizer.transform([query]).T).toarray().ravel()
         nearest = sorted(range(len(self.pool)), key=lambda i: (-similarity[i], i))[:k]
         return tuple(self.pool[i] for i in reversed(nearest))
-
-
-def template_of(task: Task) -> Template:
-    """Return the task's own sentence as a template; one that has several lines keeps its examples a line apart."""
-    return Template(task.cue, separator="\n\n" if "\n" in task.cue else "\n")

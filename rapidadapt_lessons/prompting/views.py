@@ -12,15 +12,10 @@ from ..errors import CourseError
 from ..lm.tasks import load_task
 from ..show.html import table, text_block
 from ..show.plots import horizontal_bars, strips
-from .answers import best_answers, task_prompts
+from .answers import best_answers
 from .calibration import batch_calibration, content_free_prior, contextual_calibration
-from .prompts import ARROW, Template, build_prompts, reorder
-from .scoring import (
-    count_tokens,
-    label_logprobs,
-    label_probabilities,
-    next_tokens,
-)
+from .prompts import ARROW, Template, build_prompts, reorder, task_prompts
+from .scoring import count_tokens, label_logprobs, label_probabilities, next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,9 +56,8 @@ def prompt_view(
     task = load_task(task_name)
     episode = task.episode(shots, seed=0, n_query=n_query)
     prompts = task_prompts(tokenizer, task, episode.query, reorder(episode.support, order_seed), template)
-    answers, probabilities = best_answers(model, tokenizer, task, prompts)
     rows, right = [], 0
-    for query, answer, probability in zip(episode.query, answers, probabilities):
+    for query, (answer, probability) in zip(episode.query, best_answers(model, tokenizer, prompts, task.labels)):
         right += answer == query.y
         rows.append((query.x, answer, f"{probability:.2f}", "yes" if answer == query.y else f"no: {query.y}"))
     return (
@@ -111,11 +105,10 @@ def order_view(
     target = task.labels[1]
     groups, accuracies = {}, []
     for name, scored in tables.items():
-        by_truth: dict[str, list[float]] = {label: [] for label in task.labels}
-        for query, p in zip(episode.query, scored[:, 1].tolist()):
-            by_truth[query.y].append(p)
+        found = [(query.y, p) for query, p in zip(episode.query, scored[:, 1].tolist())]
+        by_truth = {label: [p for y, p in found if y == label] for label in task.labels}
         groups[name] = {f"truly {label}": values for label, values in by_truth.items() if values}
-        right = sum((p > 0.5) == (q.y == target) for p, q in zip(scored[:, 1].tolist(), episode.query))
+        right = sum((p > 0.5) == (y == target) for y, p in found)
         accuracies.append(f"{name} {right / n_query:.2f}")
     picture = strips(
         groups,

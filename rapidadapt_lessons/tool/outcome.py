@@ -14,7 +14,7 @@ from ..choosing.own_data import Reading
 from ..lm.tasks import Example, Task
 from ..show.plots import wilson
 from .plan import Plan
-from .predict import Answer
+from ..prompting.answers import Answer
 from .saved_prompt import Adapted
 
 

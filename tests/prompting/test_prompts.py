@@ -21,7 +21,7 @@ from rapidadapt_lessons.prompting.prompts import (
     build_prompt,
     build_prompts,
     chat_prompt,
-    cue_template,
+    template_of,
     reorder,
     sort_by_label,
     templates_for,
@@ -143,7 +143,7 @@ def test_the_templates_of_a_task():
     task = load_task("plurals")
     known = templates_for(task)
     assert len(set(known.values())) == len(known) == 5
-    assert cue_template(task) == known["cue"]
+    assert template_of(task) == known["cue"]
     assert known["cue"].query("fox") == "The plural of fox is"
     instructed = build_prompt("fox", (), known["instruction, then arrow"])
     assert instructed.text == f"{task.instruction}\nfox ->"
