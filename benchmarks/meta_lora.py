@@ -31,7 +31,7 @@ from rapidadapt_lessons.meta import meta_lora
 from rapidadapt_lessons.meta.meta_lora import MetaConfig
 from rapidadapt_lessons.meta.text_tasks import HELD_OUT, VALIDATION, load_family
 from rapidadapt_lessons.prompting.prompts import template_of
-from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.show.intervals import interval
 
 KEPT = Path(__file__).resolve().parents[1] / "build" / "meta_lora"
 STARTS = ("plain LoRA", "meta-learned LoRA")
@@ -145,7 +145,7 @@ def columns(found: list[Result], name: str, place: int) -> list[list[float]]:
 
 
 def told(values: list[float]) -> str:
-    found = plots.interval(values, bounds=(-1.0, 1.0))
+    found = interval(values, bounds=(-1.0, 1.0))
     return f"{found.mean:.2f} ± {half_width(values):.2f}" if len(values) > 1 else f"{found.mean:.2f}"
 
 
@@ -170,7 +170,7 @@ def verdicts(found: list[Result], settings: Settings) -> list[str]:
 
 
 def half_width(values: list[float]) -> float:
-    found = plots.interval(values, bounds=(-10.0, 10.0))
+    found = interval(values, bounds=(-10.0, 10.0))
     return found.high - found.mean
 
 

@@ -28,7 +28,7 @@ from rapidadapt_lessons.prompting.playground import prompt_playground
 from rapidadapt_lessons.prompting.prompts import Template, build_prompt
 from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, label_probabilities, score_continuations
 from rapidadapt_lessons.scaling import cost_model, figures
-from rapidadapt_lessons.show.plots import wilson
+from rapidadapt_lessons.show.intervals import wilson
 from rapidadapt_lessons.show.widgets import on_demand, render, text_box
 from rapidadapt_lessons.training.rows import text_rows
 

@@ -13,7 +13,7 @@ from ..errors import CourseError
 from ..lm.tasks import Task
 from ..lora import layers as lora
 from ..lora.files import save_adapter
-from ..show.plots import wilson
+from ..show.intervals import wilson
 from .choose import Choice
 from .methods import ADAPTER, State, Trial, fresh_adapter
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CourseError
-from ..show.plots import COLOURS, MARKERS, SHARES, Picture, canvas, heat_map
+from ..show.plots import COLOURS, GREY, MARKERS, SHARES, Picture, canvas, heat_map
 from .online import Report
 from .stream import StreamResult
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Results = Mapping[str, Sequence[StreamResult]]  # method -> one result for each seed
-GREY = "#7F7F7F"
 
 
 def matrix_picture(result: StreamResult, title: str = "") -> Picture:

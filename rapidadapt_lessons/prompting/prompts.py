@@ -96,7 +96,7 @@ CHAT = "chat"
 
 
 def template_of(task: Task) -> Template:
-    """Return the task's own sentence, "The plural of {x} is {y}"; if it has several lines, examples stand a line apart."""
+    """Return the task's own sentence: "The plural of {x} is {y}". Of several lines, its examples stand a line apart."""
     return Template(task.cue, separator="\n\n" if "\n" in task.cue else "\n")
 
 

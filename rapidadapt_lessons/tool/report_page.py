@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from html import escape
 
 from ..choosing.methods import METHODS, Trial
-from ..show.plots import COLOURS, wilson
+from ..show.intervals import wilson
+from ..show.plots import COLOURS
 from .outcome import Outcome, versions
 
 MOST_MISTAKES = 30

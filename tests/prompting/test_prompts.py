@@ -21,9 +21,9 @@ from rapidadapt_lessons.prompting.prompts import (
     build_prompt,
     build_prompts,
     chat_prompt,
-    template_of,
     reorder,
     sort_by_label,
+    template_of,
     templates_for,
 )
 
