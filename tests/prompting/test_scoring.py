@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from rapidadapt_lessons.errors import BadPrompt, CourseError, NonFiniteScores
 from rapidadapt_lessons.lm.tasks import load_task
-from rapidadapt_lessons.prompting import scoring
+from rapidadapt_lessons.prompting import forward
 from rapidadapt_lessons.prompting.prompts import Prompt, build_prompt, build_prompts, chat_prompt, templates_for
 from rapidadapt_lessons.prompting.scoring import (
     count_tokens,
     exact_matches,
     generate_answers,
+    label_continuations,
     label_logprobs,
     label_probabilities,
     next_tokens,
@@ -183,7 +184,7 @@ def test_the_cached_path_gives_the_scores_of_the_plain_one(real_model, case):
 def test_small_packs_give_the_same_scores(real_model, monkeypatch):
     pairs = few_shot_pairs("number_words", 4, 6)
     whole = score_continuations(*real_model, pairs)
-    monkeypatch.setattr(scoring, "PACKED_TOKENS", 12)
+    monkeypatch.setattr(forward, "PACKED_TOKENS", 12)
     with tokens_read(real_model[0]) as shapes:
         assert same(score_continuations(*real_model, pairs), whole)
     assert len(shapes) > 3 and max(width for _, width in shapes[1:]) <= 12
@@ -305,10 +306,10 @@ def test_what_ends_an_answer(tiny, monkeypatch, after, stop, ends):
     says[0, :, b] = 9.0
     says[0, 0, a] = 10.0
 
-    def forward(model, batch, first):
+    def say(model, batch, first):
         return [says[0, : len(row) - first[row]] for row in batch]
 
-    monkeypatch.setattr(scoring, "_forward_padded", forward)
+    monkeypatch.setattr(forward, "_forward_padded", say)
     prompt = Prompt("x", answer_prefix="", stop=stop)
     assert exact_matches(model, tokenizer, [prompt], ["a"]) == [ends]
     assert exact_matches(model, tokenizer, [prompt], ["b"]) == [False]
@@ -338,8 +339,8 @@ def test_a_generated_answer_is_the_same_with_the_shared_tokens_cached(real_model
     assert len({count_tokens(real_model[1], p.text) for p in prompts}) > 1  # so that some are padded
     plain = generate_answers(*real_model, prompts, max_new_tokens=6, cache=False)
     lengths = []
-    keep = scoring._prefix_cache
-    monkeypatch.setattr(scoring, "_prefix_cache", lambda m, prefix: lengths.append(len(prefix)) or keep(m, prefix))
+    keep = forward._prefix_cache
+    monkeypatch.setattr(forward, "_prefix_cache", lambda m, prefix: lengths.append(len(prefix)) or keep(m, prefix))
     assert generate_answers(*real_model, prompts, max_new_tokens=6) == plain
     assert lengths and lengths[0] >= 20  # four examples were computed once
 
@@ -545,3 +546,67 @@ def test_fewer_than_two_labels_are_told(tiny, labels):
     with pytest.raises(BadPrompt) as caught:
         label_logprobs(*tiny, [Prompt("a")], labels)
     assert str(labels) in caught.value.problem and "labels" in caught.value.remedy
+
+
+def test_labels_that_the_tokenizer_reads_alike_are_told(tiny):
+    """As a tokenizer that ignores capitals would have it."""
+    model, tokenizer = tiny
+
+    class Lower:
+        def __call__(self, text, **options):
+            return tokenizer(text.lower(), **options)
+
+    assert label_logprobs(model, tokenizer, [Prompt("a")], ["US", "us"]).shape == (1, 2)
+    with pytest.raises(BadPrompt, match="'US' and 'us' are the same to the model") as caught:
+        label_logprobs(model, Lower(), [Prompt("a")], ["it", "US", "us"])
+    assert "rename" in caught.value.remedy
+
+
+# A label that begins another
+
+PREFIX_SETS = [("C", "C++"), ("no", "no answer", "yes"), ("A", "B", "A+"), ("👍", "👍🏽")]
+
+
+@pytest.mark.parametrize("labels", PREFIX_SETS)
+def test_where_a_label_begins_another_each_is_scored_with_its_stop(real_model, labels):
+    chat = chat_prompt(real_model[1], "free(p);")
+    for prompt in (build_prompt("free(p);"), chat):
+        [scores] = label_logprobs(*real_model, [prompt], labels).tolist()
+        expected = [sum(by_hand(*real_model, prompt.text, prompt.answer_prefix + y + prompt.stop)[0]) for y in labels]
+        assert scores == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("labels", [("C++", "C#"), ("yes", "no"), ("positive", "negative", "neutral"), ("ab", "b")])
+def test_other_labels_are_scored_without_it_bit_for_bit(real_model, labels):
+    prompts = [build_prompt(x) for x in ("free(p);", "new int;")]
+    pairs = [(p.text, p.answer_prefix + label) for p in prompts for label in labels]
+    alone = [s.total for s in score_continuations(*real_model, pairs)]
+    assert label_logprobs(*real_model, prompts, labels).flatten().tolist() == alone
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=4), min_size=2, max_size=6))
+def test_the_stop_is_there_for_all_labels_or_for_none(labels):
+    begins = any(a != b and b.startswith(a) for a in labels for b in labels)
+    found = label_continuations(Prompt("x", stop="."), labels)
+    assert found == [f" {label}{'.' if begins else ''}" for label in labels]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_model_that_writes_the_longer_label_answers_it(tiny, monkeypatch, goes_on):
+    """A model made to say "C" and then a line break, or "++" and then a line break."""
+    model, tokenizer = tiny
+    [c], [plus], [end] = (encode(tokenizer, text) for text in (" C", "++", "\n"))
+    after = {c: plus if goes_on else end, plus: end}
+
+    def say(model, batch, first):
+        tables = []
+        for row in batch:
+            table = torch.zeros(len(row) - first[row], model.config.vocab_size)
+            for t, token in enumerate(row[first[row] :]):
+                table[t, after.get(token, c)] = 20.0
+            tables.append(table)
+        return tables
+
+    monkeypatch.setattr(forward, "_forward_padded", say)
+    [scores] = label_logprobs(model, tokenizer, [Prompt("x")], ["C", "C++"], cache=False).softmax(-1).tolist()
+    assert scores[goes_on] > 0.99
