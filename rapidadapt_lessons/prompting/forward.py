@@ -34,8 +34,7 @@ def predictions(
         first: for each row the earliest position whose prediction is wanted, so n = len(row) - first[row].
         cache: compute the tokens that all rows begin with once.
 
-    Raises:
-        NonFiniteScores: the model returned NaN or infinity.
+    Raises: NonFiniteScores where the model returned NaN or infinity.
     """
     with evaluating(model):
         rows = sorted(first, key=len)
@@ -66,10 +65,7 @@ def generate(
     """Return the new tokens after each row, [rows, at most `most`], chosen greedily, until the stop.
 
     What differs between the rows ends at the right edge, where `generate` goes on, so the padding stands between it
-    and what is shared, and is masked.
-
-    Raises:
-        NonFiniteScores: the model returned NaN or infinity.
+    and what is shared, and is masked. Raises NonFiniteScores.
     """
     from transformers import DynamicCache
 

@@ -63,13 +63,11 @@ def score_continuations(
     boundary between tokens, as it is when the model generates.
 
     Args:
-        cache: compute the tokens that all prompts begin with once, and reuse their keys and values.
-            The scores are the same up to rounding.
+        cache: compute the tokens that all prompts begin with once. The scores are the same up to rounding.
         batch_size: rows in one forward pass.
 
-    Raises:
-        BadPrompt: a prompt or continuation is empty, or together they exceed the model's context.
-        NonFiniteScores: the model returned NaN or infinity.
+    Raises: BadPrompt where a prompt or continuation is empty, or together they exceed the model's context;
+        NonFiniteScores where the model returned NaN or infinity.
     """
     require_at_least(1, "batch_size", batch_size)
     if not pairs:
@@ -105,10 +103,9 @@ def exact_matches(
 ) -> list[bool]:
     """Say for each prompt whether greedy decoding would give exactly the answer, then stop.
 
-    Greedy decoding produces the answer if and only if each of its tokens is the most probable one given
-    those before it, and so is something after it that ends an answer: one forward pass tells. As for
-    `generate_answers`, the prompt's stop ends it, a longer token that begins with the stop ("\n\n"), or
-    the model's end of text.
+    It does if and only if each of the answer's tokens is the most probable one given those before it, and so is
+    something after it that ends an answer, as for `generate_answers`: the prompt's stop, a longer token that begins
+    with it ("\n\n"), or the model's end of text. One forward pass tells.
 
     A model that writes the same letters in other tokens than the tokenizer ("t" and "oys" for "to" and
     "ys") is not recognised. That is rare where a space comes before the answer, less so in a chat.
@@ -207,10 +204,7 @@ def generate_answers(
 ) -> list[str]:
     """Return the greedy answer to each prompt, up to its stop text, with transformers' `generate`.
 
-    Slower than `exact_matches`, and needed only to read what the model would say.
-
-    Args:
-        cache: compute the tokens that all prompts of a batch begin with once, as in `score_continuations`.
+    Slower than `exact_matches`, and needed only to read what the model would say. `cache`: see `score_continuations`.
 
     Raises: BadPrompt when a prompt is empty or leaves no room for `max_new_tokens`; NonFiniteScores.
     """

@@ -1,7 +1,4 @@
-"""What the widgets show: one plain function each, values in, HTML out.
-
-They hold no state and need no browser, so tests and readers call them directly.
-"""
+"""What lesson 1's widgets show: one plain function each, values in, HTML out."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10) -> str:
-    """Show the k most probable next tokens after a text as bars.
-
-    Raises: BadPrompt when the text is empty or too long.
-    """
+    """Show the k most probable next tokens after a text as bars. Raises: as `scoring.next_tokens`."""
     found: dict[str, float] = {}
     for token, p in next_tokens(model, tokenizer, text, k):
         # Different tokens can read alike: those that are part of a character all print as the same mark.
@@ -80,12 +74,9 @@ def order_view(
 ) -> str:
     """Show, for a two-label task, where each query falls before and after contextual and batch calibration.
 
-    The examples are a balanced draw; the queries are as balanced as their number allows.
-
     Args:
-        seed: which examples are drawn.
+        seed: which examples are drawn, balanced; the queries are as balanced as their number allows.
         order_seed: order of the examples; 0 keeps the order in which they were drawn.
-        template: how examples and queries are written.
 
     Raises: CourseError when the task does not have exactly two labels; see also `Task.episode`.
     """

@@ -144,12 +144,9 @@ def stopped(model, tokenizer, prompts: list[Prompt], label: str) -> list[float]:
 
 
 def test_a_text_that_just_fits_leaves_room_for_label_and_stop(real_model):
-    """What `too_long` lets through can be scored."""
     model, tokenizer = real_model
     limit, how = model.config.max_position_embeddings, Adapted("m", "zero-shot", template_of(TASK), labels=TASK.labels)
     predictor = Predictor(model, tokenizer, how)
-    text = "a" + " a" * (limit - 5)
-    while predictor.too_long(text):
-        text = text[:-2]
-    prompt = how.prompt(text)
+    text = "a" + " a" * limit
+    prompt = how.prompt(text[: -2 * predictor.too_long(text)])
     assert len(tokenizer(prompt.text + " C++\n")["input_ids"]) == limit
