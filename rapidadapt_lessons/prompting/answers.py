@@ -90,7 +90,7 @@ def label_scores(
         prior: what the prompt alone suggests, [labels], to be divided out (Zhao et al. 2021, section 5); from
             `calibration.content_free_prior`.
     """
-    scores = scoring.label_probabilities(scoring.label_logprobs(model, tokenizer, prompts, labels))
+    scores = scoring.label_logprobs(model, tokenizer, prompts, labels).softmax(-1)
     return scores if prior is None else calibration.contextual_calibration(scores, prior)
 
 

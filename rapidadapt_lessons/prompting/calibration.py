@@ -13,7 +13,7 @@ import torch
 
 from ..errors import NonFiniteScores
 from .prompts import ARROW, Template, build_prompt
-from .scoring import label_logprobs, label_probabilities
+from .scoring import label_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ def content_free_prior(
     """Return p_cf, [labels]: the label probabilities that the prompt alone suggests, averaged over empty queries
     (Zhao et al. 2021, "Calibrate Before Use", section 5). They sum to 1."""
     prompts = [build_prompt(x, support, template) for x in inputs]
-    return label_probabilities(label_logprobs(model, tokenizer, prompts, labels)).mean(0)
+    return label_logprobs(model, tokenizer, prompts, labels).softmax(-1).mean(0)
 
 
 def contextual_calibration(probabilities: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:

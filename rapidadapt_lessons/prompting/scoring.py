@@ -170,11 +170,6 @@ def label_continuations(prompt: Prompt, labels: Sequence[str]) -> list[str]:
     return [prompt.answer_prefix + label + end for label in labels]
 
 
-def label_probabilities(logprobs: torch.Tensor) -> torch.Tensor:
-    """Normalise label log-probabilities over the labels alone: each row sums to 1, shape unchanged."""
-    return logprobs.softmax(-1)
-
-
 def next_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10
 ) -> list[tuple[str, float]]:

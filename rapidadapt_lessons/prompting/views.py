@@ -12,7 +12,7 @@ from ..show.plots import horizontal_bars, strips
 from .answers import best_answers
 from .calibration import batch_calibration, content_free_prior, contextual_calibration
 from .prompts import ARROW, Template, build_prompts, reorder, task_prompts
-from .scoring import count_tokens, label_logprobs, label_probabilities, next_tokens
+from .scoring import count_tokens, label_logprobs, next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,7 +86,7 @@ def order_view(
     episode = task.episode(shots, seed=seed, n_query=n_query, balanced=True)
     support = reorder(episode.support, order_seed)
     scores = label_logprobs(model, tokenizer, build_prompts(episode.query, support, template), task.labels)
-    plain = label_probabilities(scores)
+    plain = scores.softmax(-1)
     prior = content_free_prior(model, tokenizer, support, task.labels, template)
     tables = {
         "as it comes": plain,

@@ -21,7 +21,6 @@ from rapidadapt_lessons.prompting.scoring import (
     generate_answers,
     label_continuations,
     label_logprobs,
-    label_probabilities,
     next_tokens,
     score_continuations,
 )
@@ -206,8 +205,8 @@ def test_any_pairs_score_the_same_on_both_paths_and_by_hand(tiny, data, head, ba
     cached = score_continuations(*tiny, pairs, cache=True, batch_size=batch_size)
     for pair, a, b in zip(pairs, plain, cached, strict=True):
         expected = by_hand(*tiny, *pair)[0]
-        assert a.logprobs.tolist() == pytest.approx(expected, abs=1e-3)
-        assert b.logprobs.tolist() == pytest.approx(expected, abs=1e-3)
+        assert a.logprobs.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
+        assert b.logprobs.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
 def test_the_shared_part_is_computed_once_and_the_plain_path_computes_it_every_time(real_model):
@@ -375,19 +374,6 @@ def test_label_logprobs_have_a_row_for_each_prompt_and_a_column_for_each_label(r
 def test_labels_follow_the_prompts_own_answer_prefix(real_model):
     bare = label_logprobs(*real_model, [Prompt("sky=", answer_prefix="")], ["blue", "red"])
     assert bare[0, 0] == pytest.approx(sum(by_hand(*real_model, "sky=", "blue")[0]), abs=TOLERANCE)
-
-
-@given(st.lists(st.lists(st.floats(-200, 0, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
-def test_label_probabilities_sum_to_1_and_keep_the_odds(rows):
-    logprobs = torch.tensor(rows)
-    probabilities = label_probabilities(logprobs)
-    assert probabilities.shape == logprobs.shape
-    torch.testing.assert_close(probabilities.sum(-1), torch.ones(len(rows)))
-    assert torch.equal(probabilities.max(-1).values, probabilities.gather(-1, logprobs.argmax(-1, keepdim=True))[:, 0])
-
-
-def test_label_probabilities_of_a_case_worked_by_hand():
-    assert label_probabilities(torch.tensor([[0.02, 0.06]]).log()).tolist() == [pytest.approx([0.25, 0.75])]
 
 
 # Next tokens
