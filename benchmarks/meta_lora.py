@@ -30,8 +30,8 @@ from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.meta import meta_lora
 from rapidadapt_lessons.meta.meta_lora import MetaConfig
 from rapidadapt_lessons.meta.text_tasks import HELD_OUT, VALIDATION, load_family
-from rapidadapt_lessons.prompting.prompts import cue_template
-from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.prompting.prompts import template_of
+from rapidadapt_lessons.show.intervals import interval
 
 KEPT = Path(__file__).resolve().parents[1] / "build" / "meta_lora"
 STARTS = ("plain LoRA", "meta-learned LoRA")
@@ -80,7 +80,7 @@ def one_seed(model, tokenizer, seed: int, settings: Settings, rates: dict[str, f
     clock["MetaICL"] = time.process_time()
     found: dict[str, dict[float, float]] = {}
     if rates is None:
-        cue, options = cue_template(validation), {"rates": settings.rates, "at": settings.at[-2:]}
+        cue, options = template_of(validation), {"rates": settings.rates, "at": settings.at[-2:]}
         for name, start in starts.items():
             _, found[name] = meta_lora.choose_lr(model, tokenizer, episodes, cue, start=start, **options)
         found["MetaICL"] = {}
@@ -92,7 +92,7 @@ def one_seed(model, tokenizer, seed: int, settings: Settings, rates: dict[str, f
     clock["choosing"] = time.process_time()
     scores: dict[str, dict[str, list[float]]] = {name: {} for name in (*STARTS, *READERS)}
     for task in map(load_task, HELD_OUT):
-        episode, cue = task.episode(settings.shots, seed=seed, n_query=settings.queries), cue_template(task)
+        episode, cue = task.episode(settings.shots, seed=seed, n_query=settings.queries), template_of(task)
         for name, start in starts.items():
             options = {"start": start, "lr": rates[name], "at": settings.at}
             by_steps = meta_lora.adapt_and_score(model, tokenizer, episode, cue, **options)
@@ -145,7 +145,7 @@ def columns(found: list[Result], name: str, place: int) -> list[list[float]]:
 
 
 def told(values: list[float]) -> str:
-    found = plots.interval(values, bounds=(-1.0, 1.0))
+    found = interval(values, bounds=(-1.0, 1.0))
     return f"{found.mean:.2f} ± {half_width(values):.2f}" if len(values) > 1 else f"{found.mean:.2f}"
 
 
@@ -170,7 +170,7 @@ def verdicts(found: list[Result], settings: Settings) -> list[str]:
 
 
 def half_width(values: list[float]) -> float:
-    found = plots.interval(values, bounds=(-10.0, 10.0))
+    found = interval(values, bounds=(-10.0, 10.0))
     return found.high - found.mean
 
 

@@ -26,9 +26,9 @@ from rapidadapt_lessons.prompting.calibration import content_free_prior
 from rapidadapt_lessons.prompting.own_text import read_lines
 from rapidadapt_lessons.prompting.playground import prompt_playground
 from rapidadapt_lessons.prompting.prompts import Template, build_prompt
-from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, label_probabilities, score_continuations
+from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, score_continuations
 from rapidadapt_lessons.scaling import cost_model, figures
-from rapidadapt_lessons.show.plots import wilson
+from rapidadapt_lessons.show.intervals import wilson
 from rapidadapt_lessons.show.widgets import on_demand, render, text_box
 from rapidadapt_lessons.training.rows import text_rows
 
@@ -102,7 +102,7 @@ def test_labels_are_compared_in_every_form_and_calibrated(real_model):
     html = prompt_playground(*real_model, template.pattern, MOODS, query, "good, bad")
     found = {name: [float(cell.split()[0]) for cell in cells] for name, _, *cells in rows(html)}
     support = read_lines(MOODS)
-    plain = label_probabilities(label_logprobs(*real_model, [build_prompt(query, support, template)], ["good", "bad"]))
+    plain = label_logprobs(*real_model, [build_prompt(query, support, template)], ["good", "bad"]).softmax(-1)
     prior = content_free_prior(*real_model, support, ["good", "bad"], template)
     calibrated = plain[0] / prior / (plain[0] / prior).sum()
     assert found["your template"] == pytest.approx(plain[0].tolist(), abs=0.006)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ..guards import require_some
-from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas, label_ends, wilson
+from ..show.intervals import wilson
+from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas, label_ends
 from .choose import Limits, choose
 from .methods import METHODS, Trial, by_method
 

@@ -15,7 +15,7 @@ from ..lm.tasks import Task
 from ..lora import layers as lora
 from ..lora.files import save_adapter
 from ..meta.meta_lora import State
-from ..show.plots import wilson
+from ..show.intervals import wilson
 from .choose import Choice
 from .methods import ADAPTER, Trial, fresh_adapter
 

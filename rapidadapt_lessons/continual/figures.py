@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..guards import require_one_of, require_some
-from ..show.plots import COLOURS, MARKERS, SHARES, Picture, canvas, heat_map
+from ..show.plots import COLOURS, GREY, MARKERS, SHARES, Picture, canvas, heat_map
 from .online import PrequentialReport
 from .stream import StreamResult
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Results = Mapping[str, Sequence[StreamResult]]  # method -> one result for each seed
-GREY = "#7F7F7F"
 
 
 def matrix_picture(result: StreamResult, title: str = "") -> Picture:

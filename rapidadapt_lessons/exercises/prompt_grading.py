@@ -2,7 +2,7 @@
 
 A prompt here is a text with {x} where a query goes; the model goes on from its end. What is right is decided as in the
 lessons: the model writes exactly the answer (`scoring.exact_matches`), or gives the right label the highest probability
-(`scoring.label_logprobs`). How the prompt is worded does not matter, only that it keeps to a budget of tokens and does
+(`answers.label_scores`). How the prompt is worded does not matter, only that it keeps to a budget of tokens and does
 not hold what it is asked for.
 """
 
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadPrompt
 from ..lm.tasks import Example
+from ..prompting.answers import label_scores, text_probabilities
 from ..prompting.prompts import Prompt
-from ..prompting.scoring import count_tokens, exact_matches, generate_answers, label_logprobs, score_continuations
+from ..prompting.scoring import count_tokens, exact_matches, generate_answers, score_continuations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -263,7 +264,7 @@ def _choose(
     labels: Sequence[str],
 ) -> tuple[list[bool], list[Mistake]]:
     """Let the model choose among labels."""
-    table = label_logprobs(model, tokenizer, prompts, labels).softmax(-1)
+    table = label_scores(model, tokenizer, prompts, labels)
     said = [labels[i] for i in table.argmax(-1).tolist()]
     wrong = [
         Mistake(query.x, query.y, label, float(row[labels.index(query.y)]))
@@ -282,10 +283,9 @@ def _write(
     """
     verdicts = exact_matches(model, tokenizer, prompts, [query.y for query in queries])
     missed = [(p, query) for p, query, verdict in zip(prompts, queries, verdicts) if not verdict]
-    pairs = [(p.text, p.answer_prefix + query.y + p.stop) for p, query in missed]
-    scores = score_continuations(model, tokenizer, pairs)
-    unfinished = sum(bool(scored.greedy[:-1].all()) for scored in scores)  # the last token is the line break
-    chances = [scored.logprobs.sum().exp().item() for scored in scores]
+    scores = score_continuations(model, tokenizer, [(p.text, p.answer_prefix + query.y) for p, query in missed])
+    unfinished = sum(bool(scored.greedy.all()) for scored in scores)
+    chances = text_probabilities(model, tokenizer, [p for p, _ in missed], [query.y for _, query in missed])
     worst = sorted(zip(chances, missed), key=lambda item: item[0])[:SHOWN]
     shown = [p for _, (p, _) in worst]
     said = generate_answers(model, tokenizer, shown, max_new_tokens=_WRITTEN) if shown else []

@@ -47,7 +47,7 @@ def lora_playground(
     require_few_tokens(tokenizer, [prompt.text])
 
     def measured() -> tuple[str, str, str, str]:
-        [answer], [p] = best_answers(model, tokenizer, task, [prompt])
+        [(answer, p)] = best_answers(model, tokenizer, [prompt])
         right = exact_rows(model, rows)
         return repr(answer), f"{p:.2f}", f"{sum(right)} of {len(right)}", f"{perplexity(model, elsewhere):.1f}"
 

@@ -11,7 +11,7 @@ from ..errors import BadData, CourseError
 from ..lora import layers as lora
 from ..prompting.answers import best_answers
 from ..prompting.own_text import MOST_PAIR_TOKENS, own_task, read_lines
-from ..prompting.prompts import build_prompt, cue_template
+from ..prompting.prompts import build_prompt, template_of
 from ..prompting.scoring import count_tokens
 from ..show.html import table
 from ..show.plots import COLOURS, STYLE, Picture
@@ -87,14 +87,14 @@ def own_task_view(
             'write at least one pair, "cat, cats", and a query.',
         )
     task = own_task(cue, support)
-    template = cue_template(task)
+    template = template_of(task)
     for text in (*(template.shot(*pair) for pair in support), template.query(query)):
         if (tokens := count_tokens(tokenizer, text)) > MOST_PAIR_TOKENS:
             raise BadData(f"{text[:40]!r} has {tokens} tokens; {MOST_PAIR_TOKENS} is the most here.", "shorten it.")
     alone, behind = build_prompt(query, (), template), build_prompt(query, support, template)
 
     def asked(prompt) -> tuple[str, str]:
-        [answer], [probability] = best_answers(model, tokenizer, task, [prompt])
+        [(answer, probability)] = best_answers(model, tokenizer, [prompt])
         return repr(answer), f"{probability:.2f}"
 
     kept, rows, reading = lora.adapter_state(model), [], []

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ..errors import CourseError, TrainingDiverged
-from ..show.plots import COLOURS, MARKERS, STYLE, Picture, interval
+from ..show.intervals import interval
+from ..show.plots import COLOURS, GREY, MARKERS, STYLE, Picture
 from . import maml
 from .sinusoids import AMPLITUDES, INPUTS, PHASES, Method, Waves, mean_wave, network, select
 from .task_batch import Params
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 HEIGHT = 10.0  # how far up and down a typed point may lie
 MOST_POINTS = 50
-GREY = "#7F7F7F"
 Start = tuple[Method, Params]  # how to adapt, and the parameters of one seed to start from
 
 

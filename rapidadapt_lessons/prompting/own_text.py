@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_LABELS = 8  # a file with more different answers is no choice between labels
-
 MOST_PAIRS = 32
 MOST_PAIR_TOKENS = 100
 READ, PROMPTS, EVERY = "only read them", "try the prompts", "try every way"
@@ -26,8 +25,7 @@ def read_lines(text: str, most: int = MOST_PAIRS) -> list[Example]:
 
     The last comma of a line is the one that counts. Empty lines are left out; runs of white space count as one space.
 
-    Raises:
-        BadData: a line lacks a side, there are more than `most`, or the text holds half a character.
+    Raises: BadData where a line lacks a side, there are more than `most`, or the text holds half a character.
     """
     require_whole(text)
     pairs, faulty = [], []
@@ -45,8 +43,10 @@ def read_lines(text: str, most: int = MOST_PAIRS) -> list[Example]:
 
 
 def own_task(template: str, pairs: Sequence[Example], labels: Sequence[str] = (), instruction: str = "") -> Task:
-    """Return a task of the reader's own pairs, without queries. Raises BadPrompt for a faulty template, BadData for
-    more labels than `own_data.MOST_LABELS`."""
+    """Return a task of the reader's own pairs, without queries.
+
+    Raises: BadPrompt for a faulty template, BadData for more labels than MOST_LABELS.
+    """
     instruction = instruction.strip() or "Answer as in the examples."
     if len(labels) > MOST_LABELS:
         raise BadData(f"there are {len(labels)} labels; {MOST_LABELS} is the most here.", "delete some.")

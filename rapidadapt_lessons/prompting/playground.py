@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from ..errors import BadPrompt
 from ..lm.tasks import Example, Task
 from ..show.html import require_whole, table, text_block
-from .answers import CHAT, best_answers, label_scores, task_prompts
+from .answers import best_answers, label_scores
 from .calibration import content_free_prior
 from .own_text import own_task, read_lines
-from .prompts import NearestExamples, Prompt, build_prompt, template_of, templates_for
+from .prompts import CHAT, NearestExamples, Prompt, build_prompt, task_prompts, template_of, templates_for
 from .scoring import count_tokens
 from .views import next_token_view
 
@@ -56,8 +56,8 @@ def prompt_playground(
         head, answers = list(task.labels), _among_labels(model, tokenizer, task, prompts, support)
     else:
         head = ["the model's answer", "its probability"]
-        found = best_answers(model, tokenizer, task, [*prompts.values()])
-        answers = {name: (repr(answer), f"{p:.2f}") for name, answer, p in zip(prompts, *found)}
+        found = zip(prompts, best_answers(model, tokenizer, [*prompts.values()]))
+        answers = {name: (repr(text), f"{p:.2f}") for name, (text, p) in found}
     rows = [(name, f"{counts.get(name, counts['your template'])}", *cells) for name, cells in answers.items()]
     own = prompts["your template"]
     return (

@@ -1,7 +1,4 @@
-"""What the widgets show: one plain function each, values in, HTML out.
-
-They hold no state and need no browser, so tests and readers call them directly.
-"""
+"""What lesson 1's widgets show: one plain function each, values in, HTML out."""
 
 from __future__ import annotations
 
@@ -12,25 +9,17 @@ from ..errors import CourseError
 from ..lm.tasks import load_task
 from ..show.html import table, text_block
 from ..show.plots import horizontal_bars, strips
-from .answers import best_answers, task_prompts
+from .answers import best_answers
 from .calibration import batch_calibration, content_free_prior, contextual_calibration
-from .prompts import ARROW, Template, build_prompts, reorder
-from .scoring import (
-    count_tokens,
-    label_logprobs,
-    label_probabilities,
-    next_tokens,
-)
+from .prompts import ARROW, Template, build_prompts, reorder, task_prompts
+from .scoring import count_tokens, label_logprobs, next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10) -> str:
-    """Show the k most probable next tokens after a text as bars.
-
-    Raises: BadPrompt when the text is empty or too long.
-    """
+    """Show the k most probable next tokens after a text as bars. Raises: as `scoring.next_tokens`."""
     found: dict[str, float] = {}
     for token, p in next_tokens(model, tokenizer, text, k):
         # Different tokens can read alike: those that are part of a character all print as the same mark.
@@ -61,9 +50,8 @@ def prompt_view(
     task = load_task(task_name)
     episode = task.episode(shots, seed=0, n_query=n_query)
     prompts = task_prompts(tokenizer, task, episode.query, reorder(episode.support, order_seed), template)
-    answers, probabilities = best_answers(model, tokenizer, task, prompts)
     rows, right = [], 0
-    for query, answer, probability in zip(episode.query, answers, probabilities):
+    for query, (answer, probability) in zip(episode.query, best_answers(model, tokenizer, prompts, task.labels)):
         right += answer == query.y
         rows.append((query.x, answer, f"{probability:.2f}", "yes" if answer == query.y else f"no: {query.y}"))
     return (
@@ -86,12 +74,9 @@ def order_view(
 ) -> str:
     """Show, for a two-label task, where each query falls before and after contextual and batch calibration.
 
-    The examples are a balanced draw; the queries are as balanced as their number allows.
-
     Args:
-        seed: which examples are drawn.
+        seed: which examples are drawn, balanced; the queries are as balanced as their number allows.
         order_seed: order of the examples; 0 keeps the order in which they were drawn.
-        template: how examples and queries are written.
 
     Raises: CourseError when the task does not have exactly two labels; see also `Task.episode`.
     """
@@ -101,7 +86,7 @@ def order_view(
     episode = task.episode(shots, seed=seed, n_query=n_query, balanced=True)
     support = reorder(episode.support, order_seed)
     scores = label_logprobs(model, tokenizer, build_prompts(episode.query, support, template), task.labels)
-    plain = label_probabilities(scores)
+    plain = scores.softmax(-1)
     prior = content_free_prior(model, tokenizer, support, task.labels, template)
     tables = {
         "as it comes": plain,
@@ -111,11 +96,10 @@ def order_view(
     target = task.labels[1]
     groups, accuracies = {}, []
     for name, scored in tables.items():
-        by_truth: dict[str, list[float]] = {label: [] for label in task.labels}
-        for query, p in zip(episode.query, scored[:, 1].tolist()):
-            by_truth[query.y].append(p)
+        found = [(query.y, p) for query, p in zip(episode.query, scored[:, 1].tolist())]
+        by_truth = {label: [p for y, p in found if y == label] for label in task.labels}
         groups[name] = {f"truly {label}": values for label, values in by_truth.items() if values}
-        right = sum((p > 0.5) == (q.y == target) for p, q in zip(scored[:, 1].tolist(), episode.query))
+        right = sum((p > 0.5) == (y == target) for y, p in found)
         accuracies.append(f"{name} {right / n_query:.2f}")
     picture = strips(
         groups,

@@ -1,7 +1,7 @@
-"""Controls over the functions in `views`. No logic of its own.
+"""Controls over plain functions, "views": values in, HTML out. They hold no logic of their own.
 
-A widget's result goes into an HTML widget instead of the cell's output, so that a stored notebook keeps
-it, and a run without a browser is the same run.
+A result goes into an HTML widget instead of the cell's output, so that a stored notebook keeps it, and a run
+without a browser is the same run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from ..errors import CourseError
-from .plots import Picture
+from .picture import Picture
 
 
 def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
@@ -19,11 +19,9 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
 
     Args:
         view: a plain function that takes the controls' values by name.
-        controls: as for `ipywidgets.interact`: a widget, or a value that stands for one. Sliders wait
-            until they are let go.
+        controls: as for `ipywidgets.interact`: a widget, or a value that stands for one.
 
-    Raises: whatever `view` raises that is not a `CourseError`, at once and at every later change; the
-        reader sees it in place of the result too.
+    Raises: whatever `view` raises that is not a `CourseError`, at once and at every later change.
     """
     from IPython.display import display
     from ipywidgets import VBox
@@ -43,16 +41,13 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
 def on_demand(
     view: Callable[..., str | Picture], *, label: str = "Run", at_once: bool = False, **controls: Any
 ) -> None:
-    """Show controls and a button, and what `view` makes of the controls' values when the button is pressed.
-
-    For what takes seconds.
+    """Show what `view` makes of the controls' values when a button is pressed, as for what takes seconds.
 
     Args:
-        at_once: compute once before the first press too, so that a stored notebook holds a result. Otherwise it holds
-            the controls alone.
+        at_once: compute once before the first press too, so that a stored notebook holds a result.
         controls: as for `explore`.
 
-    An error that is not a `CourseError` is told in place of the result, and logged with its traceback.
+    Raises: as `explore`; after the first press Jupyter logs it.
     """
     from IPython.display import display
     from ipywidgets import Button, VBox
@@ -82,10 +77,7 @@ def text_box(value: str, lines: int = 6) -> Any:
 
 
 def render(view: Callable[..., str | Picture], **values: Any) -> str:
-    """Return what `view` shows as HTML. An error made for people becomes a message in its place.
-
-    Any other error is a bug, and is raised as it is.
-    """
+    """Return what `view` shows as HTML. A `CourseError` becomes a message in its place; any other is a bug."""
     try:
         result = view(**values)
     except CourseError as error:
@@ -105,7 +97,7 @@ def _result(value: str = "") -> Any:
 
 
 def _controls(controls: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the box of controls, and each control by name. Sliders wait until they are let go."""
+    """Return the box of controls, and each control by name. Sliders wait until let go."""
     from ipywidgets import interactive
 
     # `interactive` only makes the controls here: a function that it called itself could raise unnoticed.

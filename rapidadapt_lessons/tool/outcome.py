@@ -13,9 +13,9 @@ from ..choosing.choose import Choice
 from ..choosing.methods import Trial
 from ..choosing.own_data import Reading
 from ..lm.tasks import Example, Task
-from ..show.plots import wilson
+from ..prompting.answers import Answer
+from ..show.intervals import wilson
 from .plan import Plan
-from .predict import Answer
 from .saved_prompt import Adapted
 
 

@@ -1,14 +1,13 @@
 """Answers from an adapted model, each with its probability: many at a time, streaming, or as two columns of a CSV.
 
 Where there are labels, the answer is the likeliest, and its probability is among them. Elsewhere the answer is what
-greedy decoding writes, and its probability is that of these very tokens and of the end after them.
+greedy decoding writes, and its probability is that of these very tokens and of an end after them.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from ..lm.download import DEFAULT_MODEL
 from ..lm.model import context_length, load_model
 from ..lora.files import load_adapter
 from ..prompting import scoring
-from ..prompting.answers import label_scores
+from ..prompting.answers import Answer, best_answers
 from .saved_prompt import Adapted, read_adapted
 
 if TYPE_CHECKING:
@@ -36,14 +35,6 @@ ANSWER, PROBABILITY = "prediction", "probability"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model answers, white space cut to single spaces, and how probable it finds that, 0 to 1."""
-
-    text: str
-    probability: float
-
-
-@dataclass(frozen=True)
 class Predictor:
     """A model with its adapter in it, and how it is asked."""
 
@@ -52,7 +43,7 @@ class Predictor:
     how: Adapted
 
     def answers(self, texts: Sequence[str], *, at_once: int = AT_ONCE, progress: bool = False) -> list[Answer]:
-        """Answer every text, those of like length together. Runs of white space count as one space.
+        """Answer every text, those of like length together. Runs of white space become one space, in answers too.
 
         Raises:
             BadPrompt: a text is empty or too long for the model; `too_long` tells beforehand.
@@ -70,7 +61,7 @@ class Predictor:
     def too_long(self, text: str) -> int:
         """Return by how many tokens a text is too long for the model, its prompt and answer included; 0 if it fits."""
         prompt, count = self.how.prompt(" ".join(text.split())), lambda t: scoring.count_tokens(self.tokenizer, t)
-        answer = max((count(prompt.answer_prefix + label) for label in self.how.labels), default=0)
+        answer = max(map(count, scoring.label_continuations(prompt, self.how.labels)), default=0)
         # What is written is cut into tokens again to be scored, with its end: a little room for that.
         room = answer or self.how.max_new_tokens + 8
         return max(0, count(prompt.text) + room - context_length(self.model))
@@ -79,15 +70,10 @@ class Predictor:
         import torch
 
         prompts = [self.how.prompt(text) for text in texts]
-        if self.how.labels:
-            prior = torch.tensor(self.how.prior) if self.how.prior else None
-            best = label_scores(self.model, self.tokenizer, prompts, self.how.labels, prior).max(-1)
-            return [Answer(self.how.labels[i], p) for i, p in zip(best.indices.tolist(), best.values.tolist())]
-        options = {"max_new_tokens": self.how.max_new_tokens}
-        written = scoring.generate_answers(self.model, self.tokenizer, prompts, batch_size=len(prompts), **options)
-        pairs = [(p.text, p.answer_prefix + text + p.stop) for p, text in zip(prompts, written)]
-        scored = scoring.score_continuations(self.model, self.tokenizer, pairs)
-        return [Answer(" ".join(t.split()), min(1.0, math.exp(s.total))) for t, s in zip(written, scored)]
+        options = {"prior": torch.tensor(self.how.prior) if self.how.prior else None}
+        options["max_new_tokens"] = self.how.max_new_tokens
+        found = best_answers(self.model, self.tokenizer, prompts, self.how.labels, **options)
+        return [Answer(" ".join(text.split()), probability) for text, probability in found]
 
 
 def load_predictor(folder: str | Path) -> Predictor:

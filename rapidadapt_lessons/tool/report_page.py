@@ -12,7 +12,8 @@ from html import escape
 from ..choosing.methods import Trial
 from ..choosing.report import table_row
 from ..show.html import table, text_block
-from ..show.plots import COLOURS, SHARES, Picture, canvas, lines, wilson
+from ..show.intervals import wilson
+from ..show.plots import COLOURS, SHARES, Picture, canvas, lines
 from .outcome import Outcome, versions
 
 MOST_MISTAKES = 30

@@ -15,7 +15,7 @@ from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.lm.tasks import Example, Task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.files import load_adapter
-from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.show.intervals import wilson
 
 
 def trial(method, examples, right, seconds=0.0, mb=1.0, kb=1.0, of=20) -> Trial:
@@ -114,17 +114,17 @@ def test_a_choice_needs_trials_and_what_a_change_costs():
 )
 def test_wilsons_interval(right, of, low, high):
     """Against scipy.stats.binomtest(...).proportion_ci(method="wilson")."""
-    assert plots.wilson(right, of) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(right, of) == pytest.approx((low, high), abs=5e-5)
     from scipy.stats import binomtest
 
     reference = binomtest(right, of).proportion_ci(method="wilson")
-    assert plots.wilson(right, of) == pytest.approx((reference.low, reference.high), abs=1e-6)
+    assert wilson(right, of) == pytest.approx((reference.low, reference.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(("right", "of"), [(1, 0), (-1, 4), (5, 4)])
 def test_a_share_that_is_none(right, of):
     with pytest.raises(CourseError, match=f"{right} right answers of {of}"):
-        plots.wilson(right, of)
+        wilson(right, of)
 
 
 def test_the_figure_tells_quality_and_costs_but_no_seconds():

@@ -38,7 +38,7 @@ def test_memory_bars_tell_every_part_and_the_sum():
     check(figures.memory_bars({"some way": parts}, "Memory"), "some way: weights 100, activations 50", "156 in all")
 
 
-@pytest.mark.parametrize("options", [{}, {"log_x": True}, {"log_y": True, "points": False}])
+@pytest.mark.parametrize("options", [{}, {"log_x": True}])
 def test_lines_tell_their_values_or_what_they_are_told_to(options):
     picture = plots.lines({"a": {1: 0.5, 10: 0.25}}, title="T", xlabel="x", ylabel="y", **options)
     check(picture, "a: 0.50 at 1, 0.25 at 10", "y by x")

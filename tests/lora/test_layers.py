@@ -18,7 +18,7 @@ from rapidadapt_lessons.lm.tasks import load_task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig, LoRALinear
 from rapidadapt_lessons.lora.targets import find_targets, weight_shape
-from rapidadapt_lessons.prompting.prompts import build_prompts, cue_template
+from rapidadapt_lessons.prompting.prompts import build_prompts, template_of
 from rapidadapt_lessons.training.rows import answer_rows, collate, token_loss
 
 IDS = torch.arange(24).reshape(2, 12) % 97 + 3
@@ -182,7 +182,7 @@ def test_on_the_real_model_forward_gradients_and_loss_curve_are_pefts():
     theirs = peft_twin(second, config, lora.adapter_state(ours))
     task = load_task("plurals")
     support = task.episode(8, seed=0).support
-    prompts = build_prompts(support, template=cue_template(task))
+    prompts = build_prompts(support, template=template_of(task))
     batch = collate(answer_rows(tokenizer, prompts, [y for _, y in support]))
     curves = []
     for model in (ours, theirs):

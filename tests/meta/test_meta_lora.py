@@ -383,7 +383,7 @@ def test_the_playground_shows_each_start_before_after_and_reading(model, tokeniz
 def test_the_playground_asks_the_query_alone_and_reading_behind_the_pairs(model, tokenizer, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        few_shot_figures, "best_answers", lambda m, t, task, prompts: asked.append(prompts[0].text) or (["?"], [0.5])
+        few_shot_figures, "best_answers", lambda m, t, prompts: asked.append(prompts[0].text) or [("?", 0.5)]
     )
     own(model, tokenizer, pairs="a, b\nb, c", query="k", steps=1)
     behind = "After a comes b\nAfter b comes c\nAfter k comes"
