@@ -1,5 +1,5 @@
-"""Four ways to tell new classes apart from a few pictures of each: nearest neighbour on pixels, prototypes,
-a pretrained classifier that is fine-tuned, and MAML.
+"""Four methods that tell new classes apart from a few pictures of each, in this order: nearest neighbour on pixels,
+prototypical networks, a pretrained classifier that is fine-tuned, and MAML.
 
 All work on the `TaskBatch` that `glyphs.episodes` draws. MAML and fine-tuning adapt with the same code
 (`maml.adaptation_curve`): they differ only in where they start.
@@ -7,7 +7,7 @@ All work on the `TaskBatch` that `glyphs.episodes` draws. MAML and fine-tuning a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -83,17 +83,11 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(-1) == y).float().mean()
 
 
-# Nearest neighbour
-
-
 def nearest_neighbour(batch: TaskBatch) -> Tensor:
     """Give each query the class of the support picture nearest in pixels. Returns the tasks' accuracies, [tasks]."""
     distance = torch.cdist(batch.query_x.flatten(2), batch.support_x.flatten(2))  # [tasks, queries, supports]
     predicted = batch.support_y.gather(1, distance.argmin(-1))
     return (predicted == batch.query_y).float().mean(-1)
-
-
-# Prototypical networks
 
 
 def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
@@ -137,14 +131,12 @@ def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float = 1e-3, s
         lr: Adam's, falling to zero over the steps along half a cosine.
     """
 
-    def loss(generator: torch.Generator) -> Tensor:
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for optimizer in _adam(net.features.parameters(), steps, lr):
         batch = draw(generator)
-        return F.cross_entropy(proto_logits(net.features, batch).flatten(0, 1), batch.query_y.flatten())
-
-    return _train(list(net.features.parameters()), loss, steps, lr, seed)
-
-
-# Fine-tuning a classifier
+        loss = F.cross_entropy(proto_logits(net.features, batch).flatten(0, 1), batch.query_y.flatten())
+        losses.append(_step(optimizer, loss))
+    return losses
 
 
 def train_classifier(
@@ -160,28 +152,21 @@ def train_classifier(
             f"the head has {net.head.out_features} outputs, and there are {len(glyphs)} letters.",
             "build the net with PatchNet(len(glyphs)).",
         )
-    letter, face = glyphs.drawn.nonzero(as_tuple=True)
-
-    def loss(generator: torch.Generator) -> Tensor:
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for optimizer in _adam(net.parameters(), steps, lr):
         # a letter first, then one of its faces: a letter in twelve faces counts no more than one in two
         chosen = torch.randint(len(glyphs), (batch_size,), generator=generator)
         order = torch.rand(batch_size, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
         x = glyphs.images[chosen, order.argmax(-1)].float().div(255).view(-1, 1, SIZE, SIZE)
-        return F.cross_entropy(net(augment(x, generator)), chosen)
-
-    return _train(list(net.parameters()), loss, steps, lr, seed)
+        losses.append(_step(optimizer, F.cross_entropy(net(augment(x, generator)), chosen)))
+    return losses
 
 
 def with_new_head(net: PatchNet, ways: int) -> tuple[PatchNet, Params]:
     """Return a net of `ways` classes and parameters for it: the given net's features, and a head of zeros."""
     fresh = PatchNet(ways, width=net.features[3].linear.out_features)
-    params = {name: p.detach().clone() for name, p in fresh.named_parameters()}
-    for name, p in net.features.named_parameters():
-        params[f"features.{name}"] = p.detach().clone()
-    return fresh, params
-
-
-# MAML
+    params = dict(fresh.named_parameters()) | dict(net.features.named_parameters(prefix="features"))
+    return fresh, {name: p.detach().clone() for name, p in params.items()}
 
 
 def train_maml(
@@ -203,56 +188,38 @@ def train_maml(
         options: those of `maml.meta_gradient`, such as second_order.
     """
     params = dict(net.named_parameters())
-    rates = list(inner_lr.values()) if isinstance(inner_lr, dict) else []
+    rates = inner_lr.values() if isinstance(inner_lr, dict) else ()
+    options = {"inner_lr": inner_lr, "steps": inner_steps, "loss": F.cross_entropy} | options
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam([{"params": list(params.values())}, {"params": rates, "lr": lr}], lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    losses = []
-    for _ in range(steps):
-        value = maml.meta_step(
-            net, params, draw(generator), optimizer,
-            inner_lr=inner_lr, steps=inner_steps, loss=F.cross_entropy, **options,
-        )  # fmt: skip
-        schedule.step()
-        losses.append(float(value))
-    return losses
+    return [
+        maml.meta_step(net, params, draw(generator), optimizer, **options).item()
+        for optimizer in _adam([*params.values(), *rates], steps, lr)
+    ]
 
 
 def adapted_accuracy(
-    net: PatchNet,
-    params: Params,
-    batch: TaskBatch,
-    *,
-    inner_lr: float | Rates,
-    steps: int,
-    head_only: bool = False,
-    chunk_size: int = 10,
+    net: PatchNet, params: Params, batch: TaskBatch, *, inner_lr: float | Rates, steps: int, head_only: bool = False
 ) -> Tensor:
     """Return the tasks' accuracies after 0, 1, ..., `steps` gradient steps on the support, [tasks, steps + 1].
 
-    Args:
-        head_only: adapt the head alone, on fixed features.
-        chunk_size: tasks held in memory at once.
+    With `head_only` the head alone is adapted, on fixed features.
     """
-    adaptable = ("head.weight", "head.bias") if head_only else None
-    return maml.adaptation_curve(
-        net, params, batch, inner_lr=inner_lr, steps=steps, loss=F.cross_entropy, metric=accuracy,
-        adaptable=adaptable, chunk_size=chunk_size,
-    )  # fmt: skip
+    options = {"loss": F.cross_entropy, "metric": accuracy, "chunk_size": 10}  # so many tasks in memory at once
+    options["adaptable"] = ("head.weight", "head.bias") if head_only else None
+    return maml.adaptation_curve(net, params, batch, inner_lr=inner_lr, steps=steps, **options)
 
 
-def _train(
-    parameters: list[nn.Parameter], loss: Callable[[torch.Generator], Tensor], steps: int, lr: float, seed: int
-) -> list[float]:
-    generator = torch.Generator().manual_seed(seed)
+def _adam(parameters: Iterable[Tensor], steps: int, lr: float) -> Iterator[torch.optim.Optimizer]:
+    """Yield Adam once for each step; its rate falls to zero along half a cosine."""
     optimizer = torch.optim.Adam(parameters, lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    losses = []
     for _ in range(steps):
-        optimizer.zero_grad()
-        value = loss(generator)
-        value.backward()
-        optimizer.step()
+        yield optimizer
         schedule.step()
-        losses.append(value.item())
-    return losses
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()

@@ -3,7 +3,7 @@
 `meta_train` is Reptile (Nichol et al. 2018, algorithm 1) over a family of small tasks: adapt to a task with a few Adam
 steps, then move the initialisation a part of the way. With `most_shots` above zero, some rows carry solved examples in
 front of the query, so that the model also learns to use examples that it reads (MetaICL, Min et al. 2022).
-`second_order_cosine` compares MAML's meta-gradient with its first-order version through the real model.
+`lora_meta_gradient` is MAML's meta-gradient through the real model, in first and second order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError, TrainingDiverged
+from ..guards import require_at_least, require_positive, require_some
 from ..lm.tasks import Episode, Example
 from ..lora.layers import adapter_state, set_adapter_state
 from ..prompting.prompts import Template, build_prompts
@@ -23,7 +24,7 @@ from ..prompting.scoring import exact_matches
 from ..training.rows import Batch, Row, answer_rows, collate, token_loss
 from .text_tasks import MiniTask
 
-State = Mapping[str, Tensor]  # LoRA's matrices by name, as `lora.adapter_state` returns them
+State = Mapping[str, Tensor]  # LoRA's matrices by name, as `adapter_state` returns them
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,11 @@ class MetaConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "inner_steps", "rows"):
-            if getattr(self, name) < 1:
-                raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 1 or more.")
-        if self.most_shots < 0:
-            raise CourseError(f"most_shots is {self.most_shots}.", "give 0 or more.")
-        if not (self.inner_lr > 0 and 0 < self.outer_lr <= 1):
-            raise CourseError(
-                f"inner_lr is {self.inner_lr} and outer_lr is {self.outer_lr}.",
-                "inner_lr must be above 0, outer_lr above 0 and at most 1.",
-            )
+        for name, least in {"iterations": 1, "inner_steps": 1, "rows": 1, "most_shots": 0}.items():
+            require_at_least(least, name, getattr(self, name))
+        require_positive("inner_lr", self.inner_lr)
+        if not 0 < self.outer_lr <= 1:
+            raise CourseError(f"outer_lr is {self.outer_lr}.", "give a share above 0 and at most 1.")
 
 
 @dataclass(frozen=True)
@@ -89,83 +85,35 @@ def meta_train(
     """
     from tqdm.auto import tqdm
 
-    if not family:
-        raise CourseError("the family has no tasks.", "pass mini_tasks.load_family().")
+    require_some(family, "tasks to learn from", "pass text_tasks.load_family().")
     start, rng, losses = adapter_state(model), random.Random(config.seed), []
     order: list[MiniTask] = []
-    for i in tqdm(range(config.iterations), desc="meta-training", disable=not progress, leave=False):
-        order = order or rng.sample(list(family), len(family))  # every task once, then again in another order
-        task = order.pop()
-        steps = [task_rows(tokenizer, task, config, rng) for _ in range(config.inner_steps)]
-        set_adapter_state(model, start)
-        try:
-            inner = _adam_steps(model, steps, config.inner_lr)
-        except TrainingDiverged:
+    try:
+        for i in tqdm(range(config.iterations), desc="meta-training", disable=not progress, leave=False):
+            order = order or rng.sample(list(family), len(family))  # every task once, then again in another order
+            task = order.pop()
+            steps = [draw_rows(tokenizer, task, config, rng) for _ in range(config.inner_steps)]
             set_adapter_state(model, start)
-            raise
-        epsilon = config.outer_lr * (1 - i / config.iterations)
-        adapted = adapter_state(model)
-        start = {name: p + epsilon * (adapted[name] - p) for name, p in start.items()}  # theta + eps (theta* - theta)
-        losses.append((inner[0], inner[-1]))
-    set_adapter_state(model, start)
+            inner = _adam_steps(model, steps, config.inner_lr)
+            epsilon = config.outer_lr * (1 - i / config.iterations)
+            adapted = adapter_state(model)
+            start = {
+                name: p + epsilon * (adapted[name] - p) for name, p in start.items()
+            }  # theta + eps(theta* - theta)
+            losses.append((inner[0], inner[-1]))
+    finally:
+        set_adapter_state(model, start)
     return MetaResult(start, tuple(losses))
 
 
-def task_rows(tokenizer, task: MiniTask, config: MetaConfig, rng: random.Random) -> list[Row]:
+def draw_rows(tokenizer, task: MiniTask, config: MetaConfig, rng: random.Random) -> list[Row]:
     """Draw one inner step's rows: queries of a task, all behind the same 0 to `most_shots` solved examples."""
     shots = rng.randint(0, min(config.most_shots, len(task.examples) - 1))
     drawn = task.draw(min(config.rows + shots, len(task.examples)), rng)
-    support, queries = drawn[:shots], drawn[shots:]
-    return answer_rows(tokenizer, build_prompts(queries, support, task.template), [q.y for q in queries])
+    return _rows(tokenizer, drawn[shots:], task.template, drawn[:shots])
 
 
-def train_on_prompts(
-    model: nn.Module,
-    tokenizer,
-    family: Sequence[MiniTask],
-    *,
-    steps: int,
-    rows: int = 4,
-    shots: int = 8,
-    lr: float = 1e-3,
-    seed: int = 0,
-    progress: bool = True,
-) -> list[float]:
-    """Train the LoRA layers to answer a query behind `shots` solved examples of its task: MetaICL (Min et al. 2022).
-
-    Each row is of a task of its own, drawn at random, and only the query's answer counts (section 3.1 there). A new
-    task is then solved by reading: its examples go in the prompt, and no step is taken. Adam, at a rate that falls
-    linearly to zero. Returns the loss of each step: mean -log P of the answers' tokens in nats, before the step.
-
-    Raises:
-        CourseError: no LoRA layers, an empty family, or a number that makes no sense.
-        NotEnoughExamples: a task has no query besides so many shots.
-        TrainingDiverged: a loss became NaN or infinite.
-    """
-    from tqdm.auto import tqdm
-
-    adapter_state(model)  # raises where there are no LoRA layers
-    if not family:
-        raise CourseError("the family has no tasks.", "pass mini_tasks.load_family().")
-    if steps < 1 or rows < 1 or shots < 0 or not lr > 0:
-        raise CourseError(
-            f"{steps} steps of {rows} rows with {shots} shots at lr {lr}.",
-            "give 1 step and 1 row or more, 0 shots or more, and a rate above 0.",
-        )
-    rng, losses = random.Random(seed), []
-    optimizer = torch.optim.Adam(_trainable(model), lr=lr)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, total_iters=max(steps - 1, 1))
-    for _ in tqdm(range(steps), desc="training on prompts", disable=not progress, leave=False):
-        batch = []
-        for task in rng.choices(family, k=rows):
-            *support, query = task.draw(shots + 1, rng)
-            batch += answer_rows(tokenizer, build_prompts([query], support, task.template), [query.y])
-        losses.append(_step(model, optimizer, batch))
-        schedule.step()
-    return losses
-
-
-def adapt(
+def adapt_lora(
     model: nn.Module, tokenizer, support: Sequence[Example], template: Template, *, start: State, steps: int, lr: float
 ) -> list[float]:
     """Set the LoRA layers to `start` and take Adam steps on all the support at once. Returns the loss of each step.
@@ -174,13 +122,11 @@ def adapt(
         CourseError: there is no support, or the number of steps or the rate makes no sense.
         TrainingDiverged: the loss became NaN or infinite.
     """
-    if not support:
-        raise CourseError("there are no examples to adapt to.", "give at least one.")
-    if steps < 0 or not lr > 0:
-        raise CourseError(f"{steps} steps at lr {lr}.", "give 0 steps or more, and a rate above 0.")
+    require_some(support, "examples to adapt to")
+    require_at_least(0, "steps", steps)
+    require_positive("lr", lr)
     set_adapter_state(model, start)
-    rows = answer_rows(tokenizer, build_prompts(support, (), template), [e.y for e in support])
-    return _adam_steps(model, [rows] * steps, lr)
+    return _adam_steps(model, [_rows(tokenizer, support, template)] * steps, lr)
 
 
 def adapt_and_score(
@@ -197,19 +143,18 @@ def adapt_and_score(
 
     The model reads the query alone, without the support. Its LoRA layers end as adapted.
 
-    Raises: as `adapt`.
+    Raises: as `adapt_lora`.
     """
     if not at or min(at) < 0:
         raise CourseError(f"scores were asked for after {list(at)} steps.", "name at least one number, 0 or more.")
-    at, scores = sorted(set(at)), {}
-    adapt(model, tokenizer, episode.support, template, start=start, steps=0, lr=lr)
-    rows = answer_rows(tokenizer, build_prompts(episode.support, (), template), [e.y for e in episode.support])
+    adapt_lora(model, tokenizer, episode.support, template, start=start, steps=0, lr=lr)
+    rows, scores = _rows(tokenizer, episode.support, template), {}
     optimizer = torch.optim.Adam(_trainable(model), lr=lr)
-    for done in range(at[-1] + 1):
+    for done in range(max(at) + 1):
+        if done:
+            take_step(model, optimizer, rows)
         if done in at:
             scores[done] = score(model, tokenizer, episode, template)
-        if done < at[-1]:
-            _step(model, optimizer, rows)
     return scores
 
 
@@ -233,8 +178,8 @@ def choose_lr(
 
     Of equal rates the smaller is chosen. A rate that diverges scores 0.
     """
-    if not rates or not episodes:
-        raise CourseError("there are no rates, or no episodes, to choose by.", "give at least one of each.")
+    require_some(rates, "rates to choose from")
+    require_some(episodes, "episodes to choose by")
     means = {}
     for lr in sorted(rates):
         found = []
@@ -249,8 +194,7 @@ def choose_lr(
 
 def example_batch(model: nn.Module, tokenizer, examples: Sequence[Example], template: Template) -> Batch:
     """Return examples as a batch on the model's device: each behind no other, only answers count."""
-    prompts = build_prompts(examples, (), template)
-    return collate(answer_rows(tokenizer, prompts, [e.y for e in examples]), next(model.parameters()).device)
+    return collate(_rows(tokenizer, examples, template), next(model.parameters()).device)
 
 
 def loss_with(model: nn.Module, params: State, batch: Batch) -> Tensor:
@@ -262,7 +206,7 @@ def loss_with(model: nn.Module, params: State, batch: Batch) -> Tensor:
     return token_loss(_WithParams(model, params), batch)
 
 
-def meta_gradient(
+def lora_meta_gradient(
     model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
     inner_lr: float, second_order: bool = True,
 ) -> Tensor:  # fmt: skip
@@ -290,28 +234,6 @@ def meta_gradient(
     return torch.cat([g.flatten() for g in found])
 
 
-def meta_gradients(
-    model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
-    inner_lr: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the `meta_gradient` without and with its Hessian term, and raise as it does."""
-    first, second = (
-        meta_gradient(model, tokenizer, support, query, template, inner_lr=inner_lr, second_order=order)
-        for order in (False, True)
-    )
-    return first, second
-
-
-def second_order_cosine(
-    model: nn.Module, tokenizer, support: Sequence[Example], query: Sequence[Example], template: Template, *,
-    inner_lr: float,
-) -> float:  # fmt: skip
-    """Return the cosine between the two `meta_gradients`, and raise as they do."""
-    return float(torch.cosine_similarity(*meta_gradients(
-        model, tokenizer, support, query, template, inner_lr=inner_lr
-    ), dim=0))  # fmt: skip
-
-
 class _WithParams:
     """A model that runs with other values for some of its parameters."""
 
@@ -323,6 +245,10 @@ class _WithParams:
         return torch.func.functional_call(self.model, dict(self.params), kwargs=inputs)
 
 
+def _rows(tokenizer, examples: Sequence[Example], template: Template, support: Sequence[Example] = ()) -> list[Row]:
+    return answer_rows(tokenizer, build_prompts(examples, support, template), [e.y for e in examples])
+
+
 def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
@@ -330,10 +256,15 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 def _adam_steps(model: nn.Module, steps: Sequence[Sequence[Row]], lr: float) -> list[float]:
     """Take one step on each list of rows, with a fresh Adam. Returns the losses, each before its step."""
     optimizer = torch.optim.Adam(_trainable(model), lr=lr)
-    return [_step(model, optimizer, rows) for rows in steps]
+    return [take_step(model, optimizer, rows) for rows in steps]
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> float:
+def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> float:
+    """Take one step of the optimiser on some rows and return their loss before it: mean -log P in nats.
+
+    Raises:
+        TrainingDiverged: the loss is NaN or infinite.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss = token_loss(model, collate(rows, next(model.parameters()).device))
     if not torch.isfinite(loss):
