@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from . import maml
 from .glyphs import FACES, SIZE, Glyphs, augment
-from .task_batch import Params, Rates, TaskBatch
+from .task_batch import Params, TaskBatch
 
 FEATURES = 64  # numbers that a picture is reduced to before it is classified
 Draw = Callable[[torch.Generator], TaskBatch]
@@ -148,10 +148,8 @@ def train_classifier(
         CourseError: the net's head has not one output for each letter.
     """
     if net.head.out_features != len(glyphs):
-        raise CourseError(
-            f"the head has {net.head.out_features} outputs, and there are {len(glyphs)} letters.",
-            "build the net with PatchNet(len(glyphs)).",
-        )
+        told = f"the head has {net.head.out_features} outputs, and there are {len(glyphs)} letters."
+        raise CourseError(told, "build the net with PatchNet(len(glyphs)).")
     generator, losses = torch.Generator().manual_seed(seed), []
     for optimizer in _adam(net.parameters(), steps, lr):
         # a letter first, then one of its faces: a letter in twelve faces counts no more than one in two
@@ -170,42 +168,23 @@ def with_new_head(net: PatchNet, ways: int) -> tuple[PatchNet, Params]:
 
 
 def train_maml(
-    net: PatchNet,
-    draw: Draw,
-    *,
-    steps: int,
-    inner_lr: float | Rates,
-    inner_steps: int = 1,
-    lr: float = 1e-3,
-    seed: int = 0,
-    **options,
+    net: PatchNet, draw: Draw, *, steps: int, inner_lr: float, lr: float = 1e-3, seed: int = 0
 ) -> list[float]:
-    """Train the net's parameters, in place, as an initialisation for a few inner steps. Returns the meta-losses.
+    """Train the net's parameters, in place, as an initialisation for one inner step. Returns the meta-losses.
 
-    Args:
-        draw: as for `train_protonet`.
-        inner_lr: a number, or `maml.learned_rates`, which are then trained too.
-        options: those of `maml.meta_gradient`, such as second_order.
+    Args: as for `train_protonet`, and the inner step's rate.
     """
-    params = dict(net.named_parameters())
-    rates = inner_lr.values() if isinstance(inner_lr, dict) else ()
-    options = {"inner_lr": inner_lr, "steps": inner_steps, "loss": F.cross_entropy} | options
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        maml.meta_step(net, params, draw(generator), optimizer, **options).item()
-        for optimizer in _adam([*params.values(), *rates], steps, lr)
-    ]
+    params, generator, losses = dict(net.named_parameters()), torch.Generator().manual_seed(seed), []
+    for optimizer in _adam(params.values(), steps, lr):
+        batch = draw(generator)
+        loss = maml.meta_step(net, params, batch, optimizer, inner_lr=inner_lr, loss=F.cross_entropy)
+        losses.append(loss.item())
+    return losses
 
 
-def adapted_accuracy(
-    net: PatchNet, params: Params, batch: TaskBatch, *, inner_lr: float | Rates, steps: int, head_only: bool = False
-) -> Tensor:
-    """Return the tasks' accuracies after 0, 1, ..., `steps` gradient steps on the support, [tasks, steps + 1].
-
-    With `head_only` the head alone is adapted, on fixed features.
-    """
+def adapted_accuracy(net: PatchNet, params: Params, batch: TaskBatch, *, inner_lr: float, steps: int) -> Tensor:
+    """Return the tasks' accuracies after 0, 1, ..., `steps` gradient steps on the support, [tasks, steps + 1]."""
     options = {"loss": F.cross_entropy, "metric": accuracy, "chunk_size": 10}  # so many tasks in memory at once
-    options["adaptable"] = ("head.weight", "head.bias") if head_only else None
     return maml.adaptation_curve(net, params, batch, inner_lr=inner_lr, steps=steps, **options)
 
 

@@ -77,10 +77,8 @@ def own_task_view(
         raise CourseError(f"{steps} steps were asked for.", f"choose 0 to {MOST_STEPS}.")
     support, query = read_lines(pairs, MOST_OWN_PAIRS), " ".join(query.split())
     if not support or not query:
-        raise BadData(
-            f"there are {len(support)} pairs, and the query is {query!r}.",
-            'write at least one pair, "cat, cats", and a query.',
-        )
+        told = f"there are {len(support)} pairs, and the query is {query!r}."
+        raise BadData(told, 'write at least one pair, "cat, cats", and a query.')
     task = own_task(cue, support)
     template = cue_template(task)
     for text in (*(template.shot(*pair) for pair in support), template.query(query)):

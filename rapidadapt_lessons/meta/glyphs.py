@@ -94,26 +94,19 @@ def load_split() -> tuple[Glyphs, Glyphs, Glyphs]:
     return train, *(without_twins(part, train) for part in held_out)
 
 
-def without_twins(glyphs: Glyphs, others: Glyphs, overlap: float = 0.9) -> Glyphs:
-    """Leave out the letters that look like one of `others`.
-
-    Two letters are twins when their ink in the first face overlaps by more than `overlap`, as intersection over union.
-    """
+def without_twins(glyphs: Glyphs, others: Glyphs) -> Glyphs:
+    """Leave out the letters whose ink in the first face overlaps with that of one of `others` by more than 0.9, as
+    intersection over union."""
     a, b = (part.images[:, 0].flatten(1).float() / 255 for part in (glyphs, others))
     both = a @ b.T
     shared = both / (a.square().sum(1)[:, None] + b.square().sum(1) - both)
-    return glyphs.pick((shared.max(1).values <= overlap).nonzero()[:, 0].tolist())
+    return glyphs.pick((shared.max(1).values <= 0.9).nonzero()[:, 0].tolist())
 
 
 def augment(
-    images: Tensor,
-    generator: torch.Generator,
-    *,
-    rotation: float = 20.0,
-    scale: float = 0.15,
-    shear: float = 0.25,
-    shift: float = 0.10,
-) -> Tensor:
+    images: Tensor, generator: torch.Generator, *, rotation: float = 20.0, scale: float = 0.15,
+    shear: float = 0.25, shift: float = 0.10,
+) -> Tensor:  # fmt: skip
     """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1.
 
     Args:
@@ -122,11 +115,10 @@ def augment(
         shear: at most so many pixels sideways for each pixel of height.
         shift: at most this share of the picture's side, either way.
     """
-    n = images.shape[0]
+    n = len(images)
     draw = 2 * torch.rand(n, 6, generator=generator) - 1  # six numbers from -1 to 1 for each picture
     angle = draw[:, 0] * math.radians(rotation)
-    cos, sin = angle.cos(), angle.sin()
-    turn = torch.stack([cos, -sin, sin, cos], 1).view(n, 2, 2)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
     one, zero = torch.ones(n), torch.zeros(n)
     slant = torch.stack([one, shear * draw[:, 1], zero, one], 1).view(n, 2, 2)
     stretch = torch.diag_embed(1 / (1 + scale * draw[:, 2:4]))  # the map goes from the new picture to the old one
@@ -137,15 +129,9 @@ def augment(
 
 
 def episodes(
-    glyphs: Glyphs,
-    ways: int,
-    shots: int,
-    *,
-    tasks: int,
-    generator: torch.Generator,
-    n_query: int = 15,
+    glyphs: Glyphs, ways: int, shots: int, *, tasks: int, generator: torch.Generator, n_query: int = 15,
     warp: bool = True,
-) -> TaskBatch:
+) -> TaskBatch:  # fmt: skip
     """Draw tasks: in each, tell `ways` letters of one script apart, from `shots` pictures of each.
 
     The faces of a letter's pictures are drawn without replacement, support and query together, until all that have the
@@ -205,19 +191,15 @@ def _draw_script(script: str) -> Glyphs:
     fonts = [_font(face) for face in FACES]
     known = [set(font.get_charmap()) for font in fonts]
     found: dict[bytes, tuple[str, np.ndarray, list[bool]]] = {}
-    for code in sorted(known[0]):
-        if _is_plain_letter(chr(code), script):
-            drawn = [code in codes for codes in known]
-            images = np.stack([_draw(font, chr(code) if has else " ") for font, has in zip(fonts, drawn)])
+    for letter in map(chr, sorted(known[0])):
+        plain = unicodedata.category(letter) in ("Lo", "Ll") and unicodedata.normalize("NFKD", letter) == letter
+        if plain and unicodedata.name(letter, "").split(" ")[0] == script:
+            drawn = [ord(letter) in codes for codes in known]
+            images = np.stack([_draw(font, letter if has else " ") for font, has in zip(fonts, drawn)])
             if images[0].any():
-                found.setdefault(images[0].tobytes(), (chr(code), images, drawn))
+                found.setdefault(images[0].tobytes(), (letter, images, drawn))
     letters, images, drawn = zip(*found.values())
     return Glyphs(letters, (script,) * len(letters), torch.from_numpy(np.stack(images)), torch.tensor(drawn))
-
-
-def _is_plain_letter(letter: str, script: str) -> bool:
-    named = unicodedata.name(letter, "").split(" ")[0] == script
-    return named and unicodedata.category(letter) in ("Lo", "Ll") and unicodedata.normalize("NFKD", letter) == letter
 
 
 def _font(face: str):

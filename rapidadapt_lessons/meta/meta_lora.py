@@ -92,9 +92,10 @@ def meta_train(
         for i in tqdm(range(config.iterations), desc="meta-training", disable=not progress, leave=False):
             order = order or rng.sample(list(family), len(family))  # every task once, then again in another order
             task = order.pop()
-            steps = [draw_rows(tokenizer, task, config, rng) for _ in range(config.inner_steps)]
             set_adapter_state(model, start)
-            inner = _adam_steps(model, steps, config.inner_lr)
+            optimizer = _adam(model, config.inner_lr)
+            steps = (draw_rows(tokenizer, task, config, rng) for _ in range(config.inner_steps))
+            inner = [take_step(model, optimizer, rows) for rows in steps]
             epsilon = config.outer_lr * (1 - i / config.iterations)
             adapted = adapter_state(model)
             start = {
@@ -126,18 +127,12 @@ def adapt_lora(
     require_at_least(0, "steps", steps)
     require_positive("lr", lr)
     set_adapter_state(model, start)
-    return _adam_steps(model, [_rows(tokenizer, support, template)] * steps, lr)
+    optimizer, rows = _adam(model, lr), _rows(tokenizer, support, template)
+    return [take_step(model, optimizer, rows) for _ in range(steps)]
 
 
 def adapt_and_score(
-    model: nn.Module,
-    tokenizer,
-    episode: Episode,
-    template: Template,
-    *,
-    start: State,
-    lr: float,
-    at: Sequence[int] = (0, 1, 2, 5, 10, 20),
+    model: nn.Module, tokenizer, episode: Episode, template: Template, *, start: State, lr: float, at: Sequence[int]
 ) -> dict[int, float]:
     """Adapt to an episode's support, and return the exact match on its query after each number of steps in `at`.
 
@@ -148,8 +143,7 @@ def adapt_and_score(
     if not at or min(at) < 0:
         raise CourseError(f"scores were asked for after {list(at)} steps.", "name at least one number, 0 or more.")
     adapt_lora(model, tokenizer, episode.support, template, start=start, steps=0, lr=lr)
-    rows, scores = _rows(tokenizer, episode.support, template), {}
-    optimizer = torch.optim.Adam(_trainable(model), lr=lr)
+    optimizer, rows, scores = _adam(model, lr), _rows(tokenizer, episode.support, template), {}
     for done in range(max(at) + 1):
         if done:
             take_step(model, optimizer, rows)
@@ -165,15 +159,9 @@ def score(model: nn.Module, tokenizer, episode: Episode, template: Template, *, 
 
 
 def choose_lr(
-    model: nn.Module,
-    tokenizer,
-    episodes: Sequence[Episode],
-    template: Template,
-    *,
-    start: State,
-    rates: Sequence[float],
-    at: Sequence[int] = (5, 10),
-) -> tuple[float, dict[float, float]]:
+    model: nn.Module, tokenizer, episodes: Sequence[Episode], template: Template, *,
+    start: State, rates: Sequence[float], at: Sequence[int] = (5, 10),
+) -> tuple[float, dict[float, float]]:  # fmt: skip
     """Return the rate with the best exact match on validation episodes, averaged over the steps in `at`, and all means.
 
     Of equal rates the smaller is chosen. A rate that diverges scores 0.
@@ -203,7 +191,12 @@ def loss_with(model: nn.Module, params: State, batch: Batch) -> Tensor:
     `params` are values by name, as in `model.named_parameters()`; the rest are the model's own. The loss is the mean
     -log P of the answers' tokens in nats, and can be differentiated with respect to the values.
     """
-    return token_loss(_WithParams(model, params), batch)
+
+    def forward(**inputs):
+        return torch.func.functional_call(model, dict(params), kwargs=inputs)
+
+    forward.get_output_embeddings = model.get_output_embeddings
+    return token_loss(forward, batch)
 
 
 def lora_meta_gradient(
@@ -222,10 +215,8 @@ def lora_meta_gradient(
     """
     adapter_state(model)  # raises where there are no LoRA layers
     if (used := model.config._attn_implementation) != "eager":
-        raise CourseError(
-            f"the model uses {used!r} attention, which has no second derivative.",
-            'call model.set_attn_implementation("eager") first.',
-        )
+        told = f"the model uses {used!r} attention, which has no second derivative."
+        raise CourseError(told, 'call model.set_attn_implementation("eager") first.')
     theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
     inner, outer = (example_batch(model, tokenizer, part, template) for part in (support, query))
     grads = torch.autograd.grad(loss_with(model, theta, inner), list(theta.values()), create_graph=second_order)
@@ -234,29 +225,12 @@ def lora_meta_gradient(
     return torch.cat([g.flatten() for g in found])
 
 
-class _WithParams:
-    """A model that runs with other values for some of its parameters."""
-
-    def __init__(self, model: nn.Module, params: State):
-        self.model, self.params = model, params
-        self.get_output_embeddings = model.get_output_embeddings
-
-    def __call__(self, **inputs):
-        return torch.func.functional_call(self.model, dict(self.params), kwargs=inputs)
-
-
 def _rows(tokenizer, examples: Sequence[Example], template: Template, support: Sequence[Example] = ()) -> list[Row]:
     return answer_rows(tokenizer, build_prompts(examples, support, template), [e.y for e in examples])
 
 
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
-
-
-def _adam_steps(model: nn.Module, steps: Sequence[Sequence[Row]], lr: float) -> list[float]:
-    """Take one step on each list of rows, with a fresh Adam. Returns the losses, each before its step."""
-    optimizer = torch.optim.Adam(_trainable(model), lr=lr)
-    return [take_step(model, optimizer, rows) for rows in steps]
+def _adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr)
 
 
 def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> float:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from ..errors import CourseError, TrainingDiverged
 from ..guards import require_one_of
-from ..show.plots import COLOURS, MARKERS, STYLE, Picture, interval
+from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas, interval
 from . import maml
 from .sinusoids import AMPLITUDES, INPUTS, PHASES, MetaMethod, Waves, each_seed, mean_wave, network
 from .task_batch import Params
@@ -40,21 +40,21 @@ def outputs(params: Params, x: Tensor) -> Tensor:
         return functional_call(network(), params, (x,))
 
 
-def family_picture(waves: Waves, shown: int = 4, shots: int = 10) -> Picture:
-    """Draw some tasks as curves, each with the few points that a learner would be given."""
-    figure, [axes] = _panels(7, 3.8)
-    batch = waves.batch(shots, 1, torch.Generator().manual_seed(0))
-    for i, curve in enumerate(waves(grid())[:shown]):
+def family_picture(waves: Waves) -> Picture:
+    """Draw the first four tasks as curves, each with the ten points that a learner would be given."""
+    figure, axes = canvas(7, 3.8)
+    batch, curves = waves.batch(10, 1, torch.Generator().manual_seed(0)), waves(grid())[:4]
+    for i, curve in enumerate(curves):
         axes.plot(grid(), curve, color=COLOURS[i], lw=1.6)
         axes.scatter(batch.support_x[i], batch.support_y[i], color=COLOURS[i], marker=MARKERS[i], s=34, zorder=3)
-    _label(axes, f"{shown} tasks, {shots} points each")
-    alt = f"{shown} sine curves of different heights and shifts, each with {shots} marked points."
+    _label(axes, f"{len(curves)} tasks, 10 points each")
+    alt = f"{len(curves)} sine curves of different heights and shifts, each with 10 marked points."
     return Picture(figure, f"Line chart. {alt}")
 
 
 def mean_picture(params: Params, waves: Waves) -> Picture:
     """Draw what one network learned from all tasks at once, for every seed, against the tasks' exact average."""
-    figure, [axes] = _panels(7, 3.8)
+    figure, axes = canvas(7, 3.8)
     x, mean = grid(), mean_wave(grid())
     for curve in waves(x)[:40]:
         axes.plot(x, curve, color=GREY, lw=0.7, alpha=0.35)
@@ -65,7 +65,7 @@ def mean_picture(params: Params, waves: Waves) -> Picture:
     axes.plot([], [], color=GREY, lw=0.7, label="40 of the tasks")
     axes.legend(**BESIDE)
     _label(axes, f"One network for all tasks, {len(learned)} seeds")
-    told = "follow" if all(_close(line, mean) for line in learned) else "do not all follow"
+    told = "follow" if _all_close(learned, mean) else "do not all follow"
     alt = f"The networks {told} the exact mean of the tasks, a flat cosine, while the tasks spread widely around it."
     return Picture(figure, f"Line chart. {alt}")
 
@@ -75,7 +75,7 @@ def starts_picture(trained: Mapping[str, Params]) -> Picture:
 
     The description says which methods keep close to that mean: within 1 of it everywhere, for every seed.
     """
-    figure, panels = _panels(2.3 * len(trained), 2.9, columns=len(trained))
+    figure, panels = _panels(2.3 * len(trained), 2.9, len(trained))
     x, mean, close = grid(), mean_wave(grid()), []
     for axes, (name, params) in zip(panels, trained.items()):
         lines = [outputs(one, x) for one in each_seed(params)]
@@ -83,49 +83,46 @@ def starts_picture(trained: Mapping[str, Params]) -> Picture:
             axes.plot(x, line, color=GREY, lw=1.1, label="one seed" if i == 0 else None)
         axes.plot(x, mean, color=COLOURS[0], ls="--", lw=1.6, label="tasks' mean")
         _label(axes, name, ylabel="output before adapting" if axes is panels[0] else "")
-        close += [name] if all(_close(line, mean) for line in lines) else []
+        close += [name] if _all_close(lines, mean) else []
     panels[-1].legend(**BESIDE)
     alt = f"Before adapting: one panel each for {', '.join(trained)}, one line a seed, the tasks' mean dashed."
     return Picture(figure, f"Line charts. {alt} Close to the mean with every seed: {', '.join(close) or 'none'}.")
 
 
-def fits_picture(starts: Mapping[str, Start], waves: Waves, steps: Sequence[int] = (1, 10), shots: int = 10) -> Picture:
-    """Draw one row for each start and one column for each task: before, and after some numbers of steps."""
+def fits_picture(starts: Mapping[str, Start], waves: Waves) -> Picture:
+    """Draw one row for each start and one column for each task: before, and after 1 and 10 steps on 10 points."""
     columns = len(waves.amplitude)
-    figure, panels = _panels(3 * columns, 2.6 * len(starts), columns=columns, rows=len(starts))
-    batch = waves.batch(shots, 1, torch.Generator().manual_seed(0))
+    figure, panels = _panels(3 * columns, 2.6 * len(starts), columns, len(starts))
+    batch = waves.batch(10, 1, torch.Generator().manual_seed(0))
     x, places = grid(), iter(panels)
     for name, (method, params) in starts.items():
         for i, curve in enumerate(waves(x)):
             axes = next(places)
             axes.plot(x, curve, color="black", lw=1.2, label="truth")
             axes.plot(x, outputs(params, x), color=GREY, ls=":", lw=1.6, label="before")
-            for n, look, colour in zip(steps, ("--", "-"), (COLOURS[1], COLOURS[0])):
-                fast = _adapted(method, params, batch.support_x[i], batch.support_y[i], n)[-1]
-                told = f"after {n} step{'s' * (n > 1)}"
-                axes.plot(x, outputs(fast, x), color=colour, ls=look, lw=1.8, label=told)
-            points = {"color": COLOURS[3], "marker": "D", "s": 22, "zorder": 4, "label": "support"}
-            axes.scatter(batch.support_x[i], batch.support_y[i], **points)
+            points = batch.support_x[i], batch.support_y[i]
+            path = _adapted(method, params, *points, 10)
+            axes.plot(x, outputs(path[1], x), color=COLOURS[1], ls="--", lw=1.8, label="after 1 step")
+            axes.plot(x, outputs(path[10], x), color=COLOURS[0], lw=1.8, label="after 10 steps")
+            axes.scatter(*points, color=COLOURS[3], marker="D", s=22, zorder=4, label="support")
             _label(axes, f"{name}, task {i + 1}", ylabel="y" if i == 0 else "")
             axes.set_ylim(-6, 6)
     panels[columns - 1].legend(**BESIDE)
-    alt = f"Rows: {', '.join(starts)}. In each panel a task's curve, its {shots} support points, and the network before"
-    return Picture(figure, f"Line charts. {alt} and after {' and '.join(map(str, steps))} steps.")
+    alt = f"Rows: {', '.join(starts)}. In each panel a task's curve, its 10 support points, and the network before"
+    return Picture(figure, f"Line charts. {alt} and after 1 and 10 steps.")
 
 
 def curves_picture(
-    errors: Mapping[str, Tensor],
-    title: str,
-    ylabel: str = "mean squared error on the query",
+    errors: Mapping[str, Tensor], title: str, *, ylabel: str = "mean squared error on the query",
     rates: Mapping[str, float] | None = None,
-) -> Picture:
+) -> Picture:  # fmt: skip
     """Draw error against steps for each method, with the 95% interval over seeds, on a logarithmic axis.
 
     errors: for each method, [seeds, tasks, steps + 1]. Values are cut at 100. With `rates` the legend names each
     method's inner rate. The description names only the lowest and the highest curve, because numbers after long
     training differ between processors.
     """
-    figure, [axes] = _panels(7.4, 4.4)
+    figure, axes = canvas(7.4, 4.4)
     means = {name: e.mean(1).clamp(max=100.0).nan_to_num(100.0) for name, e in errors.items()}  # [seeds, steps + 1]
     for i, (name, values) in enumerate(means.items()):
         spans = [interval(column.tolist(), (0.0, math.inf)) for column in values.T]
@@ -168,31 +165,22 @@ def parse_points(text: str) -> tuple[Tensor, Tensor]:
         except ValueError as error:
             raise CourseError(f"{piece!r} is not a pair of numbers.", f"{remedy}.") from error
         if not (INPUTS[0] <= x <= INPUTS[1] and abs(y) <= HEIGHT):
-            raise CourseError(
-                f"the point {piece} is outside of the picture.",
-                f"keep x between {INPUTS[0]:g} and {INPUTS[1]:g} and y between {-HEIGHT:g} and {HEIGHT:g}.",
-            )
+            inside = f"keep x between {INPUTS[0]:g} and {INPUTS[1]:g} and y between {-HEIGHT:g} and {HEIGHT:g}."
+            raise CourseError(f"the point {piece} is outside of the picture.", inside)
         points.append((x, y))
     x, y = torch.tensor(points).T
     return x[:, None], y[:, None]
 
 
 def adapt_view(
-    starts: Mapping[str, Start],
-    method: str,
-    amplitude: float,
-    phase: float,
-    shots: int,
-    step: int,
-    points: str = "",
-    seed: int = 0,
+    starts: Mapping[str, Start], method: str, amplitude: float, phase: float, shots: int, step: int, points: str = ""
 ) -> Picture:
     """Show one start adapting to a sinusoid, or to typed points, up to a step: the curve, and the error so far.
 
     Args:
         starts: for each name in the menu, a method and the parameters of one seed.
         amplitude, phase: of the task, phase in radians. Not used when points are typed.
-        points: see `parse_points`; empty means `shots` points of the sinusoid, drawn by `seed`.
+        points: see `parse_points`; empty means `shots` points of the sinusoid, drawn at random.
 
     Raises:
         CourseError: an unknown method, a task outside of the family, no shots, negative steps, faulty points.
@@ -209,10 +197,9 @@ def adapt_view(
             if not low <= value <= high + 0.01:
                 raise CourseError(f"{name} is {value}.", f"choose it between {low:g} and {high:.2f}.")
         wave = Waves(torch.tensor([float(amplitude)]), torch.tensor([float(phase)]))
-        batch = wave.batch(shots, 1, torch.Generator().manual_seed(seed))
+        batch = wave.batch(shots, 1, torch.Generator().manual_seed(0))
         x, y = batch.support_x[0], batch.support_y[0]
-    path = _adapted(*starts[method], x, y, step)
-    return _adapt_picture(method, path, x, y, wave)
+    return _adapt_picture(method, _adapted(*starts[method], x, y, step), x, y, wave)
 
 
 def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: int) -> list[Params]:
@@ -236,7 +223,7 @@ def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: in
 
 def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave: Waves | None) -> Picture:
     """Draw the curve at every step so far, the last one strong, beside the error at each step."""
-    figure, [axes, below] = _panels(9.6, 3.8, columns=2, width_ratios=(1.7, 1))
+    figure, [axes, below] = _panels(9.6, 3.8, 2, width_ratios=(1.7, 1))
     xs, last = grid(), len(path) - 1
     errors = {"support": [maml.mse(outputs(p, x), y).item() for p in path]}
     if wave is not None:
@@ -263,7 +250,7 @@ def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave
     return Picture(figure, f"{name} after {last} gradient steps on {len(x)} points. Mean squared error: {told}.")
 
 
-def _panels(width: float, height: float, columns: int = 1, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
+def _panels(width: float, height: float, columns: int, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
     """Return a figure that belongs to no global state, and its panels row by row; equal ones share their axes."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -275,8 +262,8 @@ def _panels(width: float, height: float, columns: int = 1, rows: int = 1, **opti
     return figure, list(axes.flat)
 
 
-def _close(line: Tensor, mean: Tensor) -> bool:
-    return bool((line - mean).abs().max() < 1)
+def _all_close(lines: Sequence[Tensor], mean: Tensor) -> bool:
+    return all((line - mean).abs().max() < 1 for line in lines)
 
 
 def _label(axes: Axes, title: str, ylabel: str = "y") -> None:

@@ -108,20 +108,13 @@ PRETRAINED = MetaMethod("pretrained", steps=0)
 
 
 def train_starts(
-    method: MetaMethod,
-    seeds: Sequence[int],
-    iterations: int,
-    *,
-    tasks: int = 25,
-    shots: int = 10,
-    query_shots: int = 10,
-    outer_lr: float = 1e-2,
+    method: MetaMethod, seeds: Sequence[int], iterations: int, *, tasks: int = 25, outer_lr: float = 1e-2,
     task_seed: int = 0,
-) -> tuple[Params, Tensor]:
+) -> tuple[Params, Tensor]:  # fmt: skip
     """Train one initialisation for each seed, all at once, with Adam and a rate that falls to 0 along a cosine.
 
-    Every seed has its own first weights; the tasks, `tasks` for each seed and iteration, are drawn anew each time.
-    Methods trained with the same arguments see the same tasks and points.
+    Every seed has its own first weights; the tasks, `tasks` for each seed and iteration, are drawn anew each time, with
+    10 points to adapt to and 10 to be judged on. Methods trained with the same arguments see the same tasks and points.
 
     Returns:
         The parameters, [seeds, ...] each, and the meta-loss of each iteration, [iterations, seeds].
@@ -139,12 +132,11 @@ def train_starts(
     generator = torch.Generator().manual_seed(task_seed)
     losses = []
     for i in range(iterations):
-        batch = draw_waves(len(seeds) * tasks, generator).batch(shots, query_shots, generator)
+        batch = draw_waves(len(seeds) * tasks, generator).batch(10, 10, generator)
         loss, grads = _gradient(net, params, batch, method, len(seeds))
         if not torch.isfinite(loss).all():
-            raise TrainingDiverged(
-                f"{method.name}: the loss became {loss.tolist()} at iteration {i}.", "lower outer_lr or inner_lr."
-            )
+            told = f"{method.name}: the loss became {loss.tolist()} at iteration {i}."
+            raise TrainingDiverged(told, "lower outer_lr or inner_lr.")
         for name, p in params.items():
             p.grad = grads[name]
         optimizer.step()
@@ -182,6 +174,8 @@ def _gradient(
 ) -> tuple[Tensor, Params]:
     """Return each seed's loss, [seeds], and its gradient, or Reptile's direction with the loss before adapting."""
     options = {"inner_lr": method.inner_lr, "steps": method.steps}
+    parts = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+    by_seed = [part.unflatten(0, (seeds, -1)) for part in parts]  # [seeds, tasks of that seed, shots, 1]
     half = (batch.support_y.shape[1] + batch.query_y.shape[1]) // 2  # the points that each of Reptile's steps sees
 
     def reptile(params: Params, *parts: Tensor) -> tuple[Tensor, Params]:
@@ -193,13 +187,7 @@ def _gradient(
         return maml.meta_loss(net, params, TaskBatch(*parts), **how, **options)
 
     if method.reptile:
-        return vmap(reptile)(params, *_by_seed(batch, seeds))
-    loss = vmap(meta_loss)(params, *_by_seed(batch, seeds))
+        return vmap(reptile)(params, *by_seed)
+    loss = vmap(meta_loss)(params, *by_seed)
     # Seeds do not mix, so the gradient of their sum holds each seed's own.
     return loss.detach(), dict(zip(params, torch.autograd.grad(loss.sum(), list(params.values()))))
-
-
-def _by_seed(batch: TaskBatch, seeds: int) -> list[Tensor]:
-    """Return the batch's four tensors as [seeds, tasks of that seed, shots, 1]."""
-    parts = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
-    return [part.unflatten(0, (seeds, -1)) for part in parts]

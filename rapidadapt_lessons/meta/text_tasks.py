@@ -53,10 +53,8 @@ class MiniTask:
             NotEnoughExamples: the task has fewer.
         """
         if not 1 <= k <= len(self.examples):
-            raise NotEnoughExamples(
-                f"k={k} examples were asked for, and {self.name!r} has {len(self.examples)}.",
-                f"choose k from 1 to {len(self.examples)}.",
-            )
+            told = f"k={k} examples were asked for, and {self.name!r} has {len(self.examples)}."
+            raise NotEnoughExamples(told, f"choose k from 1 to {len(self.examples)}.")
         return rng.sample(self.examples, k)
 
 

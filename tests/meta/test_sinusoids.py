@@ -11,7 +11,6 @@ from rapidadapt_lessons.errors import CourseError, TrainingDiverged
 from rapidadapt_lessons.meta import maml, sinusoids
 from rapidadapt_lessons.meta import sinusoid_figures as views
 from rapidadapt_lessons.meta.sinusoids import ANIL, FOMAML, HEAD, MAML, PRETRAINED, REPTILE, MetaMethod, Waves
-from rapidadapt_lessons.meta.task_batch import TaskBatch
 from rapidadapt_lessons.show.plots import Picture
 from rapidadapt_lessons.show.widgets import render
 
@@ -141,7 +140,7 @@ def test_training_that_diverges_is_stopped_with_a_word():
         lambda: sinusoids.train_starts(MAML, (), 3),
         lambda: sinusoids.train_starts(MAML, (0,), 0),
         lambda: sinusoids.train_starts(MAML, (0,), 1, tasks=0),
-        lambda: sinusoids.train_starts(MAML, (0,), 1, shots=0),
+        lambda: sinusoids.draw_waves(1, generator()).batch(0, 1, generator()),
         lambda: sinusoids.draw_waves(0, generator()),
         lambda: sinusoids.draw_waves(1, generator()).batch(1, 0, generator()),
         lambda: sinusoids.best_inner_lr(MAML, {}, None, ()),
@@ -305,7 +304,7 @@ def trained(*seeds):
 def test_figures_are_described_and_labelled(starts):
     waves = sinusoids.draw_waves(3, generator(15))
     pictures = [
-        views.family_picture(waves, 3),
+        views.family_picture(waves),
         views.mean_picture(trained(0, 1), waves),
         views.starts_picture({"MAML": trained(0, 1), "FOMAML": trained(2, 3)}),
         views.fits_picture({name: starts[name] for name in ("MAML", "pretrained")}, waves),
@@ -350,12 +349,6 @@ def test_the_starts_picture_names_those_that_are_close_to_the_mean():
     learned, _ = sinusoids.train_starts(PRETRAINED, (0,), 400)
     alt = views.starts_picture({"learned": learned, "untrained": trained(0)}).alt
     assert alt.endswith("Close to the mean with every seed: learned.")
-
-
-def test_batches_of_seeds_keep_every_task_with_its_seed():
-    tensor = torch.arange(6.0)[:, None, None]
-    parts = sinusoids._by_seed(TaskBatch(tensor, tensor, tensor, tensor), 2)
-    assert parts[0][:, :, 0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_reptile_and_fomaml_differ_from_maml_only_as_they_should():
