@@ -46,11 +46,9 @@ class Patches(nn.Module):
 
 
 class PatchNet(nn.Module):
-    """Three layers of `Patches`, then a linear head. Pictures [n, 1, SIZE, SIZE] in, [n, classes] out.
+    """Three layers of `Patches` and a linear map to [n, FEATURES], the features, then a linear head.
 
-    Attributes:
-        features: the layers, and a linear map to [n, FEATURES].
-        head: from features to classes.
+    Pictures [n, 1, SIZE, SIZE] in, [n, classes] out.
     """
 
     def __init__(self, classes: int, *, width: int = 64, seed: int = 0):
@@ -58,11 +56,11 @@ class PatchNet(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.features = nn.Sequential(
-                _ChannelsLast(),
+                nn.Unflatten(-1, (SIZE, 1)),  # channels last
                 Patches(1, width // 2, kernel=6, stride=4),  # 28 -> 7 pixels a side
                 Patches(width // 2, width, kernel=3, stride=2),  # 7 -> 4
                 Patches(width, width, kernel=3, stride=1),
-                nn.Flatten(-3),
+                nn.Flatten(-4),
                 nn.Linear(4 * 4 * width, FEATURES),
             )
             self.head = nn.Linear(FEATURES, classes)
@@ -71,11 +69,6 @@ class PatchNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
-
-
-class _ChannelsLast(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.movedim(-3, -1)
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
@@ -124,13 +117,10 @@ def proto_accuracy(features: nn.Module, batch: TaskBatch) -> Tensor:
 
 
 def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float = 1e-3, seed: int = 0) -> list[float]:
-    """Train the features so that prototypes classify the query, on fresh tasks at every step. Returns the losses.
+    """Train the features so that prototypes classify the query, on tasks that `draw` draws anew at every step.
 
-    Args:
-        draw: returns a batch of training tasks, drawn with the generator that it is given.
-        lr: Adam's, falling to zero over the steps along half a cosine.
+    Returns the losses. Adam's rate begins at `lr` and falls to zero along half a cosine.
     """
-
     generator, losses = torch.Generator().manual_seed(seed), []
     for optimizer in _adam(net.features.parameters(), steps, lr):
         batch = draw(generator)
@@ -170,10 +160,7 @@ def with_new_head(net: PatchNet, ways: int) -> tuple[PatchNet, Params]:
 def train_maml(
     net: PatchNet, draw: Draw, *, steps: int, inner_lr: float, lr: float = 1e-3, seed: int = 0
 ) -> list[float]:
-    """Train the net's parameters, in place, as an initialisation for one inner step. Returns the meta-losses.
-
-    Args: as for `train_protonet`, and the inner step's rate.
-    """
+    """Train the net, in place, as an initialisation for one inner step; otherwise as `train_protonet`."""
     params, generator, losses = dict(net.named_parameters()), torch.Generator().manual_seed(seed), []
     for optimizer in _adam(params.values(), steps, lr):
         batch = draw(generator)

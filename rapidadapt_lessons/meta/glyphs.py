@@ -135,11 +135,7 @@ def episodes(
     """Draw tasks: in each, tell `ways` letters of one script apart, from `shots` pictures of each.
 
     The faces of a letter's pictures are drawn without replacement, support and query together, until all that have the
-    letter are used; then they go round again, warped anew.
-
-    Args:
-        n_query: pictures of each letter in the query.
-        warp: False leaves `augment` out.
+    letter are used; then they go round again, warped anew (with `warp=False`, without `augment`).
 
     Returns:
         support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y [tasks, ways * shots], int64, letter by letter;
@@ -153,10 +149,8 @@ def episodes(
         require_at_least(least, name, value)
     [(largest, most)] = Counter(glyphs.scripts).most_common(1)
     if most < ways:
-        raise NotEnoughExamples(
-            f"{ways}-way tasks were asked for, and the largest script here ({largest}) has {most} letters.",
-            f"choose at most {most} ways, or load a script with more letters.",
-        )
+        told = f"{ways}-way tasks were asked for, and the largest script here ({largest}) has {most} letters."
+        raise NotEnoughExamples(told, f"choose at most {most} ways, or load a script with more letters.")
     members = [[i for i, s in enumerate(glyphs.scripts) if s == name] for name in dict.fromkeys(glyphs.scripts)]
     fit = [torch.tensor(index) for index in members if len(index) >= ways]
     # Every letter is as likely as any other: a script is drawn in proportion to its letters.

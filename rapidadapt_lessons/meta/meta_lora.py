@@ -62,12 +62,9 @@ class MetaConfig:
 
 @dataclass(frozen=True)
 class MetaResult:
-    """What meta-training found.
+    """The meta-learned initialisation, and at each iteration the task's loss before the first and the last inner step.
 
-    Attributes:
-        state: the meta-learned initialisation.
-        losses: at each iteration, the task's loss before and after the inner steps' first and last: [iterations, 2],
-            mean -log P of the answers' tokens in nats, each on rows not yet trained on.
+    The losses, [iterations, 2], are the mean -log P of the answers' tokens in nats, each on rows not yet trained on.
     """
 
     state: dict[str, Tensor]
@@ -186,10 +183,10 @@ def example_batch(model: nn.Module, tokenizer, examples: Sequence[Example], temp
 
 
 def loss_with(model: nn.Module, params: State, batch: Batch) -> Tensor:
-    """Return the loss of a batch with other values for some of the model's parameters: the parameters are an argument.
+    """Return the loss of a batch, mean -log P of the answers' tokens in nats, as a function of some parameters.
 
-    `params` are values by name, as in `model.named_parameters()`; the rest are the model's own. The loss is the mean
-    -log P of the answers' tokens in nats, and can be differentiated with respect to the values.
+    `params` are values by name, as in `model.named_parameters()`; the rest are the model's own. The loss can be
+    differentiated with respect to the values.
     """
 
     def forward(**inputs):
@@ -207,8 +204,8 @@ def lora_meta_gradient(
 
     It is taken at what the LoRA layers hold, and is a vector of all of LoRA's parameters end to end. With g the
     gradient of the query's loss after the step, and H the Hessian of the support's before it, the result is
-    (I - inner_lr H) g, or g (Finn et al. 2017, sections 2.2 and 5.2). The model needs `attn_implementation="eager"`
-    for either: the fused attention has no second derivative, and the two are to be compared.
+    (I - inner_lr H) g, or g (Finn et al. 2017, sections 2.2 and 5.2). The model needs the "eager" attention for either:
+    the fused one has no second derivative, and the two are to be compared.
 
     Raises:
         CourseError: no LoRA layers, or another attention.
@@ -225,16 +222,8 @@ def lora_meta_gradient(
     return torch.cat([g.flatten() for g in found])
 
 
-def _rows(tokenizer, examples: Sequence[Example], template: Template, support: Sequence[Example] = ()) -> list[Row]:
-    return answer_rows(tokenizer, build_prompts(examples, support, template), [e.y for e in examples])
-
-
-def _adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr)
-
-
 def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> float:
-    """Take one step of the optimiser on some rows and return their loss before it: mean -log P in nats.
+    """Take one step on some rows and return their loss before it: mean -log P in nats.
 
     Raises:
         TrainingDiverged: the loss is NaN or infinite.
@@ -247,3 +236,11 @@ def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss.item()
+
+
+def _rows(tokenizer, examples: Sequence[Example], template: Template, support: Sequence[Example] = ()) -> list[Row]:
+    return answer_rows(tokenizer, build_prompts(examples, support, template), [e.y for e in examples])
+
+
+def _adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr)

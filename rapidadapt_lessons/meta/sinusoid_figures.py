@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,14 +25,10 @@ if TYPE_CHECKING:
 
 HEIGHT = 10.0  # how far up and down a typed point may lie
 MOST_POINTS = 50
+GRID = torch.linspace(*INPUTS, 200)[:, None]  # inputs over the whole range, [200, 1]
 GREY = "#7F7F7F"
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False}  # a legend right of the axes
 Start = tuple[MetaMethod, Params]  # how to adapt, and the parameters of one seed to start from
-
-
-def grid() -> Tensor:
-    """Return 200 inputs over the whole range, [200, 1]."""
-    return torch.linspace(*INPUTS, 200)[:, None]
 
 
 def outputs(params: Params, x: Tensor) -> Tensor:
@@ -43,9 +40,9 @@ def outputs(params: Params, x: Tensor) -> Tensor:
 def family_picture(waves: Waves) -> Picture:
     """Draw the first four tasks as curves, each with the ten points that a learner would be given."""
     figure, axes = canvas(7, 3.8)
-    batch, curves = waves.batch(10, 1, torch.Generator().manual_seed(0)), waves(grid())[:4]
+    batch, curves = waves.batch(10, 1, torch.Generator().manual_seed(0)), waves(GRID)[:4]
     for i, curve in enumerate(curves):
-        axes.plot(grid(), curve, color=COLOURS[i], lw=1.6)
+        axes.plot(GRID, curve, color=COLOURS[i], lw=1.6)
         axes.scatter(batch.support_x[i], batch.support_y[i], color=COLOURS[i], marker=MARKERS[i], s=34, zorder=3)
     _label(axes, f"{len(curves)} tasks, 10 points each")
     alt = f"{len(curves)} sine curves of different heights and shifts, each with 10 marked points."
@@ -55,13 +52,13 @@ def family_picture(waves: Waves) -> Picture:
 def mean_picture(params: Params, waves: Waves) -> Picture:
     """Draw what one network learned from all tasks at once, for every seed, against the tasks' exact average."""
     figure, axes = canvas(7, 3.8)
-    x, mean = grid(), mean_wave(grid())
-    for curve in waves(x)[:40]:
-        axes.plot(x, curve, color=GREY, lw=0.7, alpha=0.35)
-    learned = [outputs(one, x) for one in each_seed(params)]
+    mean = mean_wave(GRID)
+    for curve in waves(GRID)[:40]:
+        axes.plot(GRID, curve, color=GREY, lw=0.7, alpha=0.35)
+    learned = [outputs(one, GRID) for one in each_seed(params)]
     for seed, line in enumerate(learned):
-        axes.plot(x, line, color=COLOURS[1], lw=1.6, label=f"learned ({len(learned)} seeds)" if seed == 0 else None)
-    axes.plot(x, mean, color=COLOURS[0], ls="--", lw=2.2, label=r"exact mean, $-1.62\,\cos x$")
+        axes.plot(GRID, line, color=COLOURS[1], lw=1.6, label=f"learned ({len(learned)} seeds)" if seed == 0 else None)
+    axes.plot(GRID, mean, color=COLOURS[0], ls="--", lw=2.2, label=r"exact mean, $-1.62\,\cos x$")
     axes.plot([], [], color=GREY, lw=0.7, label="40 of the tasks")
     axes.legend(**BESIDE)
     _label(axes, f"One network for all tasks, {len(learned)} seeds")
@@ -76,12 +73,12 @@ def starts_picture(trained: Mapping[str, Params]) -> Picture:
     The description says which methods keep close to that mean: within 1 of it everywhere, for every seed.
     """
     figure, panels = _panels(2.3 * len(trained), 2.9, len(trained))
-    x, mean, close = grid(), mean_wave(grid()), []
+    mean, close = mean_wave(GRID), []
     for axes, (name, params) in zip(panels, trained.items()):
-        lines = [outputs(one, x) for one in each_seed(params)]
+        lines = [outputs(one, GRID) for one in each_seed(params)]
         for i, line in enumerate(lines):
-            axes.plot(x, line, color=GREY, lw=1.1, label="one seed" if i == 0 else None)
-        axes.plot(x, mean, color=COLOURS[0], ls="--", lw=1.6, label="tasks' mean")
+            axes.plot(GRID, line, color=GREY, lw=1.1, label="one seed" if i == 0 else None)
+        axes.plot(GRID, mean, color=COLOURS[0], ls="--", lw=1.6, label="tasks' mean")
         _label(axes, name, ylabel="output before adapting" if axes is panels[0] else "")
         close += [name] if _all_close(lines, mean) else []
     panels[-1].legend(**BESIDE)
@@ -93,20 +90,17 @@ def fits_picture(starts: Mapping[str, Start], waves: Waves) -> Picture:
     """Draw one row for each start and one column for each task: before, and after 1 and 10 steps on 10 points."""
     columns = len(waves.amplitude)
     figure, panels = _panels(3 * columns, 2.6 * len(starts), columns, len(starts))
-    batch = waves.batch(10, 1, torch.Generator().manual_seed(0))
-    x, places = grid(), iter(panels)
-    for name, (method, params) in starts.items():
-        for i, curve in enumerate(waves(x)):
-            axes = next(places)
-            axes.plot(x, curve, color="black", lw=1.2, label="truth")
-            axes.plot(x, outputs(params, x), color=GREY, ls=":", lw=1.6, label="before")
-            points = batch.support_x[i], batch.support_y[i]
-            path = _adapted(method, params, *points, 10)
-            axes.plot(x, outputs(path[1], x), color=COLOURS[1], ls="--", lw=1.8, label="after 1 step")
-            axes.plot(x, outputs(path[10], x), color=COLOURS[0], lw=1.8, label="after 10 steps")
-            axes.scatter(*points, color=COLOURS[3], marker="D", s=22, zorder=4, label="support")
-            _label(axes, f"{name}, task {i + 1}", ylabel="y" if i == 0 else "")
-            axes.set_ylim(-6, 6)
+    batch, curves = waves.batch(10, 1, torch.Generator().manual_seed(0)), waves(GRID)
+    for axes, ((name, (method, params)), i) in zip(panels, product(starts.items(), range(columns))):
+        points = batch.support_x[i], batch.support_y[i]
+        path = _adapted(method, params, *points, 10)
+        axes.plot(GRID, curves[i], color="black", lw=1.2, label="truth")
+        axes.plot(GRID, outputs(params, GRID), color=GREY, ls=":", lw=1.6, label="before")
+        axes.plot(GRID, outputs(path[1], GRID), color=COLOURS[1], ls="--", lw=1.8, label="after 1 step")
+        axes.plot(GRID, outputs(path[10], GRID), color=COLOURS[0], lw=1.8, label="after 10 steps")
+        axes.scatter(*points, color=COLOURS[3], marker="D", s=22, zorder=4, label="support")
+        _label(axes, f"{name}, task {i + 1}", ylabel="y" if i == 0 else "")
+        axes.set_ylim(-6, 6)
     panels[columns - 1].legend(**BESIDE)
     alt = f"Rows: {', '.join(starts)}. In each panel a task's curve, its 10 support points, and the network before"
     return Picture(figure, f"Line charts. {alt} and after 1 and 10 steps.")
@@ -178,7 +172,6 @@ def adapt_view(
     """Show one start adapting to a sinusoid, or to typed points, up to a step: the curve, and the error so far.
 
     Args:
-        starts: for each name in the menu, a method and the parameters of one seed.
         amplitude, phase: of the task, phase in radians. Not used when points are typed.
         points: see `parse_points`; empty means `shots` points of the sinusoid, drawn at random.
 
@@ -224,18 +217,18 @@ def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: in
 def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave: Waves | None) -> Picture:
     """Draw the curve at every step so far, the last one strong, beside the error at each step."""
     figure, [axes, below] = _panels(9.6, 3.8, 2, width_ratios=(1.7, 1))
-    xs, last = grid(), len(path) - 1
+    last = len(path) - 1
     errors = {"support": [maml.mse(outputs(p, x), y).item() for p in path]}
     if wave is not None:
-        truth = wave(xs)[0]
-        axes.plot(xs, truth, color="black", lw=1.2, label="truth")
-        errors["whole curve"] = [maml.mse(outputs(p, xs), truth).item() for p in path]
-    axes.plot(xs, outputs(path[0], xs), color=GREY, ls=":", lw=1.6, label="before")
+        truth = wave(GRID)[0]
+        axes.plot(GRID, truth, color="black", lw=1.2, label="truth")
+        errors["whole curve"] = [maml.mse(outputs(p, GRID), truth).item() for p in path]
+    axes.plot(GRID, outputs(path[0], GRID), color=GREY, ls=":", lw=1.6, label="before")
     for i, params in enumerate(path[1:-1]):
         told = "steps between" if i == 0 else None
-        axes.plot(xs, outputs(params, xs), color=COLOURS[4], lw=0.8, alpha=0.6, label=told)
+        axes.plot(GRID, outputs(params, GRID), color=COLOURS[4], lw=0.8, alpha=0.6, label=told)
     if last:
-        axes.plot(xs, outputs(path[-1], xs), color=COLOURS[0], lw=2.2, label=f"step {last}")
+        axes.plot(GRID, outputs(path[-1], GRID), color=COLOURS[0], lw=2.2, label=f"step {last}")
     axes.scatter(x, y, color=COLOURS[1], marker="D", s=34, zorder=4, label="support")
     axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=2)
     _label(axes, name)

@@ -29,13 +29,7 @@ _LANGUAGES = {"fr": "French", "de": "German", "es": "Spanish", "it": "Italian", 
 
 @dataclass(frozen=True)
 class MiniTask:
-    """A small task to meta-train on.
-
-    Attributes:
-        name: a short name, one for each task.
-        cue: a sentence with {x} that ends in {y}, as in `tasks.Task`.
-        examples: inputs and answers, at least 12, in a fixed order.
-    """
+    """A small task to meta-train on: a cue with {x} that ends in {y}, and at least 12 examples in a fixed order."""
 
     name: str
     cue: str
@@ -47,11 +41,7 @@ class MiniTask:
         return Template(self.cue)
 
     def draw(self, k: int, rng: random.Random) -> list[Example]:
-        """Draw k examples without replacement.
-
-        Raises:
-            NotEnoughExamples: the task has fewer.
-        """
+        """Draw k examples without replacement. Raises NotEnoughExamples where the task has fewer."""
         if not 1 <= k <= len(self.examples):
             told = f"k={k} examples were asked for, and {self.name!r} has {len(self.examples)}."
             raise NotEnoughExamples(told, f"choose k from 1 to {len(self.examples)}.")
@@ -79,10 +69,8 @@ def load_family() -> tuple[MiniTask, ...]:
 
 
 def held_out_words() -> frozenset[str]:
-    """Return, in lower case, every answer of the held-out and validation tasks, and every word they ask about.
-
-    Countries and numbers are not among the words asked about: the family asks about them too, for other answers.
-    """
+    """Return, in lower case, the answers of the held-out and validation tasks, and the words that they ask about,
+    without countries and numbers."""
     held = [load_task(name) for name in (*HELD_OUT, VALIDATION)]
     answers = {e.y.casefold() for task in held for e in (*task.support_pool, *task.query_set)}
     return frozenset(answers | {word.casefold() for word in (*NOUNS, *VERBS, *ADJECTIVES)})
@@ -137,8 +125,7 @@ def _number_tasks() -> Iterator[_Recipe]:
 
 def _roman(number: int) -> str:
     tens, ones = divmod(number, 10)
-    digits = ["", "{0}", "{0}{0}", "{0}{0}{0}", "{0}{1}", "{1}", "{1}{0}", "{1}{0}{0}", "{1}{0}{0}{0}", "{0}{2}"]
-    return digits[tens].format("X", "L", "C") + digits[ones].format("I", "V", "X")
+    return " X XX XXX XL L LX LXX LXXX XC".split(" ")[tens] + " I II III IV V VI VII VIII IX".split(" ")[ones]
 
 
 def _country_tasks() -> Iterator[_Recipe]:
@@ -152,11 +139,11 @@ def _country_tasks() -> Iterator[_Recipe]:
         known = [(c.name, there[c.code]) for c in countries if c.code in there and "(" not in there[c.code]]
         pairs = [(here, name) for here, name in known if here != name]
         yield f"country_{code}", f"The {_LANGUAGES[code]} name of {{x}} is {{y}}", pairs
-    for name, cue, field in (
-        ("country_code", "The two-letter code of {x} is {y}", "iso"),
-        ("country_code3", "The three-letter code of {x} is {y}", "iso3"),
-        ("currency_code", "The currency code of {x} is {y}", "currencycode"),
-        ("internet_ending", "Internet addresses of {x} end in {y}", "tld"),
+    for field, name, cue in (
+        ("iso", "country_code", "The two-letter code of {x} is {y}"),
+        ("iso3", "country_code3", "The three-letter code of {x} is {y}"),
+        ("currencycode", "currency_code", "The currency code of {x} is {y}"),
+        ("tld", "internet_ending", "Internet addresses of {x} end in {y}"),
     ):
         yield name, cue, [(c.name, records[c.code][field]) for c in countries]
 

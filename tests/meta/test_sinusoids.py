@@ -249,7 +249,7 @@ def test_view_tells_the_errors_that_it_draws(starts, method, values):
         sinusoids.network(), params, batch.support_x[0], batch.support_y[0],
         inner_lr=rule.inner_lr, steps=step, adaptable=rule.adaptable,
     )  # fmt: skip
-    errors = [maml.mse(views.outputs(p, views.grid()), wave(views.grid())[0]).item() for p in (params, fast)]
+    errors = [maml.mse(views.outputs(p, views.GRID), wave(views.GRID)[0]).item() for p in (params, fast)]
     assert f"{method} after {step} gradient steps on {shots} points" in picture.alt
     assert f"whole curve {errors[0]:.2f} before, {errors[1]:.2f} now" in picture.alt
     [main, below] = picture.figure.axes
