@@ -184,7 +184,7 @@ def meta_learning(seed: int, iterations: int = 1000, tasks: int = 600) -> Found:
     validation = sinusoids.draw_waves(100, draw).batch(10, 50, draw)
     error = {}
     for method in (sinusoids.MAML, sinusoids.PRETRAINED):
-        start, _ = sinusoids.train(method, [seed], iterations, task_seed=seed)
+        start, _ = sinusoids.train_starts(method, [seed], iterations, task_seed=seed)
         rate = sinusoids.best_inner_lr(method, start, validation, rates=(0.003, 0.01, 0.02, 0.03))
         error[method.name] = sinusoids.curve(method, start, held_out, inner_lr=rate).mean((0, 1))
     maml, pretrained = error["MAML"], error["pretrained"]

@@ -13,7 +13,7 @@ from ..lm.model import context_length
 from ..lm.tasks import Example, Task
 from ..lora import layers as lora
 from ..meta.meta_lora import MetaConfig
-from ..meta.meta_lora import task_rows as meta_rows
+from ..meta.meta_lora import draw_rows as meta_rows
 from ..meta.text_tasks import load_family
 from ..prompting import scoring
 from ..prompting.answers import answered_right
