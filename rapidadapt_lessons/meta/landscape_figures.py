@@ -49,7 +49,7 @@ def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) 
     figure, (axes,) = _panels(1, 7, 4.2)
     told = []
     for task, (x, y) in enumerate(zip(family.batch.support_x, family.batch.support_y)):
-        adapted = maml.adapt(family.module, {"theta": theta}, x, y, inner_lr=inner_lr, steps=steps)["theta"].detach()
+        adapted = maml.inner_loop(family.module, {"theta": theta}, x, y, inner_lr=inner_lr, steps=steps)["theta"].detach()
         slope, true = adapted[1].item(), family.truth[task, 1].item()
         _task(axes, family, task, task, adapted, f"task {task + 1}: slope {slope:.2f}")
         told.append(f"task {task + 1} {slope:.2f}, its points' own {true:.2f}")
@@ -78,7 +78,7 @@ def steps_picture(
         path = [start["theta"]]
         for _ in range(steps):
             x, y = part.support_x[0], part.support_y[0]
-            path.append(maml.adapt(family.module, {"theta": path[-1]}, x, y, inner_lr=inner_lr)["theta"])
+            path.append(maml.inner_loop(family.module, {"theta": path[-1]}, x, y, inner_lr=inner_lr)["theta"])
         line, best = torch.stack(path), landscape.task_optima(family)[task]
         _contours(axes, Family(family.module, itself, part.support_y), 0.0, 0, ((-1.5, 1.5), (-0.5, 4.5)))
         axes.plot(line[:, 0], line[:, 1], "-", color="white", lw=4)
