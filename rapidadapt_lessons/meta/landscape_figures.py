@@ -13,7 +13,7 @@ from ..errors import CourseError
 from ..show.html import table
 from ..show.plots import COLOURS, MARKERS, STYLE, Picture
 from . import landscape, maml
-from .landscape import METHODS, Family
+from .landscape import START_METHODS, Family
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,9 @@ def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) 
     figure, (axes,) = _panels(1, 7, 4.2)
     told = []
     for task, (x, y) in enumerate(zip(family.batch.support_x, family.batch.support_y)):
-        adapted = maml.inner_loop(family.module, {"theta": theta}, x, y, inner_lr=inner_lr, steps=steps)["theta"].detach()
+        adapted = maml.inner_loop(family.module, {"theta": theta}, x, y, inner_lr=inner_lr, steps=steps)[
+            "theta"
+        ].detach()
         slope, true = adapted[1].item(), family.truth[task, 1].item()
         _task(axes, family, task, task, adapted, f"task {task + 1}: slope {slope:.2f}")
         told.append(f"task {task + 1} {slope:.2f}, its points' own {true:.2f}")
@@ -194,7 +196,7 @@ def weight(method: str, curvature: Tensor, inner_lr: float, steps: int) -> Tenso
         "MAML": curvature * s**2,
     }
     if method not in known:
-        raise CourseError(f"there is no method {method!r}.", f"choose one of {', '.join(METHODS)}.")
+        raise CourseError(f"there is no method {method!r}.", f"choose one of {', '.join(START_METHODS)}.")
     return known[method]
 
 
@@ -205,7 +207,7 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
     curvature = torch.linspace(0, found.max().item() * 1.05, 300, dtype=torch.float64)
     told = []
     ends = {}
-    for name in METHODS:
+    for name in START_METHODS:
         values = weight(name, curvature, inner_lr, steps)
         values = values / values.max()
         # Dashes, because with one step Reptile's weights are the average task's.
@@ -232,7 +234,7 @@ def angles_picture(
     """Draw, for each method and each x, every network's angle to MAML's gradient as a dot, and lines through means.
 
     Args:
-        results: for each method in `METHODS`, for each x, the angles in degrees.
+        results: for each method in `START_METHODS`, for each x, the angles in degrees.
         xscale: "linear", or "log" for an x above 0.
     """
     figure, (axes,) = _panels(1, 7, 4.0)
@@ -268,7 +270,7 @@ def line_landscape_view(inner_lr: float, steps: int, spread: float) -> Picture:
     if steps < 1:
         raise CourseError(f"{steps} inner steps leave nothing to compare.", "take at least one.")
     family = landscape.line_family(spread=spread)
-    points = {name: landscape.resting_point(family, name, inner_lr, steps) for name in METHODS}
+    points = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
     return landscape_picture(family, inner_lr, steps, points, ((-0.5, 0.5), (0, 3.5)))
 
 
@@ -295,7 +297,7 @@ def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
         raise CourseError(f"inner_lr {inner_lr} with {steps} steps adapts nothing.", "take a rate above 0 and a step.")
     family = landscape.own_lines(points)
     own = torch.tensor(landscape.two_numbers(start, "your start"), dtype=torch.float64)
-    rest = {name: landscape.resting_point(family, name, inner_lr, steps) for name in METHODS}
+    rest = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
     after = f"after {steps} step{'s' * (steps > 1)}"
     starts = []
     for name, theta in {"your start": own, **rest}.items():

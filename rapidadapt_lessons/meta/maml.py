@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from ..training.team import Team
 from .maml_guards import (
     adaptable_names,
     check_arguments,
-    check_gradients,
     check_minibatches,
     check_same_shape,
     check_scalar,
@@ -53,12 +53,7 @@ def learned_rates(params: Params, inner_lr: float, adaptable: Iterable[str] | No
 
 
 def inner_update(params: Params, grads: Params, inner_lr: InnerRate) -> Params:
-    """Return theta* = theta - alpha * gradient (Finn et al. 2017, section 2.2); parameters without gradient stay.
-
-    Raises:
-        CourseError: a gradient's name or shape is not its parameter's, or its rate is missing.
-    """
-    check_gradients(grads, params, inner_lr)
+    """Return theta* = theta - alpha * gradient (Finn et al. 2017, section 2.2); parameters without gradient stay."""
     if isinstance(inner_lr, (int, float)):
         # One operation in place of two: at this size, what counts is their number.
         return params | {name: torch.sub(params[name], g, alpha=inner_lr) for name, g in grads.items()}
@@ -105,7 +100,7 @@ class _InnerLoop:
         return self.loss_at(self.adapted(params, support_x, support_y), query_x, query_y)
 
 
-class _InnerLoops(_InnerLoop):
+class _BatchedInnerLoop(_InnerLoop):
     """The same for all tasks at once, each in its own copy of the parameters: a quarter faster, in plain autograd only.
 
     No copy is shared, so the gradient of the sum of the tasks' losses in these copies holds each task's own gradient.
@@ -125,16 +120,16 @@ class _InnerLoops(_InnerLoop):
         return self.query_loss(copies, *batch.parts).mean()
 
 
-def inner_loop(module: nn.Module, params: Params, x: Any, y: Tensor, *, inner_lr: InnerRate, **options: Any) -> Params:
+def inner_loop(module: nn.Module, params: Params, x: Any, y: Tensor, **options: Any) -> Params:
     """Return the parameters after some gradient steps on one task's support. Nothing is changed in place.
 
     Args:
         x, y: support inputs and targets, [shots, ...].
-        inner_lr: alpha, a number, or a tensor for each name; tensors can be meta-learned.
 
-    Options, of all functions below too:
-        steps: how many inner steps; 1 unless given.
-        loss: (prediction, target) -> a scalar; `mse` unless given.
+    Options, here and below:
+        inner_lr: alpha, a number, or a tensor for each name (see `learned_rates`). Must be given.
+        steps: how many inner steps, 1 unless given.
+        loss: (prediction, target) -> a scalar, `mse` unless given.
         second_order: keep the inner gradients differentiable, so that a gradient through the result has the Hessian
             term. If False they count as constants: first-order MAML.
         adaptable: names to adapt; None adapts all of `params`. ANIL names the head's.
@@ -143,16 +138,16 @@ def inner_loop(module: nn.Module, params: Params, x: Any, y: Tensor, *, inner_lr
         CourseError: unknown names, negative steps, a loss that is no scalar, a module that MAML cannot run (see
             `check_module`).
     """
-    return _InnerLoop(module, params, inner_lr, **options).adapted(params, x, y)
+    return _InnerLoop(module, params, **options).adapted(params, x, y)
 
 
-def meta_loss(module: nn.Module, params: Params, batch: TaskBatch, *, inner_lr: InnerRate, **options: Any) -> Tensor:
+def meta_loss(module: nn.Module, params: Params, batch: TaskBatch, **options: Any) -> Tensor:
     """Return the meta-objective: the query's loss after adapting on the support, averaged over the tasks.
 
     Finn et al. 2017, section 2.2, with a mean over tasks in place of the sum. A scalar, differentiable in `params`.
     Options and errors: those of `inner_loop`.
     """
-    one_task = partial(_InnerLoop(module, params, inner_lr, **options).query_loss, params)
+    one_task = partial(_InnerLoop(module, params, **options).query_loss, params)
     return vmap_tasks(one_task, batch.parts).mean()
 
 
@@ -195,7 +190,7 @@ def meta_gradient(
 
     @torch.enable_grad()
     def of_part(part: TaskBatch, share: float) -> tuple[Tensor, ...]:
-        loss = _InnerLoops(module, theta, alpha, **options).meta_loss(part) * share
+        loss = _BatchedInnerLoop(module, theta, alpha, **options).meta_loss(part) * share
         return loss.detach(), *torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
 
     loss, *grads = sum_over_team(of_part, batch, wanted, team)
@@ -203,34 +198,27 @@ def meta_gradient(
 
 
 def reptile_gradient(
-    module: nn.Module,
-    params: Params,
-    batch: TaskBatch,
-    *,
-    inner_lr: InnerRate,
-    steps: int,
-    batch_size: int | None = None,
-    **options: Any,
+    module: nn.Module, params: Params, batch: TaskBatch, *, batch_size: int | None = None, **options: Any
 ) -> MetaGradient:
     """Return theta minus the mean adapted parameters: Reptile's direction (Nichol et al. 2018, algorithm 2).
 
     Reptile does not split a task: support and query together are its data. With one step this is joint training.
+    The `loss` returned is the mean over tasks of the first inner step's, before adapting.
 
     Args:
         batch_size: examples in each inner step, taken in turn and from the front again at the end; None: all.
-
-    The `loss` returned is the mean over tasks of the first inner step's, before adapting. Raises as `meta_loss`.
+        options: those of `inner_loop`. Raises as it does.
     """
     theta = {name: p.detach() for name, p in params.items()}
-    loop = _InnerLoop(module, theta, inner_lr, steps, second_order=False, **options)
+    loop = _InnerLoop(module, theta, second_order=False, **options)
     shots = batch.support_y.shape[1] + batch.query_y.shape[1]
     size = shots if batch_size is None else batch_size
-    check_minibatches(steps, size, shots)
+    check_minibatches(loop.steps, size, shots)
 
     def one_task(support_x: Any, support_y: Tensor, query_x: Any, query_y: Tensor) -> tuple[Params, Tensor]:
         x, y = tree_map(lambda a, b: torch.cat([a, b]), (support_x, support_y), (query_x, query_y))
         fast, losses = theta, []
-        for i in range(steps):
+        for i in range(loop.steps):
             at = [(i * size + j) % shots for j in range(size)]
             chosen = tree_map(lambda t, at=at: t[at], (x, y)) if size < shots else (x, y)
             fast, loss = loop.step(fast, *chosen)
@@ -248,8 +236,6 @@ def adaptation_curve(
     params: Params,
     batch: TaskBatch,
     *,
-    inner_lr: InnerRate,
-    steps: int,
     metric: Loss | None = None,
     chunk_size: int | None = None,
     **options: Any,
@@ -261,12 +247,12 @@ def adaptation_curve(
     Args:
         chunk_size: how many tasks to hold in memory at once; None takes all.
     """
-    loop = _InnerLoop(module, params, inner_lr, steps, second_order=False, **options)
+    loop = _InnerLoop(module, params, second_order=False, **options)
 
     def one_task(support_x: Any, support_y: Tensor, query_x: Any, query_y: Tensor) -> Tensor:
         judged = lambda fast: (metric or loop.loss)(stateless_forward(module, fast, query_x), query_y)  # noqa: E731
         fast, values = params, [judged(params)]
-        for _ in range(steps):
+        for _ in range(loop.steps):
             fast, _ = loop.step(fast, support_x, support_y)
             values.append(judged(fast))
         return torch.stack(values)
@@ -276,13 +262,7 @@ def adaptation_curve(
 
 
 def meta_step(
-    module: nn.Module,
-    params: Params,
-    batch: TaskBatch,
-    optimizer: torch.optim.Optimizer,
-    *,
-    inner_lr: InnerRate,
-    **options: Any,
+    module: nn.Module, params: Params, batch: TaskBatch, optimizer: Optimizer, *, inner_lr: InnerRate, **options: Any
 ) -> Tensor:
     """Take one optimiser step on the initialisation, in place, and return the meta-loss before it.
 
@@ -298,9 +278,7 @@ def meta_step(
     return _outer_step(found, params, _learned(inner_lr), optimizer)
 
 
-def reptile_step(
-    module: nn.Module, params: Params, batch: TaskBatch, optimizer: torch.optim.Optimizer, **options: Any
-) -> Tensor:
+def reptile_step(module: nn.Module, params: Params, batch: TaskBatch, optimizer: Optimizer, **options: Any) -> Tensor:
     """Move the initialisation towards the adapted parameters, in place, and return `reptile_gradient`'s loss.
 
     Plain SGD with rate epsilon is Nichol et al.'s theta + epsilon * mean(theta* - theta). Options: `reptile_gradient`.
@@ -317,7 +295,7 @@ def _learned(inner_lr: InnerRate) -> Params:
     return {"inner_lr": inner_lr} if isinstance(inner_lr, Tensor) and inner_lr.requires_grad else {}
 
 
-def _outer_step(found: MetaGradient, params: Params, rates: Params, optimizer: torch.optim.Optimizer) -> Tensor:
+def _outer_step(found: MetaGradient, params: Params, rates: Params, optimizer: Optimizer) -> Tensor:
     """Hand a finite gradient to the optimiser and let it step, on the rates too where it holds them."""
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     check_update([name for name, p in params.items() if id(p) not in held], found.loss, found.params, found.inner_lr)

@@ -44,8 +44,11 @@ def check_arguments(
                 )
     elif not _is_rate(inner_lr):
         raise CourseError(f"inner_lr is {inner_lr!r}.", "give a finite number, 0 or more, or a tensor for each name.")
+    names = adaptable_names(params, adaptable)
+    if isinstance(inner_lr, Mapping) and (missing := [name for name in names if name not in inner_lr]):
+        raise CourseError(f"there is no inner rate for {', '.join(missing)}.", "build them with `learned_rates`.")
     check_module(module)
-    return adaptable_names(params, adaptable)
+    return names
 
 
 def check_module(module: nn.Module) -> None:
@@ -94,20 +97,6 @@ def adaptable_names(params: Params, adaptable: Iterable[str] | None) -> tuple[st
             f"choose from {', '.join(params)}.",
         )
     return names
-
-
-def check_gradients(grads: Params, params: Params, inner_lr: InnerRate) -> None:
-    """Raise CourseError where a gradient's name or shape is not its parameter's, or its rate is missing."""
-    for name, g in grads.items():
-        if name not in params or g.shape != params[name].shape:
-            known = tuple(params[name].shape) if name in params else "absent"
-            raise CourseError(
-                f"the gradient {name!r} has shape {tuple(g.shape)}, its parameter is {known}.",
-                "pass the gradients of these very parameters.",
-            )
-    missing = [name for name in grads if name not in inner_lr] if isinstance(inner_lr, Mapping) else []
-    if missing:
-        raise CourseError(f"there is no inner rate for {', '.join(missing)}.", "build the rates with `learned_rates`.")
 
 
 def check_same_shape(prediction: Tensor, target: Tensor) -> None:
