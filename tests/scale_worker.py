@@ -74,13 +74,13 @@ def refuses_another_runs_checkpoint(team: Team, out: Path) -> str:
     return ""
 
 
-def meta_gradient(team: Team, tasks: int, **options) -> dict:
+def meta_gradient(team: Team, tasks: int) -> dict:
     net = sinusoids.network(0, 8)
     params = dict(net.named_parameters())
     draw = torch.Generator().manual_seed(1)
     batch: TaskBatch = sinusoids.draw_waves(tasks, draw).batch(5, 5, draw)
     rates = maml.learned_rates(params, 0.01)
-    found = maml.meta_gradient(net, params, batch, inner_lr=rates, team=team, **options)
+    found = maml.meta_gradient(net, params, batch, inner_lr=rates, team=team)
     learned = {f"rate {name}": values for name, values in listed(found.inner_lr).items()}
     return {"loss": [float(found.loss)], **listed(found.params), **learned}
 
@@ -98,7 +98,6 @@ def main(out: Path) -> None:
             "diverged": diverges_in_the_last_process(team),
             "refused": refuses_another_runs_checkpoint(team, out),
             "meta": meta_gradient(team, 5),
-            "meta in chunks": meta_gradient(team, 5, chunk_size=2),
             "one task": meta_gradient(team, 1),
             "bytes": [team.bytes_sent, team.messages],
         }

@@ -229,7 +229,7 @@ def test_the_tables_have_every_start_and_gradients_that_finite_differences_confi
     family = landscape.own_lines(POINTS)
     own = torch.tensor([float(v) for v in start.split()], dtype=torch.float64)
     starts = {name: cells for name, *cells in rows(html)[:5]}
-    for name in ("your start", *landscape.METHODS):
+    for name in ("your start", *landscape.START_METHODS):
         theta = own if name == "your start" else landscape.resting_point(family, name, inner_lr, steps)
         losses = [landscape.loss_at(family, theta, inner_lr, n).item() for n in (0, steps)]
         assert starts[name] == [f"{v:.2f}" for v in [*theta.tolist(), *losses]]

@@ -15,34 +15,35 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vmap
 
 from ..errors import BadData, CourseError
+from ..guards import require_at_least, require_one_of
 from . import maml
 from .maml import TaskBatch, mse
 
 PAPER = 2.0  # the recorder's paper shows y from about -2 to 2
-METHODS = ("average task", "Reptile", "first-order MAML", "MAML")
+START_METHODS = ("average task", "Reptile", "first-order MAML", "MAML")  # how a start can be chosen
 
 
-class Line(nn.Module):
+class _Curve(nn.Module):
+    """A curve with two parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+
+class Line(_Curve):
     """y = theta_1 + theta_2 x. theta: [intercept, slope]."""
 
     axes = ("intercept θ₁", "slope θ₂")
-
-    def __init__(self, theta: tuple[float, float] = (0.0, 0.0)):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.theta[0] + self.theta[1] * x
 
 
-class Wave(nn.Module):
+class Wave(_Curve):
     """y = theta_1 sin(x + theta_2). theta: [amplitude, phase in radians]."""
 
     axes = ("amplitude θ₁", "phase θ₂ (radians)")
-
-    def __init__(self, theta: tuple[float, float] = (1.0, 0.0)):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.theta[0] * torch.sin(x + self.theta[1])
@@ -69,16 +70,13 @@ def line_family(tasks: int = 40, shots: int = 10, spread: float = 3.0, seed: int
     Raises:
         CourseError: no tasks or shots, or a spread below 1.
     """
-    _check(tasks, shots)
-    if not spread >= 1:
-        raise CourseError(f"spread is {spread}.", "give 1 (all slopes alike) or more.")
+    require_at_least(1, "spread", spread, "give 1 (all slopes alike) or more.")
     draw = torch.Generator().manual_seed(seed)
-    random = lambda *shape: 2 * torch.rand(*shape, generator=draw, dtype=torch.float64) - 1  # noqa: E731
-    slope = 1.6 * spread ** random(tasks, 1, 1)
-    intercept = 0.3 * random(tasks, 1, 1)
-    x = PAPER / slope * random(tasks, 2 * shots, 1)
+    slope, intercept, x = _draw(tasks, shots, draw)
+    slope, intercept = 1.6 * spread**slope, 0.3 * intercept
+    x = PAPER / slope * x
     y = intercept + slope * x + noise * torch.randn(x.shape, generator=draw, dtype=torch.float64)
-    return _family(Line(), x, y, shots, intercept, slope)
+    return _family(Line(), x, y, intercept, slope)
 
 
 def wave_family(tasks: int = 40, shots: int = 10, spread: float = 2.2, seed: int = 0) -> Family:
@@ -87,14 +85,26 @@ def wave_family(tasks: int = 40, shots: int = 10, spread: float = 2.2, seed: int
     Raises:
         CourseError: no tasks or shots, or a spread outside 0 to pi.
     """
-    _check(tasks, shots)
     if not 0 <= spread <= math.pi:
         raise CourseError(f"spread is {spread} radians.", "give a phase between 0 and pi.")
-    draw = torch.Generator().manual_seed(seed)
-    random = lambda *shape: 2 * torch.rand(*shape, generator=draw, dtype=torch.float64) - 1  # noqa: E731
-    amplitude, phase = 1 + 0.5 * random(tasks, 1, 1), spread * random(tasks, 1, 1)
-    x = math.pi * random(tasks, 2 * shots, 1)
-    return _family(Wave(), x, amplitude * torch.sin(x + phase), shots, amplitude, phase)
+    amplitude, phase, x = _draw(tasks, shots, torch.Generator().manual_seed(seed))
+    amplitude, phase, x = 1 + 0.5 * amplitude, spread * phase, math.pi * x
+    return _family(Wave(), x, amplitude * torch.sin(x + phase), amplitude, phase)
+
+
+def _draw(tasks: int, shots: int, draw: torch.Generator) -> list[Tensor]:
+    """Return uniform numbers between -1 and 1: two for each task, [tasks, 1, 1], and inputs, [tasks, 2 * shots, 1]."""
+    require_at_least(1, "tasks", tasks)
+    require_at_least(1, "shots", shots)
+    lengths = (1, 1, 2 * shots)
+    return [2 * torch.rand(tasks, length, 1, generator=draw, dtype=torch.float64) - 1 for length in lengths]
+
+
+def _family(module: Line | Wave, x: Tensor, y: Tensor, first: Tensor, second: Tensor) -> Family:
+    """Return the tasks with the first half of their examples as support."""
+    (support_x, query_x), (support_y, query_y) = x.chunk(2, dim=1), y.chunk(2, dim=1)
+    batch = TaskBatch(support_x, support_y, query_x, query_y)
+    return Family(module, batch, torch.cat([first, second], dim=-1)[:, 0])
 
 
 def own_lines(text: str) -> Family:
@@ -130,8 +140,7 @@ def own_lines(text: str) -> Family:
     data = torch.tensor(tasks, dtype=torch.float64)  # [tasks, points, 2]
     x, y = data[..., :1], data[..., 1:]
     batch = TaskBatch(x[:, ::2], y[:, ::2], x[:, 1::2], y[:, 1::2])
-    truth = torch.linalg.lstsq(torch.cat([torch.ones_like(x), x], dim=-1), y).solution[..., 0]
-    return Family(Line(), batch, truth)
+    return Family(Line(), batch, _least_squares(x, y))
 
 
 def two_numbers(text: str, what: str) -> tuple[float, float]:
@@ -156,8 +165,7 @@ def direction(family: Family, method: str, inner_lr: float, steps: int) -> Calla
         CourseError: no such method.
     """
     module, batch = family.module, family.batch
-    if method not in METHODS:
-        raise CourseError(f"there is no method {method!r}.", f"choose one of {', '.join(METHODS)}.")
+    require_one_of(START_METHODS, "method", method)
     options = {"inner_lr": inner_lr, "steps": steps}
     if method == "Reptile":
         return lambda theta: maml.reptile_gradient(module, {"theta": theta}, batch, **options).params["theta"]
@@ -211,6 +219,21 @@ def hessians(family: Family, theta: Tensor, part: str = "support") -> Tensor:
     return vmap(hessian(loss), in_dims=(None, 0, 0))(theta, x, y)
 
 
+def weight(method: str, curvature: Tensor, inner_lr: float, steps: int) -> Tensor:
+    """Return the weight that a method gives to a task whose loss has this curvature, [...]; for quadratic losses.
+
+    With s = (1 - alpha * curvature) ** steps: average task h, first-order MAML h s, MAML h s^2, Reptile 1 - s.
+
+    Raises:
+        CourseError: no such method.
+    """
+    require_one_of(START_METHODS, "method", method)
+    s = (1 - inner_lr * curvature) ** steps
+    if method == "Reptile":
+        return 1 - s
+    return curvature * s ** {"average task": 0, "first-order MAML": 1, "MAML": 2}[method]
+
+
 def weighted_mean(weights: Tensor, optima: Tensor) -> Tensor:
     """Return (sum of W_i)^-1 sum of W_i t_i for matrices W [tasks, n, n] and points t [tasks, n]; shape [n]."""
     return torch.linalg.solve(weights.sum(0), torch.einsum("tij,tj->i", weights, optima))
@@ -219,6 +242,11 @@ def weighted_mean(weights: Tensor, optima: Tensor) -> Tensor:
 def task_optima(family: Family, part: str = "support") -> Tensor:
     """Return, for lines, each task's least-squares solution on its support or query, shape [tasks, 2]."""
     x, y = getattr(family.batch, f"{part}_x"), getattr(family.batch, f"{part}_y")
+    return _least_squares(x, y)
+
+
+def _least_squares(x: Tensor, y: Tensor) -> Tensor:
+    """Return each task's best intercept and slope, [tasks, 2]. x, y: [tasks, points, 1]."""
     return torch.linalg.lstsq(torch.cat([torch.ones_like(x), x], dim=-1), y).solution[..., 0]
 
 
@@ -234,13 +262,3 @@ def angle(a: Tensor, b: Tensor) -> float:
     a, b = a.flatten() / a.norm(), b.flatten() / b.norm()
     # Half-angle form: unlike the arc cosine it keeps its digits near 0 and 180 degrees.
     return math.degrees(2 * math.atan2((a - b).norm().item(), (a + b).norm().item()))
-
-
-def _family(module: Line | Wave, x: Tensor, y: Tensor, shots: int, first: Tensor, second: Tensor) -> Family:
-    batch = TaskBatch(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:])
-    return Family(module, batch, torch.cat([first, second], dim=-1)[:, 0])
-
-
-def _check(tasks: int, shots: int) -> None:
-    if tasks < 1 or shots < 1:
-        raise CourseError(f"{tasks} tasks of {shots} shots were asked for.", "ask for at least 1 of each.")

@@ -204,7 +204,7 @@ def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: in
     net, path = network(), [params]
     options = {"inner_lr": method.inner_lr, "adaptable": method.adaptable, "second_order": False}
     for step in range(1, steps + 1):
-        path.append(maml.adapt(net, path[-1], x, y, **options))
+        path.append(maml.inner_loop(net, path[-1], x, y, **options))
         if not all(torch.isfinite(p).all() for p in path[-1].values()):
             raise TrainingDiverged(
                 f"{method.name} leaves the finite numbers at step {step}: its steps of {method.inner_lr:g} are too "

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rapidadapt_lessons.errors import CourseError
-from rapidadapt_lessons.meta import few_shot, maml
+from rapidadapt_lessons.meta import few_shot, maml, maml_guards
 from rapidadapt_lessons.meta.few_shot import Patches, PatchNet
 from rapidadapt_lessons.meta.glyphs import SIZE, Glyphs, episodes, load_glyphs
 from rapidadapt_lessons.meta.task_batch import TaskBatch
@@ -43,7 +43,7 @@ def test_the_net_has_the_shapes_it_says_and_starts_with_all_classes_alike():
     x = torch.rand(2, 1, SIZE, SIZE)
     assert net.features(x).shape == (2, few_shot.FEATURES)
     assert torch.equal(net(x), torch.zeros(2, 7))
-    maml.check_module(net)
+    maml_guards.check_module(net)
 
 
 def test_the_seed_of_a_net_is_its_own():

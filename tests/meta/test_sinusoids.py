@@ -245,7 +245,7 @@ def test_view_tells_the_errors_that_it_draws(starts, method, values):
     wave = Waves(torch.tensor([amplitude]), torch.tensor([phase]))
     batch = wave.batch(shots, 1, generator(0))
     rule, params = starts[method]
-    fast = maml.adapt(
+    fast = maml.inner_loop(
         sinusoids.network(), params, batch.support_x[0], batch.support_y[0],
         inner_lr=rule.inner_lr, steps=step, adaptable=rule.adaptable,
     )  # fmt: skip
