@@ -74,7 +74,7 @@ def sum_over_team(
         of_part: (part of the batch, its share of the tasks) -> a scalar, and one tensor like each of `wanted`.
         team: the processes, each called with the same batch; None for this one alone.
     """
-    if team is None or team.size == 1:
+    if team is None or team.world_size == 1:
         return of_part(batch, 1.0)
     first, last = team.part(len(batch))
     if first < last:
