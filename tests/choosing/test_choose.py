@@ -203,6 +203,22 @@ def test_the_saved_adapter_is_the_one_given(model, tmp_path):
     assert torch.equal(model(torch.tensor([[3, 4, 5]])).logits, output)
 
 
+def test_an_older_report_stays_where_the_adapter_cannot_be_written(model, tmp_path, monkeypatch):
+    lora.inject(model, methods.ADAPTER)
+    state = lora.adapter_state(model)
+    folder = report.save_results(tmp_path / "out", model, TASK, TRIALS, choose(TRIALS, Limits(16)), state)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "save_adapter", full)
+    with pytest.raises(CourseError, match="out cannot be written .No space left"):
+        report.save_results(folder, model, TASK, TRIALS[:2], choose(TRIALS[:2], Limits(4)), state)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not lora.lora_layers(model)
+
+
 @pytest.mark.parametrize("kind", ["file", "full folder"])
 def test_what_is_not_ours_is_left_alone(model, tmp_path, kind):
     there = tmp_path / "thesis"
