@@ -86,18 +86,14 @@ def each_seed(params: Params) -> list[Params]:
 
 @dataclass(frozen=True)
 class MetaMethod:
-    """How an initialisation is trained, and what of it is adapted to a new task.
+    """How an initialisation is trained, and what of it is adapted to a new task."""
 
-    name: as figures show it. inner_lr: alpha. steps: inner steps in training; none is training on all tasks at once.
-    second_order: keep the Hessian term. adaptable: names to adapt, None for all. reptile: by Reptile's rule.
-    """
-
-    name: str
-    inner_lr: float = 0.01
-    steps: int = 1
-    second_order: bool = True
-    adaptable: tuple[str, ...] | None = None
-    reptile: bool = False
+    name: str  # as figures show it
+    inner_lr: float = 0.01  # alpha
+    steps: int = 1  # inner steps in training; none is training on all tasks at once
+    second_order: bool = True  # keep the Hessian term
+    adaptable: tuple[str, ...] | None = None  # names to adapt, None for all
+    reptile: bool = False  # train by Reptile's rule
 
 
 MAML = MetaMethod("MAML")
