@@ -195,10 +195,8 @@ def _font(face: str):
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
     if not path.is_file():
-        raise MissingPackage(
-            f"matplotlib's font folder has no {path.name}.",
-            "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook.",
-        )
+        remedy = "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook."
+        raise MissingPackage(f"matplotlib's font folder has no {path.name}.", remedy)
     return FT2Font(str(path))
 
 

@@ -120,9 +120,7 @@ def adapt_and_score(
 ) -> dict[int, float]:
     """Adapt to an episode's support, and return the exact match on its query after each number of steps in `at`.
 
-    The model reads the query alone, without the support. Its LoRA layers end as adapted.
-
-    Raises: as `adapt_lora`.
+    The model reads the query alone, without the support. Its LoRA layers end as adapted. Raises as `adapt_lora`.
     """
     if not at or min(at) < 0:
         raise CourseError(f"scores were asked for after {list(at)} steps.", "name at least one number, 0 or more.")
