@@ -62,10 +62,8 @@ def own_task_view(
     Args:
         starts: LoRA's matrices by the start's name.
         pairs: as for `own_text.read_lines`, 1 to MOST_OWN_PAIRS of them.
-        query: what to answer.
         cue: how a pair is written, with {x} and, at the end, {y}.
-        steps: Adam steps on all the pairs at once, 0 to MOST_STEPS.
-        lr: their rate.
+        steps: Adam steps at rate `lr` on all the pairs at once, 0 to MOST_STEPS.
 
     Raises:
         BadData: no pairs, too many or too long ones, or no query.

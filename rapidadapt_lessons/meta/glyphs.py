@@ -42,19 +42,12 @@ _INK = 20  # pixels of a letter's longer side
 
 @dataclass(frozen=True)
 class Glyphs:
-    """Letters and how each face draws them.
+    """Letters and how each face draws them."""
 
-    Attributes:
-        letters: the letters, one character each.
-        scripts: each letter's script.
-        images: [letters, faces, SIZE, SIZE], uint8: 0 is paper, 255 ink.
-        drawn: [letters, faces], bool: whether the face has the letter. Its image is empty where not.
-    """
-
-    letters: tuple[str, ...]
-    scripts: tuple[str, ...]
-    images: Tensor
-    drawn: Tensor
+    letters: tuple[str, ...]  # one character each
+    scripts: tuple[str, ...]  # each letter's
+    images: Tensor  # [letters, faces, SIZE, SIZE], uint8: 0 is paper, 255 ink
+    drawn: Tensor  # [letters, faces], bool: whether the face has the letter; its image is empty where not
 
     def __len__(self) -> int:
         return len(self.letters)
@@ -202,10 +195,8 @@ def _font(face: str):
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
     if not path.is_file():
-        raise MissingPackage(
-            f"matplotlib's font folder has no {path.name}.",
-            "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook.",
-        )
+        remedy = "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook."
+        raise MissingPackage(f"matplotlib's font folder has no {path.name}.", remedy)
     return FT2Font(str(path))
 
 

@@ -29,28 +29,15 @@ State = Mapping[str, Tensor]  # LoRA's matrices by name, as `adapter_state` retu
 
 @dataclass(frozen=True)
 class MetaConfig:
-    """How to meta-train.
+    """How to meta-train. Raises CourseError for a value that makes no sense."""
 
-    Attributes:
-        iterations: tasks to visit, one after another.
-        inner_steps: Adam steps on each task, every one on fresh rows.
-        rows: rows in a step.
-        inner_lr: the rate of the inner Adam.
-        outer_lr: epsilon, the share of the way that the initialisation moves; it falls to zero linearly.
-        most_shots: a step's rows have 0 to so many solved examples in front of the query.
-        seed: of the tasks, examples and numbers of shots.
-
-    Raises:
-        CourseError: a value that makes no sense.
-    """
-
-    iterations: int = 80
-    inner_steps: int = 4
-    rows: int = 8
-    inner_lr: float = 1e-3
-    outer_lr: float = 0.5
-    most_shots: int = 0
-    seed: int = 0
+    iterations: int = 80  # tasks to visit, one after another
+    inner_steps: int = 4  # Adam steps on each task, every one on fresh rows
+    rows: int = 8  # in a step
+    inner_lr: float = 1e-3  # the rate of the inner Adam
+    outer_lr: float = 0.5  # epsilon, the share of the way that the initialisation moves; it falls to zero linearly
+    most_shots: int = 0  # a step's rows have 0 to so many solved examples in front of the query
+    seed: int = 0  # of the tasks, examples and numbers of shots
 
     def __post_init__(self) -> None:
         for name, least in {"iterations": 1, "inner_steps": 1, "rows": 1, "most_shots": 0}.items():
@@ -133,9 +120,7 @@ def adapt_and_score(
 ) -> dict[int, float]:
     """Adapt to an episode's support, and return the exact match on its query after each number of steps in `at`.
 
-    The model reads the query alone, without the support. Its LoRA layers end as adapted.
-
-    Raises: as `adapt_lora`.
+    The model reads the query alone, without the support. Its LoRA layers end as adapted. Raises as `adapt_lora`.
     """
     if not at or min(at) < 0:
         raise CourseError(f"scores were asked for after {list(at)} steps.", "name at least one number, 0 or more.")

@@ -68,10 +68,7 @@ def mean_picture(params: Params, waves: Waves) -> Picture:
 
 
 def starts_picture(trained: Mapping[str, Params]) -> Picture:
-    """Draw each method's initialisation as a function, one line for each seed, beside the mean of the tasks.
-
-    The description says which methods keep close to that mean: within 1 of it everywhere, for every seed.
-    """
+    """Draw each method's initialisation as a function, one line for each seed, beside the mean of the tasks."""
     figure, panels = _panels(2.3 * len(trained), 2.9, len(trained))
     mean, close = mean_wave(GRID), []
     for axes, (name, params) in zip(panels, trained.items()):
@@ -256,6 +253,7 @@ def _panels(width: float, height: float, columns: int, rows: int = 1, **options)
 
 
 def _all_close(lines: Sequence[Tensor], mean: Tensor) -> bool:
+    """Return whether every line is within 1 of the mean everywhere."""
     return all((line - mean).abs().max() < 1 for line in lines)
 
 

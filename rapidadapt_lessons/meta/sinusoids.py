@@ -49,8 +49,7 @@ class Waves:
 def draw_waves(tasks: int, generator: torch.Generator) -> Waves:
     """Draw 1 task or more, with amplitudes and phases uniform over AMPLITUDES and PHASES."""
     require_at_least(1, "tasks", tasks)
-    ends = (AMPLITUDES, PHASES)
-    return Waves(*(low + (high - low) * torch.rand(tasks, generator=generator) for low, high in ends))
+    return Waves(*(low + (high - low) * torch.rand(tasks, generator=generator) for low, high in (AMPLITUDES, PHASES)))
 
 
 def mean_wave(x: Tensor) -> Tensor:
@@ -86,18 +85,14 @@ def each_seed(params: Params) -> list[Params]:
 
 @dataclass(frozen=True)
 class MetaMethod:
-    """How an initialisation is trained, and what of it is adapted to a new task.
+    """How an initialisation is trained, and what of it is adapted to a new task."""
 
-    name: as figures show it. inner_lr: alpha. steps: inner steps in training; none is training on all tasks at once.
-    second_order: keep the Hessian term. adaptable: names to adapt, None for all. reptile: by Reptile's rule.
-    """
-
-    name: str
-    inner_lr: float = 0.01
-    steps: int = 1
-    second_order: bool = True
-    adaptable: tuple[str, ...] | None = None
-    reptile: bool = False
+    name: str  # as figures show it
+    inner_lr: float = 0.01  # alpha
+    steps: int = 1  # inner steps in training; none is training on all tasks at once
+    second_order: bool = True  # keep the Hessian term
+    adaptable: tuple[str, ...] | None = None  # names to adapt, None for all
+    reptile: bool = False  # train by Reptile's rule
 
 
 MAML = MetaMethod("MAML")
@@ -160,13 +155,10 @@ def curve(
 def best_inner_lr(
     method: MetaMethod, params: Params, batch: TaskBatch, rates: Sequence[float], *, steps: int = 10
 ) -> float:
-    """Return the rate with the lowest error over seeds, tasks and steps 1 to `steps`. NaN counts as worst.
-
-    Choose it on other tasks than those that are reported.
-    """
+    """Return the rate with the lowest error over seeds, steps 1 to `steps` and tasks, none of them reported later."""
     require_some(rates, "rates to choose from")
     errors = [curve(method, params, batch, steps=steps, inner_lr=rate)[:, :, 1:].mean() for rate in rates]
-    return min(zip(errors, rates), key=lambda pair: float(pair[0].nan_to_num(math.inf)))[1]
+    return min(zip(errors, rates), key=lambda pair: float(pair[0].nan_to_num(math.inf)))[1]  # NaN counts as worst
 
 
 def _gradient(
