@@ -25,6 +25,7 @@ LOOK = {
     "first-order MAML": (COLOURS[2], "D"),
     "MAML": (COLOURS[1], "s"),
 }
+START = {"marker": "o", "color": "white", "ms": 8, "mec": "black", "mew": 1.4, "ls": "none", "zorder": 3}
 GREY, DARK_GREY = "#7F7F7F", "#5F5F5F"
 LEAST_LOSS = 1e-9  # a logarithm needs more than the 0 of points that lie on a line exactly
 SCALES = "each panel has its own colour scale; darker is lower"
@@ -77,7 +78,7 @@ def steps_picture(
         _contours(axes, support_alone, 0.0, 0, ((-1.5, 1.5), (-0.5, 4.5)))
         axes.plot(*line.T, "-", color="white", lw=4)
         axes.plot(*line.T, "-o", color=COLOURS[1], ms=6, lw=2, mec="white", mew=0.8, label="inner steps")
-        _start(axes, line[0])
+        axes.plot(*line[0], **START, label="start")
         axes.plot(*best, marker="*", color="black", ms=13, mec="white", mew=0.8, ls="none", label="best point")
         slope = family.truth[task, 1].item()
         low, high = torch.linalg.eigvalsh(landscape.hessians(family, line[0])[task]).tolist()
@@ -96,17 +97,14 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     """Draw by what the Hessian term multiplies the gradient, along each curvature direction of each task.
 
     A dot is one eigenvector of one task's support Hessian: across, its curvature; up, the MAML gradient's component
-    along it divided by that of g alone, the first-order gradient. Both gradients come from `maml.meta_gradient`.
+    along it divided by that of g alone, the first-order gradient. Both come from `maml.meta_gradient`.
     """
     curvatures, ratios = [], []
     for task, hessian in enumerate(landscape.hessians(family, theta)):
         values, vectors = torch.linalg.eigh(hessian)
-        part = family.batch.tasks(task, task + 1)
-        found = [
-            maml.meta_gradient(family.module, {"theta": theta}, part, inner_lr=inner_lr, second_order=order)
-            for order in (True, False)
-        ]
-        full, first = (vectors.T @ gradient.params["theta"] for gradient in found)
+        alone = Family(family.module, family.batch.tasks(task, task + 1), family.truth)
+        directions = (landscape.direction(alone, name, inner_lr, 1) for name in ("MAML", "first-order MAML"))
+        full, first = (vectors.T @ direction(theta) for direction in directions)
         curvatures += values.tolist()
         ratios += (full / first).tolist()
     figure, axes = canvas(7, 3.8)
@@ -147,7 +145,7 @@ def landscape_picture(
         for name, path in (paths or {}).items():
             axes.plot(*path.T, color="white", lw=3.5)
             axes.plot(*path.T, color=LOOK[name][0], lw=1.6)
-            _start(axes, path[0])
+            axes.plot(*path[0], **START, label="start")
         losses = []
         for name, point in points.items():
             colour, marker = LOOK[name]
@@ -229,7 +227,8 @@ def line_landscape_view(inner_lr: float, steps: int, spread: float) -> Picture:
     """
     _require_adapting(inner_lr, steps)
     family = landscape.line_family(spread=spread)
-    return landscape_picture(family, inner_lr, steps, _rest(family, inner_lr, steps), ((-0.5, 0.5), (0, 3.5)))
+    points = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
+    return landscape_picture(family, inner_lr, steps, points, ((-0.5, 0.5), (0, 3.5)))
 
 
 def weights_view(inner_lr: float, steps: int, spread: float) -> Picture:
@@ -239,39 +238,37 @@ def weights_view(inner_lr: float, steps: int, spread: float) -> Picture:
 
 
 def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
-    """Show what the lesson's functions make of the reader's own points, as HTML: every method's start, what the inner
-    steps do from MAML's, and the gradients at a start of the reader's own.
+    """Show every method's start for the reader's own points, and the gradients at a start of the reader's, as HTML.
 
     Args:
         points: as for `landscape.own_lines`.
         start: the reader's intercept and slope, "0 1".
 
     Raises:
-        BadData: as `landscape.own_lines`, or the start is no two numbers.
-        CourseError: as `line_landscape_view`.
+        CourseError: as `landscape.own_lines` or `line_landscape_view`, or the start is no two numbers.
     """
     _require_adapting(inner_lr, steps)
     family = landscape.own_lines(points)
     own = torch.tensor(landscape.two_numbers(start, "your start"), dtype=torch.float64)
-    rest = _rest(family, inner_lr, steps)
+    rest = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
     starts = []
     for name, theta in {"your start": own, **rest}.items():
         losses = [landscape.loss_at(family, theta, inner_lr, n).item() for n in (0, steps)]
-        starts.append((name, *_rounded([*theta.tolist(), *losses], 2)))
+        starts.append((name, *(f"{value:.2f}" for value in [*theta.tolist(), *losses])))
     tasks = []
     for i, hessian in enumerate(landscape.hessians(family, own)):
-        curvatures = torch.linalg.eigvalsh(hessian).tolist()
-        left = [1 - inner_lr * curvature for curvature in curvatures]
-        shown = ("; ".join(_rounded(values, 2)) for values in (curvatures, left))
+        curvatures = torch.linalg.eigvalsh(hessian)
+        shown = ("; ".join(f"{v:.2f}" for v in values.tolist()) for values in (curvatures, 1 - inner_lr * curvatures))
         tasks.append((str(i + 1), f"{family.truth[i, 1]:.2f}", *shown))
     gradients, true = [], landscape.direction(family, "MAML", inner_lr, steps)(own)
     for name in ("MAML", "first-order MAML", "Reptile"):
         found = landscape.direction(family, name, inner_lr, steps)(own)
         apart = f"{landscape.angle(true, found):.0f}°" if found.norm() * true.norm() > 0 else "one is zero"
-        gradients.append((name, *_rounded(found.tolist(), 3), apart))
+        gradients.append((name, *(f"{v:.3f}" for v in found.tolist()), apart))
     nudge = 1e-5 * torch.eye(2, dtype=torch.float64)
     up, down = (landscape.loss_at(family, own + e, inner_lr, steps) for e in (nudge, -nudge))
-    gradients.append(("MAML by finite differences", *_rounded(((up - down) / 2e-5).tolist(), 3), ""))
+    slopes = ((up - down) / 2e-5).tolist()
+    gradients.append(("MAML by finite differences", *(f"{v:.3f}" for v in slopes), ""))
     spread = torch.stack([*family.truth, own, *rest.values()])
     low, high = spread.min(0).values, spread.max(0).values
     limits = tuple((a - 0.3 * (b - a) - 0.1, b + 0.3 * (b - a) + 0.1) for a, b in zip(low.tolist(), high.tolist()))
@@ -287,15 +284,6 @@ def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
 def _require_adapting(inner_lr: float, steps: int) -> None:
     if steps < 1 or not (math.isfinite(inner_lr) and inner_lr > 0):
         raise CourseError(f"inner_lr {inner_lr} with {steps} steps adapts nothing.", "take a rate above 0 and a step.")
-
-
-def _rest(family: Family, inner_lr: float, steps: int) -> dict[str, Tensor]:
-    """Return the point at which each method comes to rest."""
-    return {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
-
-
-def _rounded(values: Sequence[float], digits: int) -> list[str]:
-    return [f"{value:.{digits}f}" for value in values]
 
 
 def _count(number: int, what: str) -> str:
@@ -320,10 +308,6 @@ def _task(axes: Axes, family: Family, task: int, line: Tensor, label: str, look:
     axes.scatter(support_x, support_y, **style, label=label)
     axes.scatter(query_x, query_y, **style | {"facecolors": "white"})
     return ends
-
-
-def _start(axes: Axes, point: Tensor) -> None:
-    axes.plot(*point, marker="o", color="white", ms=8, mec="black", mew=1.4, ls="none", label="start", zorder=3)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -364,9 +348,7 @@ def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: A
     high = max(high, low + 1e-6)
     levels = [low + (high - low) * i / 9 for i in range(10)]
     axes.contourf(first, second, values, levels=levels, cmap="Blues_r", alpha=0.75, extend="both")
-    lines = axes.contour(
-        first, second, values, levels=levels[1:-1], colors="#33536B", linewidths=0.6, linestyles="solid"
-    )
+    lines = axes.contour(first, second, values, levels[1:-1], colors="#33536B", linewidths=0.6, linestyles="solid")
     for label in axes.clabel(lines, fmt=FuncFormatter(lambda v, _: f"{10**v:.2g}"), fontsize=7.5, colors="black"):
         label.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6})
 
