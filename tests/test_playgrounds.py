@@ -258,8 +258,8 @@ def test_points_on_one_line_have_nothing_left_to_learn():
         ({"points": "0 0, 1 1e3, 2 2, 3 3"}, "'1 1e3'"),
         ({"points": "0 0, 1 1, 0 2, 3 3"}, "at x = 0"),
         ({"start": "1"}, "your start is '1'"),
-        ({"inner_lr": 0.0}, "inner_lr 0.0"),
-        ({"steps": 0}, "0 steps"),
+        ({"inner_lr": 0.0}, "inner_lr is 0.0"),
+        ({"steps": 0}, "steps is 0"),
     ],
 )
 def test_bad_points_become_messages(changed, problem):

@@ -164,13 +164,15 @@ def direction(family: Family, method: str, inner_lr: float, steps: int) -> Calla
     Raises:
         CourseError: no such method.
     """
-    module, batch = family.module, family.batch
     require_one_of(START_METHODS, "method", method)
-    options = {"inner_lr": inner_lr, "steps": steps}
+    gradient, options = maml.meta_gradient, {"inner_lr": inner_lr, "steps": steps}
     if method == "Reptile":
-        return lambda theta: maml.reptile_gradient(module, {"theta": theta}, batch, **options).params["theta"]
-    options |= {"second_order": method == "MAML"} if method != "average task" else {"steps": 0}
-    return lambda theta: maml.meta_gradient(module, {"theta": theta}, batch, **options).params["theta"]
+        gradient = maml.reptile_gradient
+    elif method == "average task":
+        options["steps"] = 0
+    else:
+        options["second_order"] = method == "MAML"
+    return lambda theta: gradient(family.module, family.params(theta), family.batch, **options).params["theta"]
 
 
 def resting_point(family: Family, method: str, inner_lr: float, steps: int) -> Tensor:

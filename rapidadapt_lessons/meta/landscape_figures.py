@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..errors import CourseError
+from ..guards import require_at_least, require_positive
 from ..show.html import table
 from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas
 from . import landscape, maml
@@ -19,15 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ByMethod = Mapping[str, Tensor]  # each method's point, [2], or path, [points, 2]
+Limits = tuple[tuple[float, float], tuple[float, float]]  # of the first and the second parameter
 LOOK = {
     "average task": (COLOURS[0], "o"),
     "Reptile": (COLOURS[3], "^"),
     "first-order MAML": (COLOURS[2], "D"),
     "MAML": (COLOURS[1], "s"),
 }
+START = {"marker": "o", "color": "white", "ms": 8, "mec": "black", "mew": 1.4, "ls": "none", "zorder": 3}
 GREY, DARK_GREY = "#7F7F7F", "#5F5F5F"
 LEAST_LOSS = 1e-9  # a logarithm needs more than the 0 of points that lie on a line exactly
-SCALES = "each panel has its own colour scale; darker is lower"
 
 
 def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
@@ -52,8 +53,7 @@ def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) 
         slope, true = adapted[1].item(), family.truth[task, 1].item()
         _task(axes, family, task, adapted.detach(), f"task {task + 1}: slope {slope:.2f}", look=task)
         words.append(f"task {task + 1} {slope:.2f}, its points' own {true:.2f}")
-    xs = torch.cat([family.batch.support_x, family.batch.query_x], 1)
-    ends = torch.stack([xs.min(), xs.max()])
+    ends = torch.stack(torch.aminmax(torch.cat([family.batch.support_x, family.batch.query_x])))
     axes.plot(ends, theta[0] + theta[1] * ends, color="black", ls="--", lw=1.4, label=f"start: slope {theta[1]:.2f}")
     title = f"From MAML's start, {_count(steps, 'inner step')} on the support"
     _label(axes, title, "x", "y", legend=True)
@@ -73,11 +73,11 @@ def steps_picture(
         for _ in range(steps):
             path.append(maml.inner_loop(family.module, path[-1], x[0], y[0], inner_lr=inner_lr))
         line, best = torch.stack([params["theta"] for params in path]), landscape.task_optima(family)[task]
-        support_alone = Family(family.module, maml.TaskBatch(x, y, x, y), family.truth[task : task + 1])
+        support_alone = Family(family.module, maml.TaskBatch(x, y, x, y), family.truth)
         _contours(axes, support_alone, 0.0, 0, ((-1.5, 1.5), (-0.5, 4.5)))
         axes.plot(*line.T, "-", color="white", lw=4)
         axes.plot(*line.T, "-o", color=COLOURS[1], ms=6, lw=2, mec="white", mew=0.8, label="inner steps")
-        _start(axes, line[0])
+        axes.plot(*line[0], **START, label="start")
         axes.plot(*best, marker="*", color="black", ms=13, mec="white", mew=0.8, ls="none", label="best point")
         slope = family.truth[task, 1].item()
         low, high = torch.linalg.eigvalsh(landscape.hessians(family, line[0])[task]).tolist()
@@ -88,25 +88,22 @@ def steps_picture(
             f"{left:.2f} of the distance to its best point is left"
         )
     _legend(figure, panels[0])
-    alt = "Contour maps of the support's loss with the path of the inner steps: " + "; ".join(words) + "."
-    return Picture(figure, alt)
+    what = "Contour maps of the support's loss with the path of the inner steps"
+    return Picture(figure, f"{what}: " + "; ".join(words) + ".")
 
 
 def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     """Draw by what the Hessian term multiplies the gradient, along each curvature direction of each task.
 
     A dot is one eigenvector of one task's support Hessian: across, its curvature; up, the MAML gradient's component
-    along it divided by that of g alone, the first-order gradient. Both gradients come from `maml.meta_gradient`.
+    along it divided by that of g alone, the first-order gradient. Both come from `maml.meta_gradient`.
     """
     curvatures, ratios = [], []
     for task, hessian in enumerate(landscape.hessians(family, theta)):
         values, vectors = torch.linalg.eigh(hessian)
-        part = family.batch.tasks(task, task + 1)
-        found = [
-            maml.meta_gradient(family.module, {"theta": theta}, part, inner_lr=inner_lr, second_order=order)
-            for order in (True, False)
-        ]
-        full, first = (vectors.T @ gradient.params["theta"] for gradient in found)
+        alone = Family(family.module, family.batch.tasks(task, task + 1), family.truth)
+        directions = (landscape.direction(alone, name, inner_lr, 1) for name in ("MAML", "first-order MAML"))
+        full, first = (vectors.T @ direction(theta) for direction in directions)
         curvatures += values.tolist()
         ratios += (full / first).tolist()
     figure, axes = canvas(7, 3.8)
@@ -120,20 +117,13 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     axes.legend(frameon=False, loc="lower left")
     off = max(abs(r - (1 - inner_lr * c)) for c, r in zip(curvatures, ratios))
     where = "on the line" if off < 1e-6 else f"up to {off:.2f} off the line"
-    return Picture(
-        figure,
-        f"Scatter plot. {title}. {len(ratios)} dots, all {where} 1 minus alpha times curvature: from "
-        f"{max(ratios):.2f} at curvature {min(curvatures):.2f} to {min(ratios):.2f} at {max(curvatures):.2f}.",
-    )
+    ends = f"{max(ratios):.2f} at curvature {min(curvatures):.2f} to {min(ratios):.2f} at {max(curvatures):.2f}"
+    alt = f"Scatter plot. {title}. {len(ratios)} dots, all {where} 1 minus alpha times curvature: from {ends}."
+    return Picture(figure, alt)
 
 
 def landscape_picture(
-    family: Family,
-    inner_lr: float,
-    steps: int,
-    points: Mapping[str, Tensor],
-    limits: tuple[tuple[float, float], tuple[float, float]],
-    paths: Mapping[str, Tensor] | None = None,
+    family: Family, inner_lr: float, steps: int, points: ByMethod, limits: Limits, paths: ByMethod | None = None
 ) -> Picture:
     """Draw the mean query loss over the two parameters, before and after adapting, with points and paths on both.
 
@@ -147,7 +137,7 @@ def landscape_picture(
         for name, path in (paths or {}).items():
             axes.plot(*path.T, color="white", lw=3.5)
             axes.plot(*path.T, color=LOOK[name][0], lw=1.6)
-            _start(axes, path[0])
+            axes.plot(*path[0], **START, label="start")
         losses = []
         for name, point in points.items():
             colour, marker = LOOK[name]
@@ -160,9 +150,8 @@ def landscape_picture(
         words.append(f"{when}: " + ", ".join(losses))
     _legend(figure, panels[0])
     places = "; ".join(f"{name} ({point[0]:.2f}, {point[1]:.2f})" for name, point in points.items())
-    names = " and ".join(family.module.axes)
-    alt = f"Two contour maps of the mean query loss over {names}. Points: {places}. Loss " + "; ".join(words) + "."
-    return Picture(figure, alt)
+    what = f"Two contour maps of the mean query loss over {' and '.join(family.module.axes)}"
+    return Picture(figure, f"{what}. Points: {places}. Loss " + "; ".join(words) + ".")
 
 
 def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
@@ -185,8 +174,8 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
     axes.plot(found, torch.full_like(found, low), "|", color="black", ms=11, clip_on=False)
     axes.axhline(0, color=GREY, lw=1)
     title = f"Which tasks a method listens to (α = {inner_lr:g}, {_count(steps, 'step')})"
-    _label(axes, title, "curvature h of a task's loss in the slope (ticks: the tasks)", "weight (largest = 1)")
-    axes.set(xlim=(0, right), ylim=(low - 0.04 * (high - low), high))
+    xlabel, limits = "curvature h of a task's loss in the slope (ticks: the tasks)", (low - 0.04 * (high - low), high)
+    _label(axes, title, xlabel, "weight (largest = 1)", xlim=(0, right), ylim=limits)
     _mark_solved(axes, inner_lr)
     return Picture(figure, f"Line chart. {title}. Relative weight by curvature: " + "; ".join(words) + ".")
 
@@ -196,9 +185,7 @@ def angles_picture(
 ) -> Picture:
     """Draw, for each method and each x, every network's angle to MAML's gradient as a dot, and lines through means.
 
-    Args:
-        results: for each method in `START_METHODS`, for each x, the angles in degrees.
-        xscale: "linear", or "log" for an x above 0.
+    results: for each method in `START_METHODS`, for each x, the angles in degrees.
     """
     figure, axes = canvas(7, 4.0)
     axes.set_xscale(xscale)
@@ -229,7 +216,8 @@ def line_landscape_view(inner_lr: float, steps: int, spread: float) -> Picture:
     """
     _require_adapting(inner_lr, steps)
     family = landscape.line_family(spread=spread)
-    return landscape_picture(family, inner_lr, steps, _rest(family, inner_lr, steps), ((-0.5, 0.5), (0, 3.5)))
+    points = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
+    return landscape_picture(family, inner_lr, steps, points, ((-0.5, 0.5), (0, 3.5)))
 
 
 def weights_view(inner_lr: float, steps: int, spread: float) -> Picture:
@@ -239,39 +227,35 @@ def weights_view(inner_lr: float, steps: int, spread: float) -> Picture:
 
 
 def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
-    """Show what the lesson's functions make of the reader's own points, as HTML: every method's start, what the inner
-    steps do from MAML's, and the gradients at a start of the reader's own.
+    """Show every method's start for the reader's own points, and the gradients at a start of the reader's, as HTML.
 
-    Args:
-        points: as for `landscape.own_lines`.
-        start: the reader's intercept and slope, "0 1".
+    points: as for `landscape.own_lines`. start: intercept and slope, "0 1".
 
     Raises:
-        BadData: as `landscape.own_lines`, or the start is no two numbers.
-        CourseError: as `line_landscape_view`.
+        CourseError: as `landscape.own_lines` or `line_landscape_view`, or the start is no two numbers.
     """
     _require_adapting(inner_lr, steps)
     family = landscape.own_lines(points)
     own = torch.tensor(landscape.two_numbers(start, "your start"), dtype=torch.float64)
-    rest = _rest(family, inner_lr, steps)
+    rest = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
     starts = []
     for name, theta in {"your start": own, **rest}.items():
         losses = [landscape.loss_at(family, theta, inner_lr, n).item() for n in (0, steps)]
-        starts.append((name, *_rounded([*theta.tolist(), *losses], 2)))
+        starts.append((name, *(f"{value:.2f}" for value in [*theta.tolist(), *losses])))
     tasks = []
     for i, hessian in enumerate(landscape.hessians(family, own)):
-        curvatures = torch.linalg.eigvalsh(hessian).tolist()
-        left = [1 - inner_lr * curvature for curvature in curvatures]
-        shown = ("; ".join(_rounded(values, 2)) for values in (curvatures, left))
+        curvatures = torch.linalg.eigvalsh(hessian)
+        shown = ("; ".join(f"{v:.2f}" for v in values.tolist()) for values in (curvatures, 1 - inner_lr * curvatures))
         tasks.append((str(i + 1), f"{family.truth[i, 1]:.2f}", *shown))
     gradients, true = [], landscape.direction(family, "MAML", inner_lr, steps)(own)
     for name in ("MAML", "first-order MAML", "Reptile"):
         found = landscape.direction(family, name, inner_lr, steps)(own)
         apart = f"{landscape.angle(true, found):.0f}°" if found.norm() * true.norm() > 0 else "one is zero"
-        gradients.append((name, *_rounded(found.tolist(), 3), apart))
+        gradients.append((name, *(f"{v:.3f}" for v in found.tolist()), apart))
     nudge = 1e-5 * torch.eye(2, dtype=torch.float64)
     up, down = (landscape.loss_at(family, own + e, inner_lr, steps) for e in (nudge, -nudge))
-    gradients.append(("MAML by finite differences", *_rounded(((up - down) / 2e-5).tolist(), 3), ""))
+    slopes = ((up - down) / 2e-5).tolist()
+    gradients.append(("MAML by finite differences", *(f"{v:.3f}" for v in slopes), ""))
     spread = torch.stack([*family.truth, own, *rest.values()])
     low, high = spread.min(0).values, spread.max(0).values
     limits = tuple((a - 0.3 * (b - a) - 0.1, b + 0.3 * (b - a) + 0.1) for a, b in zip(low.tolist(), high.tolist()))
@@ -285,17 +269,9 @@ def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
 
 
 def _require_adapting(inner_lr: float, steps: int) -> None:
-    if steps < 1 or not (math.isfinite(inner_lr) and inner_lr > 0):
-        raise CourseError(f"inner_lr {inner_lr} with {steps} steps adapts nothing.", "take a rate above 0 and a step.")
-
-
-def _rest(family: Family, inner_lr: float, steps: int) -> dict[str, Tensor]:
-    """Return the point at which each method comes to rest."""
-    return {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
-
-
-def _rounded(values: Sequence[float], digits: int) -> list[str]:
-    return [f"{value:.{digits}f}" for value in values]
+    """Raise CourseError unless there is a step, and it moves."""
+    require_at_least(1, "steps", steps)
+    require_positive("inner_lr", inner_lr)
 
 
 def _count(number: int, what: str) -> str:
@@ -313,8 +289,7 @@ def _label(axes: Axes, title: str, xlabel: str, ylabel: str, *, legend: bool = F
 def _task(axes: Axes, family: Family, task: int, line: Tensor, label: str, look: int) -> Tensor:
     """Draw one task's examples, support filled, and a line over their range of x; return the range's two ends."""
     support_x, support_y, query_x, query_y = (part[task].flatten() for part in family.batch.parts)
-    xs = torch.cat([support_x, query_x])
-    ends = torch.stack([xs.min(), xs.max()])
+    ends = torch.stack(torch.aminmax(torch.cat([support_x, query_x])))
     style = {"color": COLOURS[look % len(COLOURS)], "marker": MARKERS[look % len(MARKERS)], "s": 34}
     axes.plot(ends, line[0] + line[1] * ends, color=style["color"], lw=1.2, alpha=0.7)
     axes.scatter(support_x, support_y, **style, label=label)
@@ -322,16 +297,13 @@ def _task(axes: Axes, family: Family, task: int, line: Tensor, label: str, look:
     return ends
 
 
-def _start(axes: Axes, point: Tensor) -> None:
-    axes.plot(*point, marker="o", color="white", ms=8, mec="black", mew=1.4, ls="none", label="start", zorder=3)
-
-
 def _legend(figure: Figure, axes: Axes) -> None:
     """Put one axes' legend, each label once, below all panels, with a word on their colours."""
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles))
     ncols = 5 if sum(map(len, once)) < 80 else 3  # long when a point is off the map
-    figure.legend(once.values(), once, loc="outside lower center", ncols=ncols, frameon=False, title=SCALES)
+    title = "each panel has its own colour scale; darker is lower"
+    figure.legend(once.values(), once, loc="outside lower center", ncols=ncols, frameon=False, title=title)
 
 
 def _mark_solved(axes: Axes, inner_lr: float) -> None:
@@ -353,7 +325,7 @@ def _apart(heights: Mapping[str, float], gap: float) -> dict[str, float]:
     return dict(zip(names, places))
 
 
-def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: Any) -> None:
+def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: Limits) -> None:
     """Fill the axes with the loss, on a log scale, darker where it is lower."""
     from matplotlib.ticker import FuncFormatter
 
@@ -364,9 +336,7 @@ def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: A
     high = max(high, low + 1e-6)
     levels = [low + (high - low) * i / 9 for i in range(10)]
     axes.contourf(first, second, values, levels=levels, cmap="Blues_r", alpha=0.75, extend="both")
-    lines = axes.contour(
-        first, second, values, levels=levels[1:-1], colors="#33536B", linewidths=0.6, linestyles="solid"
-    )
+    lines = axes.contour(first, second, values, levels[1:-1], colors="#33536B", linewidths=0.6, linestyles="solid")
     for label in axes.clabel(lines, fmt=FuncFormatter(lambda v, _: f"{10**v:.2g}"), fontsize=7.5, colors="black"):
         label.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6})
 

@@ -274,29 +274,7 @@ def meta_step(
         CourseError: the gradient is not finite, or the optimiser lacks a parameter. Nothing is updated then. Also
             as `meta_loss`.
     """
-    found = meta_gradient(module, params, batch, inner_lr=inner_lr, **options)
-    return _outer_step(found, params, _learned(inner_lr), optimizer)
-
-
-def reptile_step(module: nn.Module, params: Params, batch: TaskBatch, optimizer: Optimizer, **options: Any) -> Tensor:
-    """Move the initialisation towards the adapted parameters, in place, and return `reptile_gradient`'s loss.
-
-    Plain SGD with rate epsilon is Nichol et al.'s theta + epsilon * mean(theta* - theta). Options: `reptile_gradient`.
-
-    Raises: as `meta_step` and `reptile_gradient`.
-    """
-    return _outer_step(reptile_gradient(module, params, batch, **options), params, {}, optimizer)
-
-
-def _learned(inner_lr: InnerRate) -> Params:
-    """Return the inner rates that can be learned, by name."""
-    if isinstance(inner_lr, Mapping):
-        return dict(inner_lr)
-    return {"inner_lr": inner_lr} if isinstance(inner_lr, Tensor) and inner_lr.requires_grad else {}
-
-
-def _outer_step(found: MetaGradient, params: Params, rates: Params, optimizer: Optimizer) -> Tensor:
-    """Hand a finite gradient to the optimiser and let it step, on the rates too where it holds them."""
+    found, rates = meta_gradient(module, params, batch, inner_lr=inner_lr, **options), _learned(inner_lr)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     check_update([name for name, p in params.items() if id(p) not in held], found.loss, found.params, found.inner_lr)
     optimizer.zero_grad()
@@ -307,3 +285,10 @@ def _outer_step(found: MetaGradient, params: Params, rates: Params, optimizer: O
             rates[name].grad = g
     optimizer.step()
     return found.loss
+
+
+def _learned(inner_lr: InnerRate) -> Params:
+    """Return the inner rates that can be learned, by name."""
+    if isinstance(inner_lr, Mapping):
+        return dict(inner_lr)
+    return {"inner_lr": inner_lr} if isinstance(inner_lr, Tensor) and inner_lr.requires_grad else {}

@@ -543,16 +543,13 @@ def test_reptile_against_a_plain_loop(batch_size):
     assert torch.allclose(found.loss, torch.stack(first).mean())
 
 
-def test_reptile_with_one_step_is_joint_training_and_sgd_is_its_outer_step():
+def test_reptile_with_one_step_is_joint_training():
     net, batch = network(), sinusoids()
     params = dict(net.named_parameters())
     x, y = (torch.cat([getattr(batch, f"{p}_{v}") for p in ("support", "query")], 1).flatten(0, 1) for v in "xy")
     joint = torch.autograd.grad(mse(net(x), y), list(params.values()))
     found = maml.reptile_gradient(net, params, batch, inner_lr=0.05, steps=1)
     assert relative(flat(found.params), 0.05 * torch.cat([g.flatten() for g in joint])) < 1e-12
-    before = flat(params).detach().clone()
-    maml.reptile_step(net, params, batch, torch.optim.SGD(params.values(), lr=0.3), inner_lr=0.05, steps=1)
-    assert torch.allclose(flat(params), before - 0.3 * flat(found.params), rtol=1e-12)
 
 
 def test_adaptation_curve_is_the_query_loss_after_each_step():
@@ -622,8 +619,7 @@ def test_other_modules_other_losses_other_inputs():
 
 
 @pytest.mark.parametrize("spoil", ["inner rate", "data"])
-@pytest.mark.parametrize("step", [maml.meta_step, maml.reptile_step])
-def test_a_gradient_that_is_not_finite_updates_nothing(spoil, step):
+def test_a_gradient_that_is_not_finite_updates_nothing(spoil):
     net, batch = network(dtype=torch.float32), sinusoids(dtype=torch.float32)
     if spoil == "data":
         batch.query_y[0, 0, 0] = math.nan
@@ -631,7 +627,7 @@ def test_a_gradient_that_is_not_finite_updates_nothing(spoil, step):
     optimizer = torch.optim.Adam(params.values(), lr=0.1)
     before = {name: p.detach().clone() for name, p in params.items()}
     with pytest.raises(CourseError, match="'0.weight' is not finite.*nothing was updated"):
-        step(net, params, batch, optimizer, inner_lr=1e30 if spoil == "inner rate" else 0.01, steps=3)
+        maml.meta_step(net, params, batch, optimizer, inner_lr=1e30 if spoil == "inner rate" else 0.01, steps=3)
     assert all(torch.equal(p, before[name]) for name, p in params.items())
     assert not optimizer.state
 

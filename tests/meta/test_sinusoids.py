@@ -84,7 +84,11 @@ def one_seed_by_hand(method, seed, seeds, iterations, tasks):
         batch = batch.tasks(place * tasks, (place + 1) * tasks)
         options = {"inner_lr": method.inner_lr, "steps": method.steps, "adaptable": method.adaptable}
         if method.reptile:
-            losses.append(maml.reptile_step(net, params, batch, optimizer, batch_size=10, **options))
+            found = maml.reptile_gradient(net, params, batch, batch_size=10, **options)
+            for name, p in params.items():
+                p.grad = found.params[name]
+            optimizer.step()
+            losses.append(found.loss)
         else:
             options["second_order"] = method.second_order
             losses.append(maml.meta_step(net, params, batch, optimizer, **options))
