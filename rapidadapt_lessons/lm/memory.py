@@ -1,7 +1,7 @@
 """How much memory may still be taken, and how many rows of a batch fit into it.
 
-Where memory is short (a Binder launch has 2 GB), evaluation and training take fewer rows in one forward pass. Sums
-over rows are then taken in more pieces: results are the same up to rounding. Where it is not short, nothing changes.
+Where memory is short (a Binder launch has 2 GB), a forward pass takes fewer rows. Sums over rows are then taken in more
+pieces: results are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ def row_bytes(config: object, tokens: int, predicted: int, *, training: bool = F
 def give_back() -> None:
     """Hand memory that is free inside this process back to the system, where the C library can (glibc).
 
-    Left to itself it keeps pieces of up to 32 MB for later use, and a process that has trained stays as large as it
-    was at its largest. Done before and after a model is loaded, and after one was trained; it takes milliseconds.
+    Left to itself it keeps pieces of up to 32 MB for later use, and a process stays as large as it was at its largest.
     """
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -102,11 +101,10 @@ def _left_in_groups(root: Path) -> list[int]:
     left = []
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        if not controllers:
+        if not controllers:  # version 2
             top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
         elif "memory" in controllers.split(","):
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-            top = root / "sys/fs/cgroup/memory"
+            top, files = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
         else:
             continue
         here = top / name.lstrip("/")

@@ -27,22 +27,19 @@ if TYPE_CHECKING:
 def load_model(
     name: str = DEFAULT_MODEL, device: str = "auto", dtype: str | torch.dtype = "float32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model, ready for evaluation.
+    """Load a causal language model, in evaluation mode on the device, and its tokenizer.
+
+    A tokenizer without a pad token pads with its end token (or, without one, with its start or unknown token).
 
     Args:
         name: the course's model (default), a folder, or a hub name such as "gpt2".
         device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "float32" (default: bfloat16 is faster on some processors and slower on others),
-            "bfloat16", "float16", or a `torch.dtype`.
-
-    Returns:
-        The model, in evaluation mode on the device, and its tokenizer. A tokenizer without a pad token
-        pads with its end token (or, without one, with its start or unknown token).
+        dtype: "float32" (bfloat16 is slower on some processors), "bfloat16", "float16", or a `torch.dtype`.
 
     Raises:
-        ModelNotFound: the name is not the course's model, not a folder with a model in it, not in the
-            local hub cache, and the hub is not reachable or has no such model.
-        CourseError: the device or dtype is unknown or absent; see also `store.ensure_model`.
+        ModelNotFound: the name is no folder with a model in it, not in the local hub cache, and the hub is not
+            reachable or has no such model.
+        CourseError: the device or dtype is unknown or absent; see also `download.ensure_model`.
     """
     target, weights = pick_device(device), pick_dtype(dtype)
     gc.collect()  # a model that was dropped just before, but that refers to itself, makes room for this one
@@ -68,11 +65,8 @@ def pick_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise CourseError(f"{device!r} is not the name of a device.", 'use "auto", "cpu", "cuda" or "mps".') from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cpu": True, "cuda": (chosen.index or 0) < gpus, "mps": torch.backends.mps.is_available()}
     if not there.get(chosen.type, False):
         raise CourseError(f"this machine has no device {device!r}.", 'use device="auto", which takes what there is.')
     return chosen
@@ -163,11 +157,10 @@ def _load_other(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
         except unusable:  # its download was cut: the hub has the rest
             pass
     if not hub_reachable():
+        complete = "complete " if folder else ""
         raise ModelNotFound(
-            f"{name!r} is not {'complete ' if folder else ''}on this machine and the model hub cannot be reached "
-            "from here.",
-            f"connect and try again (once loaded, it is kept), or leave the name out to use {DEFAULT_MODEL}, "
-            "which works offline.",
+            f"{name!r} is not {complete}on this machine and the model hub cannot be reached from here.",
+            f"connect and try again (once loaded, it is kept); or {remedy}",
         )
     try:
         return _load(name, dtype, offline=False)

@@ -47,9 +47,8 @@ class Task:
     def episode(self, k: int, *, seed: int = 0, n_query: int | None = None, balanced: bool = False) -> Episode:
         """Draw k support examples; the queries are always the first n_query of the query set.
 
-        Draws are nested: with the same seed, the first k of k + 1 examples are the k examples. Equal
-        arguments give equal episodes, in every process. A classification task's query set goes through
-        its labels in turn, so that the first n_query are as balanced as n_query allows.
+        Draws are nested: with the same seed, the first k of k + 1 examples are the k examples. Equal arguments give
+        equal episodes, in every process. The first n_query are as balanced over the labels as n_query allows.
 
         Args:
             k: how many support examples, drawn without replacement; 0 for none.
@@ -62,7 +61,13 @@ class Task:
                 numbers of every label) can give, or n_query is not between 1 and the query set's size.
             CourseError: balanced, but the task has no labels.
         """
-        drawn = self._balanced_order(seed) if balanced else shuffled(self.support_pool, f"{self.name}:{seed}")
+        if balanced and not self.labels:
+            raise CourseError(
+                f"balanced=True, but {self.name!r} has no labels to balance.",
+                "leave `balanced` out, or choose a classification task (one with `labels`).",
+            )
+        key = f"{self.name}:{seed}"
+        drawn = _in_rounds(self.support_pool, self.labels, key) if balanced else shuffled(self.support_pool, key)
         if not 0 <= k <= len(drawn):
             how = "balanced support examples" if balanced else "support examples"
             raise NotEnoughExamples(
@@ -76,14 +81,6 @@ class Task:
                 f"choose n_query from 1 to {len(self.query_set)}, or leave it out to use them all.",
             )
         return Episode(self.name, tuple(drawn[:k]), self.query_set[:n], seed)
-
-    def _balanced_order(self, seed: int) -> list[Example]:
-        if not self.labels:
-            raise CourseError(
-                f"balanced=True, but {self.name!r} has no labels to balance.",
-                "leave `balanced` out, or choose a classification task (one with `labels`).",
-            )
-        return _in_rounds(self.support_pool, self.labels, f"{self.name}:{seed}")
 
 
 def list_tasks() -> tuple[str, ...]:

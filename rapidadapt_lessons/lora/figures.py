@@ -267,7 +267,7 @@ def live_run(
     Args:
         target_modules: names with commas between them.
 
-    Raises: as `lora.inject` and `training.train`; the model is the base model again in any case.
+    Raises: as `lora.inject` and `loop.train`; the model is the base model again in any case.
     """
     targets = tuple(name.strip() for name in target_modules.split(",") if name.strip())
     lora.inject(model, LoRAConfig(rank, lora_alpha, target_modules=targets))

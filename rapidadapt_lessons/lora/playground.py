@@ -37,7 +37,7 @@ def lora_playground(
         pairs: as for `read_lines`.
         template: with {x} and, at the end, {y}.
 
-    Raises: BadData, BadPrompt; as `lora.inject` and `training.train`.
+    Raises: BadData, BadPrompt; as `lora.inject` and `loop.train`.
     """
     task, rows = pair_rows(tokenizer, template, read_lines(pairs))
     require_whole(query)
