@@ -44,9 +44,7 @@ def setup() -> None:
 
 
 @app.command()
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
-) -> None:
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False) -> None:
     """Say what is installed, what is missing and what to do. Exit status 1 when a lesson cannot run."""
     checks = doctor_checks.run_checks()
     if as_json:

@@ -19,8 +19,8 @@ ORDER = [
 ]  # fmt: skip
 # Public names that two modules give to two things on purpose, each with its reason.
 TWICE = {
+    "adapt": "the command, and what it runs",
     "CHECKS": "the checks of one exercise notebook each: `exercises.check` looks the name up",
-    "Learner": "what a learner hands in, one type for each exercise notebook",
 }
 
 

@@ -9,13 +9,13 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import NotEnoughExamples
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..lora import layers as lora
 from ..meta import meta_lora
 from ..meta.meta_lora import MetaConfig, State
@@ -26,9 +26,6 @@ from ..prompting.prompts import build_prompt, template_of
 from ..training.cost import training_bytes
 from ..training.loop import History, TrainConfig, train
 from ..training.rows import Row, collate, task_rows, token_loss
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ZERO, FEW, CALIBRATED = "zero-shot", "few-shot", "calibrated few-shot"
 META, LORA, CONTINUAL = "meta-learned LoRA", "LoRA", "continual updating"
@@ -77,7 +74,7 @@ def by_method(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
 
 
 def prompt_trial(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task,
+    model: Model, tokenizer: Tokenizer, task: Task,
     support: Sequence[Example], queries: Sequence[Example], *, calibrated: bool = False,
 ) -> Trial:  # fmt: skip
     """Measure a prompt, with as many examples as there are in the support.
@@ -102,7 +99,7 @@ def prompt_trial(
     return Trial(method, len(support), right, prepared, seconds, memory, len(shots.encode()))
 
 
-def cache_bytes(model: PreTrainedModel, tokens: int) -> int:
+def cache_bytes(model: Model, tokens: int) -> int:
     """Return the bytes of the keys and values of a prompt: 2 x layers x key heads x head size x tokens numbers."""
     config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -137,7 +134,7 @@ def fresh_adapter(model: nn.Module, start: State | None = None) -> None:
 
 
 def adapter_trial(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task,
+    model: Model, tokenizer: Tokenizer, task: Task,
     support: Sequence[Example], queries: Sequence[Example], *,
     method: str = LORA, config: TrainConfig = FULL, replay: Sequence[Example] = (), **options,
 ) -> tuple[Trial, dict[str, Tensor]]:  # fmt: skip
@@ -177,7 +174,7 @@ def step_bytes(model: nn.Module, rows: Sequence[Row]) -> int:
 
 
 def continual_trials(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task,
+    model: Model, tokenizer: Tokenizer, task: Task,
     support: Sequence[Example], queries: Sequence[Example],
     sizes: Sequence[int], *, most_replayed: int = 16, seed: int = 0,
 ) -> tuple[list[Trial], dict[str, Tensor]]:  # fmt: skip
@@ -208,7 +205,7 @@ def continual_trials(
 
 
 def try_each_method(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, *,
+    model: Model, tokenizer: Tokenizer, task: Task, *,
     sizes: Sequence[int] = (4, 16, 64), n_query: int = 48, seed: int = 0, methods: Sequence[str] = METHODS,
     meta_start: State | None = None, meta_config: TrainConfig = UPDATE, progress: bool = True,
 ) -> tuple[list[Trial], dict[str, Tensor]]:  # fmt: skip
@@ -263,7 +260,7 @@ def most_examples(task: Task) -> int:
 
 
 def meta_learned_start(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: MetaConfig, *, progress: bool = True
+    model: Model, tokenizer: Tokenizer, config: MetaConfig, *, progress: bool = True
 ) -> dict[str, Tensor]:
     """Learn a start for `methods.ADAPTER` on the course's family of small tasks. The model ends without an adapter."""
     fresh_adapter(model)

@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import BadData
 from ..lm.tasks import Example, Task
+from ..lm.types import Tokenizer
 from ..prompting.own_text import MOST_LABELS
 from ..prompting.prompts import Template
 from .csv_file import DELIMITERS, CsvFile, read_csv
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 LEAST_ROWS = 8
 MOST_ROWS = 2000
@@ -122,7 +119,7 @@ def read_data(
 
 
 def read_pairs(
-    path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, *,
+    path: str | Path, tokenizer: Tokenizer | None = None, *,
     x: str | None = None, y: str | None = None, cue: str = CUE, seed: int = 0,
 ) -> Task:  # fmt: skip
     """Read a CSV file of text pairs, and split it into examples to learn from and held-out queries.
@@ -170,7 +167,7 @@ def split(reading: Reading, sizes: Sequence[int], seed: int) -> list[tuple[Examp
     return [tuple(examples[start:end]) for start, end in pairwise(cuts)]
 
 
-def require_short(reading: Reading, tokenizer: PreTrainedTokenizerBase, most: int, cue: str = CUE) -> None:
+def require_short(reading: Reading, tokenizer: Tokenizer, most: int, cue: str = CUE) -> None:
     """Raise BadData, naming the lines, where a pair as it is written for the model has more than `most` tokens."""
     template = Template(cue)
     texts = [template.shot(*pair) for _, pair in reading.pairs]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import BadData
 from ..guards import require_one_of
+from ..lm.types import Model, Tokenizer
 from ..meta.meta_lora import State
 from ..prompting.own_text import EVERY, PROMPTS, READ
 from ..prompting.prompts import build_prompt, template_of
@@ -18,14 +18,11 @@ from .figures import quality_and_costs
 from .methods import CALIBRATED, FEW, METHODS, ZERO, try_each_method
 from .own_data import CUE, read_data, read_pairs
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 MOST_TYPED_PAIRS = 128
 
 
 def methods_playground(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, meta_start: State | None,
+    model: Model, tokenizer: Tokenizer, meta_start: State | None,
     text: str, cue: str = CUE, what: str = READ,
 ) -> str:  # fmt: skip
     """Read the reader's own lines as the lesson reads a file, and try the prompts, or every method, on them.

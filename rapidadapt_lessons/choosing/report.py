@@ -6,21 +6,18 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import CourseError
 from ..files import whole_file
 from ..guards import require_some
 from ..lm.tasks import Task
+from ..lm.types import Model
 from ..lora import layers as lora
 from ..lora.files import save_adapter
 from ..meta.meta_lora import State
 from ..show.intervals import wilson
 from .choose import Choice
 from .methods import ADAPTER, Trial, fresh_adapter
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 REPORT = "report.md"
 
@@ -78,7 +75,7 @@ def _literal(text: str) -> str:
 
 
 def save_results(
-    folder: str | Path, model: PreTrainedModel, task: Task, trials: Sequence[Trial], choice: Choice, adapter: State
+    folder: str | Path, model: Model, task: Task, trials: Sequence[Trial], choice: Choice, adapter: State
 ) -> Path:
     """Write `adapter/`, which `peft` and `lora.load_adapter` read, and the report. Return the folder.
 

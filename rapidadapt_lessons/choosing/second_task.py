@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import NotEnoughExamples
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..lora import layers as lora
 from ..meta.meta_lora import State
 from ..prompting.answers import answered_right
 from ..training.loop import TrainConfig
 from ..training.rows import task_rows
 from .methods import FULL, fresh_adapter, train_adapter
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class SecondTask:
 
 
 def learn_second(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, first: Task, second: Task, support: Sequence[Example],
+    model: Model, tokenizer: Tokenizer, first: Task, second: Task, support: Sequence[Example],
     *, start: State, replay: Sequence[Example] = (), config: TrainConfig = FULL, n_query: int = 48,
 ) -> SecondTask:  # fmt: skip
     """Train an adapter that knows the first task on the second one, and measure both. The model ends without it.

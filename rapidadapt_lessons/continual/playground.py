@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ..errors import BadData, BadPrompt
 from ..guards import require_one_of
+from ..lm.types import Model, Tokenizer
 from ..prompting.own_text import READ, read_lines
 from ..prompting.prompts import ARROW
 from ..show.html import table
@@ -23,13 +23,10 @@ from .language import language_stream
 from .replay import Replay
 from .stream import Method, run_stream, swapped
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 def stream_playground(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     start: Mapping[str, Tensor],
     tasks: str,
     method: str = READ,
@@ -74,7 +71,7 @@ STREAM_METHODS = {
 }
 
 
-def own_experiences(tokenizer: PreTrainedTokenizerBase, tasks: str) -> list[Experience]:
+def own_experiences(tokenizer: Tokenizer, tasks: str) -> list[Experience]:
     """Return the reader's tasks as experiences, each measured on what it trains. See `stream_playground`."""
     lines = itertools.groupby(tasks.split("\n"), lambda line: bool(line.strip()))
     blocks = [list(block) for filled, block in lines if filled]

@@ -13,16 +13,14 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import BadPrompt
 from ..lm.tasks import Example
+from ..lm.types import Model, Tokenizer
 from ..prompting.answers import label_scores, text_probabilities
 from ..prompting.prompts import Prompt
 from ..prompting.scoring import count_tokens, exact_matches, generate_answers, score_continuations
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PLACE = "{x}"
 SHOWN = 5  # mistakes that are shown
@@ -134,7 +132,7 @@ class Grade:
         return f"<div role='status'><b>{escape(self._headline)}</b>{table}{note}</div>"
 
 
-def grade(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: Assignment) -> Grade:
+def grade(model: Model, tokenizer: Tokenizer, prompt: str, assignment: Assignment) -> Grade:
     """Ask the held-out queries behind a prompt, and count what is right. The same prompt gets the same grade.
 
     Raises:
@@ -147,7 +145,7 @@ def grade(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: st
     return _ask(model, tokenizer, prompt, assignment, assignment.held_out)
 
 
-def practise(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: Assignment) -> Grade:
+def practise(model: Model, tokenizer: Tokenizer, prompt: str, assignment: Assignment) -> Grade:
     """Ask the practice queries behind a prompt. Those that the prompt itself gives away are left out.
 
     A prompt over the budget is tried too, and its tokens are told.
@@ -197,7 +195,7 @@ def require_nothing_given_away(prompt: str, assignment: Assignment) -> None:
             )
 
 
-def require_budget(tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: Assignment) -> int:
+def require_budget(tokenizer: Tokenizer, prompt: str, assignment: Assignment) -> int:
     """Return how many tokens a prompt has, the query not counted.
 
     Raises:
@@ -212,7 +210,7 @@ def require_budget(tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: 
     return tokens
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> int:
+def _tokens(tokenizer: Tokenizer, prompt: str) -> int:
     return count_tokens(tokenizer, prompt.replace(PLACE, ""))
 
 
@@ -237,12 +235,7 @@ def _filled(prompt: str, query: Example) -> Prompt:
 
 
 def _ask(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: str,
-    assignment: Assignment,
-    queries: Sequence[Example],
-    note: str = "",
+    model: Model, tokenizer: Tokenizer, prompt: str, assignment: Assignment, queries: Sequence[Example], note: str = ""
 ) -> Grade:
     prompts = [_filled(prompt, query) for query in queries]
     unfinished = 0
@@ -257,11 +250,7 @@ def _ask(
 
 
 def _choose(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    queries: Sequence[Example],
-    labels: Sequence[str],
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], queries: Sequence[Example], labels: Sequence[str]
 ) -> tuple[list[bool], list[Mistake]]:
     """Let the model choose among labels."""
     table = label_scores(model, tokenizer, prompts, labels)
@@ -275,7 +264,7 @@ def _choose(
 
 
 def _write(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], queries: Sequence[Example]
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], queries: Sequence[Example]
 ) -> tuple[list[bool], list[Mistake], int]:
     """Let the model write its answers. Only those that are shown are really generated (see `exact_matches`).
 

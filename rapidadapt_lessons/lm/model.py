@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 from ..errors import CourseError, ModelNotFound
 from . import memory
 from .download import DEFAULT_MODEL, ensure_model, quiet_transformers
+from .types import Model, Tokenizer
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_model(
     name: str = DEFAULT_MODEL, device: str = "auto", dtype: str | torch.dtype = "float32"
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[Model, Tokenizer]:
     """Load a causal language model, in evaluation mode on the device, and its tokenizer.
 
     A tokenizer without a pad token pads with its end token (or, without one, with its start or unknown token).
@@ -88,7 +88,7 @@ def pick_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return known[dtype]
 
 
-def context_length(model: PreTrainedModel) -> int:
+def context_length(model: Model) -> int:
     """Return the number of tokens the model can read at once."""
     return int(model.config.max_position_embeddings)
 
@@ -126,7 +126,7 @@ def hub_reachable(seconds: float = 3.0) -> bool:
     return answered.is_set()
 
 
-def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[Model, Tokenizer]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers():
@@ -137,7 +137,7 @@ def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[PreTr
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **how), tokenizer
 
 
-def _load_other(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_other(name: str, dtype: torch.dtype) -> tuple[Model, Tokenizer]:
     """Load a model that is not the course's: from a folder, the local hub cache or the hub, in that order."""
     from safetensors import SafetensorError
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import CourseError
+from ..lm.types import Model, Tokenizer
 from ..prompting.answers import best_answers
 from ..prompting.own_text import read_lines, require_few_tokens
 from ..prompting.prompts import ARROW, build_prompt, template_of
@@ -15,13 +15,10 @@ from ..training.loop import TrainConfig, train
 from ..training.rows import Row, exact_rows, pair_rows, perplexity
 from . import layers as lora
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 def lora_playground(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     elsewhere: Sequence[Row],
     pairs: str,
     query: str,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..guards import require_at_least, require_positive
 from ..show.html import table
-from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas
+from ..show.plots import COLOURS, GREY, MARKERS, STYLE, Picture, canvas
 from . import landscape, maml
 from .landscape import START_METHODS, Family
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ByMethod = Mapping[str, Tensor]  # each method's point, [2], or path, [points, 2]
-Limits = tuple[tuple[float, float], tuple[float, float]]  # of the first and the second parameter
+Ranges = tuple[tuple[float, float], tuple[float, float]]  # of the first and the second parameter
 LOOK = {
     "average task": (COLOURS[0], "o"),
     "Reptile": (COLOURS[3], "^"),
@@ -27,7 +27,7 @@ LOOK = {
     "MAML": (COLOURS[1], "s"),
 }
 START = {"marker": "o", "color": "white", "ms": 8, "mec": "black", "mew": 1.4, "ls": "none", "zorder": 3}
-GREY, DARK_GREY = "#7F7F7F", "#5F5F5F"
+DARK_GREY = "#5F5F5F"
 LEAST_LOSS = 1e-9  # a logarithm needs more than the 0 of points that lie on a line exactly
 
 
@@ -123,7 +123,7 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
 
 
 def landscape_picture(
-    family: Family, inner_lr: float, steps: int, points: ByMethod, limits: Limits, paths: ByMethod | None = None
+    family: Family, inner_lr: float, steps: int, points: ByMethod, limits: Ranges, paths: ByMethod | None = None
 ) -> Picture:
     """Draw the mean query loss over the two parameters, before and after adapting, with points and paths on both.
 
@@ -325,7 +325,7 @@ def _apart(heights: Mapping[str, float], gap: float) -> dict[str, float]:
     return dict(zip(names, places))
 
 
-def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: Limits) -> None:
+def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: Ranges) -> None:
     """Fill the axes with the loss, on a log scale, darker where it is lower."""
     from matplotlib.ticker import FuncFormatter
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ..errors import CourseError
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from . import calibration, scoring
 from .prompts import Prompt, build_prompts, template_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Answer(NamedTuple):
@@ -25,8 +23,8 @@ class Answer(NamedTuple):
 
 
 def best_answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     labels: Sequence[str] = (),
     *,
@@ -52,8 +50,8 @@ def best_answers(
 
 
 def answered_right(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     task: Task,
     queries: Sequence[Example],
     support: Sequence[Example] = (),
@@ -78,11 +76,7 @@ def answered_right(
 
 
 def label_scores(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    labels: Sequence[str],
-    prior: Tensor | None = None,
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], labels: Sequence[str], prior: Tensor | None = None
 ) -> Tensor:
     """Return the probability of each label among the labels, [prompts, labels]; each row sums to 1.
 
@@ -95,7 +89,7 @@ def label_scores(
 
 
 def text_probabilities(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], texts: Sequence[str]
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], texts: Sequence[str]
 ) -> list[float]:
     """Return for each prompt how probable it is, among all possible texts, that the model answers just this one.
 

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import NonFiniteScores
+from ..lm.types import Model, Tokenizer
 from .prompts import ARROW, Template, build_prompt
 from .scoring import label_logprobs
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from ..lm.tasks import Example
 
 CONTENT_FREE = ("N/A", "[MASK]", "...")
 
 
 def content_free_prior(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     support: Sequence[Example],
     labels: Sequence[str],
     template: Template = ARROW,

@@ -7,16 +7,13 @@ computed once; what the rows do not share is packed behind it, or, where nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import NonFiniteScores
 from ..lm import memory
 from ..lm.model import evaluating
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from ..lm.types import Model, Tokenizer
 
 Tokens = tuple[int, ...]
 PACKED_TOKENS = 640  # enough to keep the processor busy, few enough that the mask stays small
@@ -24,7 +21,7 @@ PACKED_TOKENS = 640  # enough to keep the processor busy, few enough that the ma
 
 @torch.no_grad()
 def predictions(
-    model: PreTrainedModel, first: Mapping[Tokens, int], *, cache: bool, batch_size: int
+    model: Model, first: Mapping[Tokens, int], *, cache: bool, batch_size: int
 ) -> Iterator[tuple[Tokens, torch.Tensor]]:
     """Yield each row of tokens with the log-probabilities of what follows it, float32 [n, vocabulary] on the CPU.
 
@@ -55,12 +52,7 @@ def predictions(
 
 @torch.no_grad()
 def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Tokens],
-    stop: str,
-    most: int,
-    cache: bool,
+    model: Model, tokenizer: Tokenizer, rows: Sequence[Tokens], stop: str, most: int, cache: bool
 ) -> torch.Tensor:
     """Return the new tokens after each row, [rows, at most `most`], chosen greedily, until the stop.
 
@@ -101,7 +93,7 @@ def shared_length(rows: Sequence[Tokens], limit: int) -> int:
     return min(shared, limit) if len(rows) > 1 else 0
 
 
-def _forward_padded(model: PreTrainedModel, batch: Sequence[Tokens], first: Mapping[Tokens, int]) -> list[torch.Tensor]:
+def _forward_padded(model: Model, batch: Sequence[Tokens], first: Mapping[Tokens, int]) -> list[torch.Tensor]:
     """Return each row's wanted logits, computed plainly: each is a row of the batch."""
     # Padding goes on the right, where causal attention keeps it out of every real token's sight.
     width = max(len(row) for row in batch)
@@ -115,14 +107,14 @@ def _forward_padded(model: PreTrainedModel, batch: Sequence[Tokens], first: Mapp
     return [logits[first[row] - begin : len(row) - begin] for row, logits in zip(batch, out.logits)]
 
 
-def _prefix_cache(model: PreTrainedModel, prefix: Tokens) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _prefix_cache(model: Model, prefix: Tokens) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return each layer's keys and values for the shared tokens, [1, heads, shared, head size]."""
     out = model(input_ids=torch.tensor([prefix], device=model.device), use_cache=True, logits_to_keep=1)
     return [(layer.keys, layer.values) for layer in out.past_key_values.layers]
 
 
 def _forward_packed(
-    model: PreTrainedModel,
+    model: Model,
     batch: Sequence[Tokens],
     first: Mapping[Tokens, int],
     shared: int,

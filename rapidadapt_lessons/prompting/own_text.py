@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import BadData
 from ..lm.tasks import Example, Task
+from ..lm.types import Tokenizer
 from ..show.html import require_whole
 from . import prompts
 from .scoring import count_tokens
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 MOST_LABELS = 8  # a file with more different answers is no choice between labels
 MOST_PAIRS = 32
@@ -65,7 +62,7 @@ def own_task(template: str, pairs: Sequence[Example], labels: Sequence[str] = ()
     return task
 
 
-def require_few_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
+def require_few_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
     """Raise BadData for a text of more than MOST_PAIR_TOKENS tokens."""
     for text in texts:
         if (tokens := count_tokens(tokenizer, text)) > MOST_PAIR_TOKENS:

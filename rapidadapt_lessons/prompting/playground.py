@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import BadPrompt
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..show.html import require_whole, table, text_block
 from .answers import best_answers, label_scores
 from .calibration import content_free_prior
@@ -15,16 +15,13 @@ from .prompts import CHAT, NearestExamples, Prompt, build_prompt, task_prompts, 
 from .scoring import count_tokens
 from .views import next_token_view
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 MOST_PROMPT_TOKENS = 600  # of one prompt: it is read about ten times
 NEAREST = 2
 
 
 def prompt_playground(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     template: str,
     examples: str,
     query: str,
@@ -67,7 +64,7 @@ def prompt_playground(
     )
 
 
-def _forms(tokenizer: PreTrainedTokenizerBase, task: Task, query: str, support: Sequence[Example]) -> dict[str, Prompt]:
+def _forms(tokenizer: Tokenizer, task: Task, query: str, support: Sequence[Example]) -> dict[str, Prompt]:
     """Return the prompts to compare: the reader's own, with fewer or other examples, and in other formats."""
     own = template_of(task)
     prompts = {"your template": build_prompt(query, support, own)}

@@ -8,14 +8,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import BadPrompt, NotEnoughExamples
 from ..guards import require_one_of
 from ..lm.tasks import Example, Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from ..lm.types import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -119,9 +116,7 @@ def build_prompts(
     return [build_prompt(query.x, support, template) for query in queries]
 
 
-def chat_prompt(
-    tokenizer: PreTrainedTokenizerBase, query: str, support: Sequence[Example] = (), template: str = "{x}"
-) -> Prompt:
+def chat_prompt(tokenizer: Tokenizer, query: str, support: Sequence[Example] = (), template: str = "{x}") -> Prompt:
     """Write the same prompt as a conversation, in the format the model was instruction-tuned on.
 
     Each support example becomes a question by the user and an answer by the assistant.
@@ -150,11 +145,7 @@ def chat_prompt(
 
 
 def task_prompts(
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    queries: Sequence[Example],
-    support: Sequence[Example],
-    template: str | Template,
+    tokenizer: Tokenizer, task: Task, queries: Sequence[Example], support: Sequence[Example], template: str | Template
 ) -> list[Prompt]:
     """Write a prompt for each query, by a template, a template's name, or CHAT. Raises CourseError for another name."""
     if template == CHAT:

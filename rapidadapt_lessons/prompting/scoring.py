@@ -20,12 +20,11 @@ import torch
 from ..errors import BadPrompt, CourseError
 from ..guards import require_at_least
 from ..lm.model import context_length
+from ..lm.types import Model, Tokenizer
 from . import forward
 from .forward import Tokens
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from .prompts import Prompt
 
 
@@ -50,12 +49,7 @@ class Continuation:
 
 
 def score_continuations(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    cache: bool = True,
-    batch_size: int = 64,
+    model: Model, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], *, cache: bool = True, batch_size: int = 64
 ) -> list[Continuation]:
     """Score each (prompt, continuation) pair in batched forward passes, without generating.
 
@@ -95,11 +89,7 @@ def score_continuations(
 
 
 def exact_matches(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    answers: Sequence[str],
-    **options,
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], answers: Sequence[str], **options
 ) -> list[bool]:
     """Say for each prompt whether greedy decoding would give exactly the answer, then stop.
 
@@ -129,11 +119,7 @@ def exact_matches(
 
 
 def label_logprobs(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    labels: Sequence[str],
-    **options,
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], labels: Sequence[str], **options
 ) -> torch.Tensor:
     """Return log P(label | prompt) for each prompt and label, in nats, shape [prompts, labels].
 
@@ -170,9 +156,7 @@ def label_continuations(prompt: Prompt, labels: Sequence[str]) -> list[str]:
     return [prompt.answer_prefix + label + end for label in labels]
 
 
-def next_tokens(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10
-) -> list[tuple[str, float]]:
+def next_tokens(model: Model, tokenizer: Tokenizer, text: str, k: int = 10) -> list[tuple[str, float]]:
     """Return the k most probable next tokens after `text`, each with its probability.
 
     Raises: BadPrompt when the text is empty or too long; CourseError when k is not positive, or more
@@ -189,8 +173,8 @@ def next_tokens(
 
 
 def generate_answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int = 16,
@@ -220,25 +204,25 @@ def generate_answers(
     return answers
 
 
-def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+def count_tokens(tokenizer: Tokenizer, text: str) -> int:
     """Return the number of tokens in a text."""
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _ends_answer(tokenizer: PreTrainedTokenizerBase, text: str, stop: str) -> bool:
+def _ends_answer(tokenizer: Tokenizer, text: str, stop: str) -> bool:
     """Return whether a text that follows an answer adds nothing to it and ends it."""
     ends = [end for end in (stop, tokenizer.eos_token) if end in text]
     return any(not text.partition(end)[0].strip() for end in ends)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str) -> Tokens:
+def _encode(tokenizer: Tokenizer, text: str, what: str) -> Tokens:
     ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
     if not ids:
         raise BadPrompt(f"the {what} is empty ({text!r}).", "give the model at least one token to read.")
     return ids
 
 
-def _require_fits(model: PreTrainedModel, text: str, tokens: int) -> None:
+def _require_fits(model: Model, text: str, tokens: int) -> None:
     if tokens > (limit := context_length(model)):
         raise BadPrompt(
             f"a prompt of {tokens} tokens (it begins {text[:40]!r}) does not fit the model's context of {limit}.",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 from ..errors import CourseError
 from ..lm.tasks import load_task
+from ..lm.types import Model, Tokenizer
 from ..show.html import table, text_block
 from ..show.plots import horizontal_bars, strips
 from .answers import best_answers
@@ -14,11 +14,8 @@ from .calibration import batch_calibration, content_free_prior, contextual_calib
 from .prompts import ARROW, Template, build_prompts, reorder, task_prompts
 from .scoring import count_tokens, label_logprobs, next_tokens
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
-def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10) -> str:
+def next_token_view(model: Model, tokenizer: Tokenizer, text: str, k: int = 10) -> str:
     """Show the k most probable next tokens after a text as bars. Raises: as `scoring.next_tokens`."""
     found: dict[str, float] = {}
     for token, p in next_tokens(model, tokenizer, text, k):
@@ -31,8 +28,8 @@ def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def prompt_view(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     task_name: str,
     shots: int,
     template: str = "arrow",
@@ -63,8 +60,8 @@ def prompt_view(
 
 
 def order_view(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     task_name: str,
     shots: int,
     seed: int,

@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from ..errors import CourseError
 from ..guards import require_at_least, require_one_of, require_positive
+from ..lm.types import Tokenizer
 from ..prompting.scoring import count_tokens
 from ..show.html import require_whole, table
 from ..show.plots import COLOURS, LOOKS, MARKERS, Picture, canvas
 from . import cost_model
 from .cost_model import H100, LINKS, MODELS, REACH, TRAIN_ALL, TRAIN_LORA, Shape
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 HATCHES = ("", "//", "..", "xx")
 MOST_LETTERS = 20_000  # of a row that is pasted
@@ -66,7 +63,7 @@ def cost_view(gpus: int, model: str, method: str, link: str, tokens: int, each: 
 
 
 def own_step_view(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     each: Mapping[str, float],
     text: str,
     rows: int,

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,6 +22,7 @@ from ..errors import CourseError, TrainingDiverged
 from ..lm.download import DEFAULT_MODEL
 from ..lm.model import context_length, load_model
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..lora import layers as lora
 from ..lora.files import save_adapter
 from ..prompting import calibration, scoring
@@ -37,9 +37,6 @@ from .predict import Predictor
 from .report_page import page
 from .saved_prompt import FILE, Adapted
 from .timing import prompt_examples, rows_at_once, shots_that_fit, time_steps
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_TEST, MOST_VALIDATION = 100, 64
 BUDGET = 120.0
@@ -114,7 +111,7 @@ def three_parts(reading: Reading, seed: int) -> tuple[Task, tuple[Example, ...]]
     return as_task(reading, pool, validation, CUE), test
 
 
-def max_new_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> int:
+def max_new_tokens(model: Model, tokenizer: Tokenizer, task: Task) -> int:
     """Return how much may be written for an answer: half as much again as the longest known one has, and a little."""
     longest = max(scoring.count_tokens(tokenizer, e.y) for e in (*task.support_pool, *task.query_set))
     return min(longest + longest // 2 + 4, context_length(model) // 4)
@@ -124,8 +121,8 @@ def max_new_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, t
 class _Run:
     """A run under way."""
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: Model
+    tokenizer: Tokenizer
     task: Task
     test: tuple[Example, ...]
     reading: Reading

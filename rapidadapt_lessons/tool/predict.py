@@ -13,20 +13,17 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..choosing.csv_file import CsvFile, read_csv, read_text, write_rows
 from ..errors import BadData, CourseError
 from ..files import write_whole
 from ..lm.download import DEFAULT_MODEL
 from ..lm.model import context_length, load_model
+from ..lm.types import Model, Tokenizer
 from ..lora.files import load_adapter
 from ..prompting import scoring
 from ..prompting.answers import Answer, best_answers
 from .saved_prompt import Adapted, read_adapted
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 AT_ONCE = 64  # queries answered together
 CHUNK = 65536  # bytes that are read from a stream at once, at most
@@ -38,8 +35,8 @@ ANSWER, PROBABILITY = "prediction", "probability"
 class Predictor:
     """A model with its adapter in it, and how it is asked."""
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: Model
+    tokenizer: Tokenizer
     how: Adapted
 
     def answers(self, texts: Sequence[str], *, at_once: int = AT_ONCE, progress: bool = False) -> list[Answer]:

@@ -6,11 +6,11 @@ import random
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..choosing.methods import fresh_adapter, most_examples
 from ..lm.model import context_length
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..lora import layers as lora
 from ..meta.meta_lora import MetaConfig
 from ..meta.meta_lora import draw_rows as meta_rows
@@ -19,9 +19,6 @@ from ..prompting import scoring
 from ..prompting.answers import answered_right
 from ..prompting.prompts import build_prompt, template_of
 from ..training.rows import Row, batches, collate, task_rows, token_loss
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_SHOTS = 32
 ROWS = 8  # examples in an update
@@ -61,15 +58,13 @@ def prompt_examples(task: Task, k: int, seed: int) -> tuple[Example, ...]:
     return task.episode(k, seed=seed, balanced=bool(task.labels)).support
 
 
-def rows_at_once(tokenizer: PreTrainedTokenizerBase, task: Task) -> int:
+def rows_at_once(tokenizer: Tokenizer, task: Task) -> int:
     """Return how many rows training takes in one forward pass: ROWS, or a half, a quarter, an eighth of them."""
     longest = max(len(row.ids) for row in task_rows(tokenizer, task, task.support_pool))
     return next((n for n in (ROWS, ROWS // 2, ROWS // 4) if n * longest <= ROW_TOKENS), 1)
 
 
-def shots_that_fit(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, longest: str, seed: int, max_new_tokens: int
-) -> int:
+def shots_that_fit(model: Model, tokenizer: Tokenizer, task: Task, longest: str, seed: int, max_new_tokens: int) -> int:
     """Return how many examples a prompt has room for, MOST_SHOTS at most.
 
     They may take half of the model's context, and leave room for the longest input and its answer.
@@ -85,7 +80,7 @@ def shots_that_fit(
 
 
 def time_steps(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task,
+    model: Model, tokenizer: Tokenizer, task: Task,
     *, shots: int, seed: int, max_new_tokens: int, batch_size: int = ROWS,
 ) -> Timing:  # fmt: skip
     """Time each thing that a plan consists of, for a second or a few. Nothing is trained: gradients are thrown away.
@@ -114,7 +109,7 @@ def time_steps(
     return Timing(answer, shot, write, step, meta_step)
 
 
-def _gradient(model: PreTrainedModel, rows: Sequence[Row], batch_size: int) -> None:
+def _gradient(model: Model, rows: Sequence[Row], batch_size: int) -> None:
     for piece in batches(rows, batch_size):
         token_loss(model, collate(piece, model.device)).backward()
     model.zero_grad(set_to_none=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import CourseError
 from ..lm.tasks import load_task
 from ..lm.texts import load_domain
+from ..lm.types import Tokenizer
 from ..prompting.prompts import Template, build_prompts
 from .rows import Row, answer_rows, text_rows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -25,13 +23,7 @@ class Experience:
 
 
 def task_experience(
-    tokenizer: PreTrainedTokenizerBase,
-    name: str,
-    *,
-    pattern: str | None = None,
-    train: int = 40,
-    test: int = 24,
-    seed: int = 0,
+    tokenizer: Tokenizer, name: str, *, pattern: str | None = None, train: int = 40, test: int = 24, seed: int = 0
 ) -> Experience:
     """Return a text task as an experience of a stream.
 
@@ -54,7 +46,7 @@ def task_experience(
 
 
 def domain_experience(
-    tokenizer: PreTrainedTokenizerBase, name: str, *, train: int = 80, test: int = 16, length: int = 48
+    tokenizer: Tokenizer, name: str, *, train: int = 80, test: int = 16, length: int = 48
 ) -> Experience:
     """Return a domain of running text as an experience of a stream, in rows of `length` tokens.
 

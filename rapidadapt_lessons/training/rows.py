@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +18,9 @@ from ..guards import require_at_least, require_some
 from ..lm import memory
 from ..lm.model import evaluating
 from ..lm.tasks import Example, Task
+from ..lm.types import Tokenizer
 from ..prompting.own_text import own_task, require_few_tokens
 from ..prompting.prompts import Prompt, build_prompts, template_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label of a token that does not count, as in transformers
 
@@ -55,7 +52,7 @@ class Batch:
         return int((self.labels[:, 1:] != IGNORED).sum())
 
 
-def text_rows(tokenizer: PreTrainedTokenizerBase, text: str, length: int = 128) -> list[Row]:
+def text_rows(tokenizer: Tokenizer, text: str, length: int = 128) -> list[Row]:
     """Cut a text into rows of `length` tokens; a rest that is shorter is dropped, unless it is all there is.
 
     Raises:
@@ -70,7 +67,7 @@ def text_rows(tokenizer: PreTrainedTokenizerBase, text: str, length: int = 128) 
     return whole or [Row(ids)]
 
 
-def answer_rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Row]:
+def answer_rows(tokenizer: Tokenizer, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Row]:
     """Make a row of each prompt and its answer, stop included; only answer and stop count.
 
     Raises:
@@ -182,12 +179,12 @@ def _batches_that_fit(model: nn.Module, rows: Sequence[Row], batch_size: int) ->
         yield collate(piece, device)
 
 
-def task_rows(tokenizer: PreTrainedTokenizerBase, task: Task, examples: Sequence[Example]) -> list[Row]:
+def task_rows(tokenizer: Tokenizer, task: Task, examples: Sequence[Example]) -> list[Row]:
     """Return the examples as rows to train on, each asked by the task's own sentence with no example in front."""
     return answer_rows(tokenizer, build_prompts(examples, (), template_of(task)), [e.y for e in examples])
 
 
-def pair_rows(tokenizer: PreTrainedTokenizerBase, template: str, pairs: Sequence[Example]) -> tuple[Task, list[Row]]:
+def pair_rows(tokenizer: Tokenizer, template: str, pairs: Sequence[Example]) -> tuple[Task, list[Row]]:
     """Return a reader's own pairs as a task, and as rows to train on.
 
     Raises:

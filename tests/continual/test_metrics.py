@@ -17,11 +17,7 @@ from rapidadapt_lessons.continual.metrics import (
 from rapidadapt_lessons.errors import CourseError
 
 # Learned in turn; experience 0 was at its best after experience 1, and experience 1 before it was learned.
-R = [
-    [0.8, 0.95, 0.1],
-    [0.9, 0.6, 0.3],
-    [0.5, 0.4, 0.7],
-]
+R = [[0.8, 0.95, 0.1], [0.9, 0.6, 0.3], [0.5, 0.4, 0.7]]
 BEFORE = [0.2, 0.1, 0.0]
 
 

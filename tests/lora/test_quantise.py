@@ -14,13 +14,7 @@ from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora import quantise
 from rapidadapt_lessons.lora.layers import LoRAConfig
-from rapidadapt_lessons.lora.quantise import (
-    Linear4bit,
-    bitsandbytes_layer,
-    dequantise,
-    nf4_levels,
-    quantise_model,
-)
+from rapidadapt_lessons.lora.quantise import Linear4bit, bitsandbytes_layer, dequantise, nf4_levels, quantise_model
 
 
 @pytest.fixture(scope="module")

@@ -197,8 +197,7 @@ def test_the_best_rate_is_the_one_with_the_lowest_error_and_never_one_that_diver
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["-2,1; 0,3; 1.5,-2", " (-2, 1) (0 ,3)\n(1.5 , -2) ", "-2,1;0,3;1.5,-2;", "[-2,1] 0,3 1.5,-2e0"],
+    "text", ["-2,1; 0,3; 1.5,-2", " (-2, 1) (0 ,3)\n(1.5 , -2) ", "-2,1;0,3;1.5,-2;", "[-2,1] 0,3 1.5,-2e0"]
 )
 def test_points_are_read_in_any_reasonable_spelling(text):
     x, y = views.parse_points(text)
