@@ -269,7 +269,6 @@ def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
 
 
 def _require_adapting(inner_lr: float, steps: int) -> None:
-    """Raise CourseError unless there is a step, and it moves."""
     require_at_least(1, "steps", steps)
     require_positive("inner_lr", inner_lr)
 
