@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ByMethod = Mapping[str, Tensor]  # each method's point, [2], or path, [points, 2]
-Limits = tuple[tuple[float, float], tuple[float, float]]  # of the first and the second parameter
+MapLimits = tuple[tuple[float, float], tuple[float, float]]  # of the first and the second parameter
 LOOK = {
     "average task": (COLOURS[0], "o"),
     "Reptile": (COLOURS[3], "^"),
@@ -27,7 +27,7 @@ LOOK = {
     "MAML": (COLOURS[1], "s"),
 }
 START = {"marker": "o", "color": "white", "ms": 8, "mec": "black", "mew": 1.4, "ls": "none", "zorder": 3}
-GREY, DARK_GREY = "#7F7F7F", "#5F5F5F"
+LINE_GREY, TEXT_GREY = "#7F7F7F", "#5F5F5F"
 LEAST_LOSS = 1e-9  # a logarithm needs more than the 0 of points that lie on a line exactly
 
 
@@ -108,7 +108,7 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
         ratios += (full / first).tolist()
     figure, axes = canvas(7, 3.8)
     top = max(curvatures) * 1.08
-    axes.axhline(0, color=GREY, lw=1)
+    axes.axhline(0, color=LINE_GREY, lw=1)
     axes.plot([0, top], [1, 1 - inner_lr * top], color=COLOURS[0], lw=1.5, label="1 − αλ")
     axes.scatter(curvatures, ratios, color=COLOURS[1], s=26, alpha=0.7, lw=0, zorder=3, label="computed")
     title = f"What the Hessian term does to the gradient (α = {inner_lr:g})"
@@ -123,7 +123,7 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
 
 
 def landscape_picture(
-    family: Family, inner_lr: float, steps: int, points: ByMethod, limits: Limits, paths: ByMethod | None = None
+    family: Family, inner_lr: float, steps: int, points: ByMethod, limits: MapLimits, paths: ByMethod | None = None
 ) -> Picture:
     """Draw the mean query loss over the two parameters, before and after adapting, with points and paths on both.
 
@@ -172,7 +172,7 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
     for name, place in _apart(ends, (high - low) * 0.07).items():
         axes.annotate(name, (right * 1.015, place), color=LOOK[name][0], va="center", annotation_clip=False)
     axes.plot(found, torch.full_like(found, low), "|", color="black", ms=11, clip_on=False)
-    axes.axhline(0, color=GREY, lw=1)
+    axes.axhline(0, color=LINE_GREY, lw=1)
     title = f"Which tasks a method listens to (α = {inner_lr:g}, {_count(steps, 'step')})"
     xlabel, limits = "curvature h of a task's loss in the slope (ticks: the tasks)", (low - 0.04 * (high - low), high)
     _label(axes, title, xlabel, "weight (largest = 1)", xlim=(0, right), ylim=limits)
@@ -199,8 +199,8 @@ def angles_picture(
         last = list(means.items())[-1]
         axes.annotate(name, last, (10, 0), textcoords="offset points", color=colour, va="center")
         words.append(f"{name}: " + ", ".join(f"{mean:.0f} at {x:g}" for x, mean in means.items()))
-    axes.axhline(90, color=GREY, ls="--", lw=1)
-    axes.text(0.02, 91, "no longer downhill", color=DARK_GREY, fontsize=9, transform=axes.get_yaxis_transform())
+    axes.axhline(90, color=LINE_GREY, ls="--", lw=1)
+    axes.text(0.02, 91, "no longer downhill", color=TEXT_GREY, fontsize=9, transform=axes.get_yaxis_transform())
     axes.set_xticks(list(means), [f"{x:g}" for x in means])
     axes.minorticks_off()
     _label(axes, title, xlabel, "angle to MAML's gradient (degrees)", ylim=(0, 98))
@@ -308,8 +308,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
 def _mark_solved(axes: Axes, inner_lr: float) -> None:
     """Mark the curvature 1/alpha, which one inner step solves, where it lies within the axes."""
     if 0 < 1 / inner_lr < axes.get_xlim()[1]:
-        axes.axvline(1 / inner_lr, color=GREY, lw=1, ls=":")
-        style = {"color": DARK_GREY, "ha": "center", "bbox": {"fc": "white", "ec": "none", "pad": 1}}
+        axes.axvline(1 / inner_lr, color=LINE_GREY, lw=1, ls=":")
+        style = {"color": TEXT_GREY, "ha": "center", "bbox": {"fc": "white", "ec": "none", "pad": 1}}
         axes.text(1 / inner_lr, 0.55, "1/α", transform=axes.get_xaxis_transform(), **style)
 
 
@@ -324,7 +324,7 @@ def _apart(heights: Mapping[str, float], gap: float) -> dict[str, float]:
     return dict(zip(names, places))
 
 
-def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: Limits) -> None:
+def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: MapLimits) -> None:
     """Fill the axes with the loss, on a log scale, darker where it is lower."""
     from matplotlib.ticker import FuncFormatter
 
