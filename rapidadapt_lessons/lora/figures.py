@@ -96,9 +96,7 @@ def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Pictu
         axes.text(x + width / 2, 0.12, kind, ha="center", va="bottom", fontsize=9)
         size = f"{n_out}\n× {n_in}" if height > 0.5 else f"{n_out} × {n_in}"
         axes.text(x + width / 2, -height / 2, size, ha="center", va="center", fontsize=8)
-        if (
-            kind in kinds
-        ):  # B is right of W, A below it; three times as thick as to scale, or they would vanish
+        if kind in kinds:  # B is right of W, A below it; three times as thick as to scale, or they would vanish
             thick = 3 * rank * scale
             axes.add_patch(Rectangle((x + width + 0.04, -height), thick, height, fc=COLOURS[1]))
             axes.add_patch(Rectangle((x, -height - 0.04 - thick), width, thick, fc=COLOURS[0]))
