@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from rapidadapt_lessons.choosing.methods import trained_adapter
+from rapidadapt_lessons.choosing.methods import train_adapter
 from rapidadapt_lessons.lm.tasks import Example, load_task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.prompting.answers import answered_right, best_answers, label_scores, text_probabilities
@@ -18,6 +18,7 @@ from rapidadapt_lessons.prompting.prompts import Prompt, build_prompt, build_pro
 from rapidadapt_lessons.prompting.scoring import generate_answers, label_logprobs
 from rapidadapt_lessons.tool.predict import Predictor
 from rapidadapt_lessons.tool.saved_prompt import Adapted
+from rapidadapt_lessons.training.rows import task_rows
 
 
 def test_best_answers_of_a_task_with_labels_are_the_likeliest_labels(real_model):
@@ -103,7 +104,8 @@ TASK = own_task("{x} -> {y}", PAIRS, ["C", "C++"])
 @pytest.fixture(scope="module")
 def trained(real_model) -> Iterator[tuple]:
     """The model after a LoRA training on C and C++, as `adapt --method lora` does it."""
-    trained_adapter(*real_model, TASK, PAIRS, progress=False)
+    model, tokenizer = real_model
+    train_adapter(model, task_rows(tokenizer, TASK, PAIRS))
     yield real_model
     lora.remove(real_model[0])
 
