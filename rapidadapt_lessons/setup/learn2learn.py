@@ -15,8 +15,6 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -63,12 +61,9 @@ def compiler_problem() -> CourseError | None:
 def build() -> None:
     """Build learn2learn 0.2.0 and install it, without what it depends on, for the Python that runs this.
 
-    Takes about a minute and does nothing when that version is installed already.
-
-    Raises:
-        CourseError: there is no C compiler, or compiling failed.
-        DownloadFailed: pip could not fetch the sources or the build tools.
-        MissingPackage: this Python has no pip, or pip reported success and learn2learn is still absent.
+    Takes about a minute and does nothing when that version is installed already. Raises CourseError where there is no C
+    compiler or compiling failed, DownloadFailed where pip could not fetch the sources or the build tools, and
+    MissingPackage where this Python has no pip, or learn2learn is still absent afterwards.
     """
     if installed_version() == VERSION:
         return
@@ -76,8 +71,7 @@ def build() -> None:
         raise problem
     _pip(["install", *BUILD_TOOLS])
     # learn2learn's setup.py runs Cython only when it sees build_ext among its arguments.
-    how = ["--no-deps", "--no-build-isolation", "-C--global-option=build_ext"]
-    _pip(["install", *how, f"learn2learn=={VERSION}"])
+    _pip(["install", "--no-deps", "--no-build-isolation", "-C--global-option=build_ext", f"learn2learn=={VERSION}"])
     importlib.invalidate_caches()
     if (found := installed_version()) != VERSION:
         raise MissingPackage(
@@ -89,15 +83,24 @@ def build() -> None:
 def import_maml() -> type:
     """Return `learn2learn.algorithms.MAML`, without importing torchvision or gym.
 
-    A learn2learn that the reader has already imported in full is used as it is.
-
-    Raises:
-        MissingPackage: learn2learn is not installed or cannot be imported. `sys.modules` is then as before.
+    A learn2learn that the reader has already imported in full is used as it is. Raises MissingPackage where it is not
+    installed or cannot be imported; `sys.modules` is then as before.
     """
-    with _as_before_on_failure():
+    before = set(sys.modules)
+    try:
         if "learn2learn" not in sys.modules:
             _place_bare_packages()
         return importlib.import_module("learn2learn.algorithms.maml").MAML
+    except Exception as error:
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] == "learn2learn":
+                del sys.modules[name]
+        if isinstance(error, CourseError):
+            raise
+        raise MissingPackage(
+            f"learn2learn {installed_version() or ''} cannot be imported ({type(error).__name__}: {error}).",
+            "run `python -m rapidadapt_lessons doctor` to see what is missing or of another version.",
+        ) from error
 
 
 def _place_bare_packages() -> None:
@@ -123,23 +126,6 @@ def _bare_package(name: str, path: list[str]) -> ModuleType:
     package.__getattr__ = explain
     sys.modules[name] = package
     return package
-
-
-@contextmanager
-def _as_before_on_failure() -> Iterator[None]:
-    before = set(sys.modules)
-    try:
-        yield
-    except Exception as error:
-        for name in set(sys.modules) - before:
-            if name.partition(".")[0] == "learn2learn":
-                del sys.modules[name]
-        if isinstance(error, CourseError):
-            raise
-        raise MissingPackage(
-            f"learn2learn {installed_version() or ''} cannot be imported ({type(error).__name__}: {error}).",
-            "run `python -m rapidadapt_lessons doctor` to see what is missing or of another version.",
-        ) from error
 
 
 def _pip(arguments: list[str]) -> None:

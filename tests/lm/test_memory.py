@@ -69,12 +69,13 @@ V1 = {
     ],
 )
 def test_the_nearest_limit_of_a_control_group_counts(tmp_path, lines, groups, left):
-    assert memory.available_memory({}, machine(tmp_path, lines, **groups)) == left * GIB
+    assert memory.available_memory(machine(tmp_path, lines, **groups)) == left * GIB
 
 
 @pytest.mark.parametrize(("limit", "left"), [(2 * GIB, GIB), (1.5 * GIB, GIB // 2), (GIB // 2, 0), ("", 64 * GIB)])
-def test_what_jupyterhub_and_binder_say_counts(tmp_path, limit, left):
-    assert memory.available_memory({"MEM_LIMIT": str(limit)}, tmp_path) == left
+def test_what_jupyterhub_and_binder_say_counts(tmp_path, monkeypatch, limit, left):
+    monkeypatch.setenv("MEM_LIMIT", str(limit))
+    assert memory.available_memory(tmp_path) == left
 
 
 def test_doctor_says_what_a_container_has(monkeypatch):
