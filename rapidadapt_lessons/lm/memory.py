@@ -34,22 +34,11 @@ def available_memory(root: Path = Path("/")) -> int:
     return max(0, min(left))
 
 
-def rows_that_fit(wanted: int, bytes_per_row: float, available: int) -> int:
-    """Return the number of rows to take at once: `wanted`, halved until they fit, and at least 1.
-
-    >>> rows_that_fit(8, 100e6, 2_000_000_000), rows_that_fit(8, 100e6, 300_000_000), rows_that_fit(8, 100e6, 0)
-    (8, 2, 1)
-    """
-    while wanted > 1 and wanted * bytes_per_row > SHARE * available:
-        wanted = (wanted + 1) // 2
-    return wanted
-
-
 def batch_size(model: nn.Module, wanted: int, tokens: int, predicted: int, *, training: bool = False) -> int:
-    """Return how many rows to put through a model at once: at most `wanted`, fewer where memory is short.
+    """Return how many rows to put through a model at once: `wanted`, halved until they fit, and at least 1.
 
-    `tokens` is the longest row's number, `predicted` how many of them have their output layer computed; in `training`
-    a backward pass follows.
+    `tokens` counts the longest row's, `predicted` those whose output layer is computed; in `training` a backward pass
+    follows.
     """
     if wanted <= 1 or (config := getattr(model, "config", None)) is None:
         return wanted
@@ -57,7 +46,10 @@ def batch_size(model: nn.Module, wanted: int, tokens: int, predicted: int, *, tr
 
     device = next(model.parameters()).device
     available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
-    return rows_that_fit(wanted, row_bytes(config, tokens, predicted, training=training), available)
+    one = row_bytes(config, tokens, predicted, training=training)
+    while wanted > 1 and wanted * one > SHARE * available:
+        wanted = (wanted + 1) // 2
+    return wanted
 
 
 def row_bytes(config: object, tokens: int, predicted: int, *, training: bool = False) -> float:

@@ -175,13 +175,7 @@ def sentiment() -> list[Example]:
     return equal_numbers(Example(word, "positive" if mean > 0 else "negative") for word, mean in clear)
 
 
-# Label -> the corpus's files.
-TOPICS = {
-    "science": ("science",),
-    "literature": ("literature",),
-    "computers": ("computers", "coding"),
-    "emotion": ("emotion",),
-}
+TOPICS = ("science", "literature", "computers", "emotion")  # labels, and names of the corpus's files
 _ASKS = re.compile(r"(what|who|which|how|why|can|do(?! not)|does|have|are) ")
 _EMPTY_WORDS = set("a an the what is do you know ever".split())
 # Cut short, of no clear topic, or not for a classroom.
@@ -195,9 +189,9 @@ _ODD_QUESTIONS = {
 def question_topic() -> list[Example]:
     """Questions and their topics, all in lower case with a question mark: the corpus's files differ in both."""
     examples = []
-    for label, names in TOPICS.items():
+    for label in TOPICS:
         by_content: dict[frozenset[str], str] = {}
-        for name in names:
+        for name in ("computers", "coding") if label == "computers" else (label,):
             texts = [str(conversation[0]) for conversation in conversations(name)]
             # The questions on coding come in long runs of the same kind.
             for text in shuffled(texts, name) if name == "coding" else texts:

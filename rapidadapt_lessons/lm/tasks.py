@@ -122,8 +122,7 @@ def _in_rounds(examples: Iterable[Example], labels: tuple[str, ...], key: str) -
     by_label: dict[str, list[Example]] = {label: [] for label in labels}
     for example in shuffled(examples, key):
         by_label[example.y].append(example)
-    columns = zip(*by_label.values())
-    return [example for i, row in enumerate(columns) for example in shuffled(row, f"{key}:{i}")]
+    return [example for i, row in enumerate(zip(*by_label.values())) for example in shuffled(row, f"{key}:{i}")]
 
 
 class _Recipe(NamedTuple):
@@ -191,6 +190,6 @@ _RECIPES = {
     "question_topic": _Recipe(
         ("Topic of a question", "Say what the question is about.", 'The topic of the question "{x}" is {y}',
          'Is the question "{x}" about science, literature, computers or emotion?'),
-        "chatterbot-corpus (BSD), read with PyYAML (MIT)", pairs.question_topic, tuple(pairs.TOPICS),
+        "chatterbot-corpus (BSD), read with PyYAML (MIT)", pairs.question_topic, pairs.TOPICS,
     ),
 }  # fmt: skip

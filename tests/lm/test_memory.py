@@ -85,8 +85,11 @@ def test_doctor_says_what_a_container_has(monkeypatch):
     assert (check.status, check.detail[:6]) == ("warn", "1.1 GB")
 
 
-def test_rows_are_halved_until_they_fit_and_never_none():
-    assert [memory.rows_that_fit(8, 100, left) for left in (10_000, 1_000, 500, 150, 0)] == [8, 4, 2, 1, 1]
+def test_rows_are_halved_until_they_fit_and_never_none(monkeypatch):
+    left = iter((10_000, 1_000, 500, 150, 0))
+    monkeypatch.setattr(memory, "available_memory", lambda: next(left))
+    monkeypatch.setattr(memory, "row_bytes", lambda *_, **options: 100)
+    assert [memory.batch_size(llama(), 8, 12, 11) for _ in range(5)] == [8, 4, 2, 1, 1]
 
 
 def test_a_model_of_another_kind_is_left_as_it_is(monkeypatch):
