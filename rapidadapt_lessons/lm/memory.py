@@ -37,8 +37,8 @@ def available_memory(root: Path = Path("/")) -> int:
 def batch_size(model: nn.Module, wanted: int, tokens: int, predicted: int, *, training: bool = False) -> int:
     """Return how many rows to put through a model at once: `wanted`, halved until they fit, and at least 1.
 
-    `tokens` counts the longest row's, `predicted` those whose output layer is computed; in `training` a backward pass
-    follows.
+    `tokens` are in the longest row, and `predicted` of them have their output layer computed. In `training` a backward
+    pass follows.
     """
     if wanted <= 1 or (config := getattr(model, "config", None)) is None:
         return wanted

