@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,9 @@ def available_memory(root: Path = Path("/")) -> int:
     import psutil
 
     left = [psutil.virtual_memory().available, *_left_in_groups(root)]
-    try:
-        used = psutil.Process().memory_info()
+    used = psutil.Process().memory_info()
+    with suppress(KeyError, ValueError, OverflowError):  # not set, or not to a number
         left.append(int(float(os.environ["MEM_LIMIT"])) - used.rss + getattr(used, "shared", 0))
-    except (KeyError, ValueError, OverflowError):
-        pass  # not set, or not to a number
     return max(0, min(left))
 
 
@@ -67,10 +66,8 @@ def row_bytes(config: object, tokens: int, predicted: int, *, training: bool = F
 
 def give_back() -> None:
     """Hand free memory back to the system, where the C library can: glibc keeps pieces of up to 32 MB for itself."""
-    try:
+    with suppress(AttributeError, OSError, TypeError):  # another C library, or Windows
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        pass  # another C library, or Windows
 
 
 def _left_in_groups(root: Path) -> list[int]:

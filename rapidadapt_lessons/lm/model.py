@@ -10,7 +10,7 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import CourseError, ModelNotFound
@@ -101,11 +101,9 @@ def hub_reachable(seconds: float = 3.0) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        try:
+        with suppress(Exception):  # any failure at all means: not reachable
             get_session().head(constants.ENDPOINT, timeout=seconds)
             answered.set()
-        except Exception:  # any failure at all means: not reachable
-            pass
 
     # In a thread, because looking up a host name has no time-out of its own.
     asking = threading.Thread(target=ask, daemon=True)
@@ -140,10 +138,8 @@ def _load_other(name: str, dtype: torch.dtype) -> tuple[Model, Tokenizer]:
         except unusable as error:
             raise ModelNotFound(f"the folder {name!r} holds no usable model{_why(error)}", remedy) from error
     if folder := _in_hub_cache(name, remedy):
-        try:
+        with suppress(*unusable):  # its download was cut: the hub has the rest
             return _load(folder, dtype)
-        except unusable:  # its download was cut: the hub has the rest
-            pass
     if not hub_reachable():
         complete = "complete " if folder else ""
         raise ModelNotFound(
