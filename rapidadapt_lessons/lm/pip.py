@@ -19,8 +19,7 @@ def run_pip(
         show: sees each line as it comes; a line for which it returns True is not kept.
         variables: of the environment, for pip alone.
 
-    Raises:
-        MissingPackage: this Python has no pip.
+    Raises MissingPackage where this Python has no pip.
     """
     # Without standard input, pip cannot stop to ask for a password behind a progress bar.
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}

@@ -25,8 +25,8 @@ class Episode:
     """A small problem: learn from `support`, then answer `query`."""
 
     task: str  # its name
-    support: tuple[Example, ...]  # the examples to learn from, in the order in which they were drawn
-    query: tuple[Example, ...]  # the examples to be tested on; none of them is in `support`
+    support: tuple[Example, ...]  # in the order in which they were drawn
+    query: tuple[Example, ...]  # none of them is in `support`
     seed: int  # that `support` was drawn with
 
 
@@ -51,15 +51,12 @@ class Task:
         equal episodes, in every process. The first n_query are as balanced over the labels as n_query allows.
 
         Args:
-            k: how many support examples, drawn without replacement; 0 for none.
-            n_query: how many queries; all of them if None.
+            n_query: all of them if None.
             balanced: draw the labels in rounds, each label once in a round, in random order. A balanced
                 draw is not the unbalanced one with the same seed put in another order.
 
-        Raises:
-            NotEnoughExamples: k is negative or more than the pool (for a balanced draw, than equal
-                numbers of every label) can give, or n_query is not between 1 and the query set's size.
-            CourseError: balanced, but the task has no labels.
+        Raises NotEnoughExamples where the pool (with equal numbers of every label, if balanced) or the query set
+        cannot give so many, CourseError where a balanced draw is of a task without labels.
         """
         if balanced and not self.labels:
             raise CourseError(
@@ -69,9 +66,9 @@ class Task:
         key = f"{self.name}:{seed}"
         drawn = _in_rounds(self.support_pool, self.labels, key) if balanced else shuffled(self.support_pool, key)
         if not 0 <= k <= len(drawn):
-            how = "balanced support examples" if balanced else "support examples"
             raise NotEnoughExamples(
-                f"k={k} {how} were asked for, and the pool of {self.name!r} can give {len(drawn)}.",
+                f"k={k} {'balanced ' * balanced}support examples were asked for, "
+                f"and the pool of {self.name!r} can give {len(drawn)}.",
                 f"choose k from 0 to {len(drawn)}.",
             )
         n = len(self.query_set) if n_query is None else n_query
@@ -91,21 +88,15 @@ def list_tasks() -> tuple[str, ...]:
 def load_task(name: str, *, query_size: int | None = None) -> Task:
     """Return a task, split into support pool and query set. The split is the same in every process.
 
-    Args:
-        query_size: how many examples to keep for the query set. If None: half of them, 100 at most,
-            and for a classification task the same number of each label.
-
-    Raises:
-        UnknownTask: there is no such task.
-        MissingPackage: a package that the task's data come from is absent or broken.
-        NotEnoughExamples: query_size is less than 1, or leaves nothing for the support pool.
+    The query set takes `query_size` examples; if None, half of them, 100 at most, and equally many of each label.
+    Raises UnknownTask; MissingPackage where the package of its data is absent or broken; NotEnoughExamples where
+    query_size is below 1 or leaves no support pool.
     """
     if name not in _RECIPES:
         near = difflib.get_close_matches(str(name), _RECIPES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownTask(f"there is no task {name!r}.", f"{hint}The tasks are {', '.join(_RECIPES)}.")
-    recipe = _RECIPES[name]
-    examples = _examples(name)
+    recipe, examples = _RECIPES[name], _examples(name)
     if query_size is None:
         query_size = min(_MAX_QUERIES, len(examples) // 2)
         query_size -= query_size % max(1, len(recipe.labels))
@@ -114,9 +105,7 @@ def load_task(name: str, *, query_size: int | None = None) -> Task:
             f"query_size={query_size}, and {name!r} has {len(examples)} examples to split.",
             f"choose query_size from 1 to {len(examples) - 1}.",
         )
-    return Task(
-        name, *recipe.wording, recipe.source, examples[query_size:], examples[:query_size], labels=recipe.labels
-    )
+    return Task(name, *recipe.wording, recipe.source, examples[query_size:], examples[:query_size], recipe.labels)
 
 
 @functools.cache
@@ -133,8 +122,7 @@ def _in_rounds(examples: Iterable[Example], labels: tuple[str, ...], key: str) -
     by_label: dict[str, list[Example]] = {label: [] for label in labels}
     for example in shuffled(examples, key):
         by_label[example.y].append(example)
-    columns = zip(*by_label.values())
-    return [example for i, row in enumerate(columns) for example in shuffled(row, f"{key}:{i}")]
+    return [example for i, row in enumerate(zip(*by_label.values())) for example in shuffled(row, f"{key}:{i}")]
 
 
 class _Recipe(NamedTuple):
@@ -202,6 +190,6 @@ _RECIPES = {
     "question_topic": _Recipe(
         ("Topic of a question", "Say what the question is about.", 'The topic of the question "{x}" is {y}',
          'Is the question "{x}" about science, literature, computers or emotion?'),
-        "chatterbot-corpus (BSD), read with PyYAML (MIT)", pairs.question_topic, tuple(pairs.TOPICS),
+        "chatterbot-corpus (BSD), read with PyYAML (MIT)", pairs.question_topic, pairs.TOPICS,
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -26,14 +26,8 @@ NEEDED = ("transformers", "huggingface-hub", "tokenizers", "safetensors", "peft"
 def install(*built: str) -> None:
     """Install the course's packages and model where they are missing, if this package came with a notebook.
 
-    It prints a line before what takes long, and nothing when all is there.
-
-    Args:
-        built: "learn2learn" where the lesson needs it: it is compiled, which takes about a minute.
-
-    Raises:
-        DownloadFailed: pip could not install something; its last words are in the message.
-        CourseError: the kernel has to be restarted; learn2learn could not be built; the model could not be set up.
+    It prints a line before what takes long, and nothing when all is there. "learn2learn" is named in `built` where the
+    lesson needs it. Raises as `add_packages`, `learn2learn.build` and `download.ensure_model`.
     """
     if not doctor.came_with_a_notebook():
         return
@@ -49,13 +43,12 @@ def install(*built: str) -> None:
 def add_packages() -> None:
     """Install what is missing or out of range and may be replaced.
 
-    Raises:
-        DownloadFailed: see `pip_install`.
-        CourseError: something that this kernel had imported was replaced, so it has to be restarted.
+    Raises DownloadFailed as `pip_install`, and CourseError where the kernel has to be restarted, as it had imported
+    something that was replaced.
     """
     found = installed()
-    fixed = kept_packages(found, KEPT)
-    running = fixed | kept_packages(found, loaded(sys.modules))
+    fixed = found.keys() & set(KEPT)
+    running = fixed | (found.keys() & loaded(sys.modules)) - {doctor.DISTRIBUTION}
     lacking = {name: line for name, line in unmet(doctor.requirements(), found).items() if name not in doctor.PAGE}
     kept = running - (lacking.keys() & set(NEEDED))
     if lacking.keys() <= kept:
@@ -64,7 +57,7 @@ def add_packages() -> None:
     for keep in (kept, fixed):  # what the kernel has imported is replaced only where nothing else fits
         wanted = [line for name, line in lacking.items() if name not in keep]
         try:
-            pip_install(at_locked_versions(wanted, lock_text()), [f"{name}=={found[name]}" for name in sorted(keep)])
+            pip_install(at_locked_versions(wanted), [f"{name}=={found[name]}" for name in sorted(keep)])
             break
         except DownloadFailed as error:
             if keep is fixed or "ResolutionImpossible" not in error.problem:
@@ -92,11 +85,6 @@ def loaded(modules: Iterable[str]) -> set[str]:
     return {spelled(owner) for top in {name.partition(".")[0] for name in modules} for owner in owners.get(top, ())}
 
 
-def kept_packages(found: Mapping[str, str], names: Collection[str]) -> set[str]:
-    """Return which of these packages are installed, without the course's own."""
-    return {name for name in map(spelled, names) if name in found and name != spelled(doctor.DISTRIBUTION)}
-
-
 def unmet(requirements: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
     """Return the requirement lines that are not met, by their packages.
 
@@ -114,30 +102,18 @@ def unmet(requirements: Sequence[str], found: Mapping[str, str]) -> dict[str, st
     return lacking
 
 
-def at_locked_versions(requirements: Sequence[str], lock: str) -> list[str]:
-    """Return the requirements at the versions that the lessons were made with; those not in the lock as they are.
-
-    >>> at_locked_versions(["PyYAML>=6,<7", "peft>=0.21"], "# pinned\npyyaml==6.0.3\n")
-    ['pyyaml==6.0.3', 'peft>=0.21']
-    """
+def at_locked_versions(requirements: Sequence[str]) -> list[str]:
+    """Return the requirements at the versions of the installed requirements.lock; those not in it as they are."""
     from packaging.requirements import Requirement
 
-    pins = {line.partition("==")[0]: line for line in lock.splitlines() if not line.startswith("#")}
+    lock = doctor.shared_file("requirements.lock")
+    lines = lock.read_text("utf-8").splitlines() if lock else ()
+    pins = {line.partition("==")[0]: line for line in lines if not line.startswith("#")}
     return [pins.get(spelled(Requirement(line).name), line) for line in requirements]
 
 
-def lock_text() -> str:
-    """Return the requirements.lock that was installed with this package, or nothing where there is none."""
-    lock = doctor.shared_file("requirements.lock")
-    return lock.read_text("utf-8") if lock else ""
-
-
 def pip_install(requirements: Sequence[str], constraints: Sequence[str]) -> None:
-    """Install the requirements with pip, changing no package that the constraints name.
-
-    Raises:
-        DownloadFailed: pip failed; its last words are in the message.
-    """
+    """Install with pip, changing no package that the constraints name. Raises DownloadFailed with pip's last words."""
     with tempfile.TemporaryDirectory() as folder:
         keep = Path(folder, "keep.txt")
         keep.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")

@@ -14,14 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..errors import CourseError, MissingPackage
 from ..lm import download, memory
 from . import learn2learn
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 DISTRIBUTION = "rapidadapt-lessons"
 MINIMUM_PYTHON = (3, 11)
@@ -44,11 +41,7 @@ class Check:
 
 
 def run_checks() -> list[Check]:
-    """Run every check and return the results, in the order in which a reader would fix them.
-
-    Raises:
-        MissingPackage: the list of packages to look for is nowhere.
-    """
+    """Run every check, in the order in which a reader would fix what fails. Raises as `requirements`."""
     checks = [python_check(), *(package_check(line) for line in requirements())]
     checks += [learn2learn_check(), model_check(), device_check(), memory_check(), disk_check()]
     return [*checks, network_check(checks)]
@@ -57,10 +50,8 @@ def run_checks() -> list[Check]:
 def requirements() -> list[str]:
     """Return the packages that the lessons import, as requirement lines such as "numpy>=2.4,<3".
 
-    They are read from what pip recorded when it installed this package, or from the pyproject.toml beside it.
-
-    Raises:
-        MissingPackage: there is neither.
+    They stand in the pyproject.toml beside this package, or in what pip recorded when it installed it. Raises
+    MissingPackage where there is neither.
     """
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     if pyproject.is_file():
@@ -203,11 +194,6 @@ def network_check(checks: Sequence[Check]) -> Check:
     return Check("network", "warn", f"needed once, to set up {', '.join(absent)}", f"connect, and {SETUP}")
 
 
-def blocked(checks: Sequence[Check]) -> bool:
-    """Return whether a check failed in a way that keeps some lesson from running."""
-    return any(check.status == "fail" for check in checks)
-
-
 def summary(checks: Sequence[Check]) -> str:
     """Return one sentence on all checks. Where all is well it is the same on every machine."""
     failed = [c.name for c in checks if c.status == "fail"]
@@ -217,20 +203,6 @@ def summary(checks: Sequence[Check]) -> str:
     if warned:
         return f"Ready, with something to know about: {', '.join(warned)}."
     return "All checks passed: ready."
-
-
-def checks_table(checks: Sequence[Check]) -> Table:
-    """Return the checks as a rich table, for a terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    made = Table("Check", "Status")
-    made.add_column("What was found", overflow="fold")
-    for check in checks:
-        remedy = f"\nWhat to do: {check.remedy.rstrip('.')}." if check.remedy else ""
-        made.add_row(Text(check.name), Text(check.status, styles[check.status]), Text(check.detail + remedy))
-    return made
 
 
 def short_path(path: Path) -> str:

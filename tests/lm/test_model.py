@@ -77,7 +77,7 @@ def test_the_weights_are_those_on_disk_bit_for_bit(default):
     from safetensors import safe_open
 
     state = default[0].state_dict()
-    with safe_open(download.model_dir() / "model.safetensors", "pt") as file:
+    with safe_open(download.check_model().path / "model.safetensors", "pt") as file:
         assert set(file.keys()) == set(state) - {"lm_head.weight"}
         for name in ("model.embed_tokens.weight", "model.layers.17.mlp.up_proj.weight", "model.norm.weight"):
             assert torch.equal(file.get_tensor(name), state[name])

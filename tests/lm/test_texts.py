@@ -76,12 +76,6 @@ def test_an_unknown_domain_names_those_there_are():
         load_domain("poems")
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.5, 2])
-def test_a_share_that_empties_one_side_is_refused(share):
-    with pytest.raises(CourseError, match="leaves one side empty"):
-        load_domain("licences", held_out=share)
-
-
 def test_a_licence_file_that_is_gone_names_its_package(monkeypatch):
     monkeypatch.setattr(texts, "_LICENCE_FILES", {"packaging": ("NO-SUCH-LICENCE",)})
     with pytest.raises(MissingPackage, match="'packaging' is not installed, or is broken"):

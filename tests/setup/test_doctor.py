@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import shutil
 import sys
@@ -14,7 +13,6 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from rich.console import Console
 
 from rapidadapt_lessons.errors import MissingPackage
 from rapidadapt_lessons.lm import download, model
@@ -217,19 +215,10 @@ def test_the_network_is_needed_only_for_what_is_absent():
     assert doctor.network_check([Check("free memory", "fail", "0.1 GB", "close")]).status == "ok"
 
 
-def test_summary_and_blocked():
+def test_summary():
     assert doctor.summary([GOOD, GOOD]) == "All checks passed: ready."
     assert doctor.summary([GOOD, WARNING]) == "Ready, with something to know about: slow."
     assert doctor.summary([GOOD, WARNING, BAD]) == "1 of 3 checks failed: bad."
-    assert [doctor.blocked(checks) for checks in ([GOOD], [WARNING], [GOOD, BAD])] == [False, False, True]
-
-
-def test_the_table_has_every_check_and_what_to_do_word_by_word():
-    console = Console(file=io.StringIO(), width=100)
-    console.print(doctor.checks_table([GOOD, WARNING, BAD, Check("odd", "fail", "[red]found[/red]", "look")]))
-    text = console.file.getvalue()
-    assert all(check.name in text and check.detail in text for check in (GOOD, WARNING, BAD))
-    assert "What to do: install it." in text and "close <things>. " in text and "[red]found[/red]" in text
 
 
 def test_a_path_outside_the_home_folder_is_shown_whole(tmp_path, monkeypatch):
