@@ -31,16 +31,12 @@ class TrainConfig:
 
     steps: int  # updates of the weights
     batch_size: int = 8  # rows in one forward pass
-    accumulate: int = (
-        1  # forward passes behind one update: 2 gives the gradient of twice the batch, in the memory of one
-    )
+    accumulate: int = 1  # forward passes behind an update: 2 gives the gradient of twice the batch, in one's memory
     lr: float = 1e-3  # learning rate of AdamW (Loshchilov and Hutter 2019), after warm-up
     warmup: int = 0  # updates over which the rate rises to lr, linearly
     max_grad_norm: float = 1.0  # a gradient longer than this is cut to it
     eval_every: int = 0  # updates between two evaluations; 0 for none
-    patience: int | None = (
-        None  # stop after so many evaluations without a better one; the best weights stay in any case
-    )
+    patience: int | None = None  # stop after so many evaluations without a better one, and keep the best weights
     maximize: bool = False  # whether a higher evaluation is better (accuracy) or a lower one (perplexity)
     checkpoint_every: int = 10  # updates between two checkpoints, where `train` is given a file for them
     seed: int = 0  # of the order of the rows, and of dropout
