@@ -24,9 +24,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         require_at_least(1, "the bottleneck's size", size, "size must be 1 or more; 8 to 64 is usual.")
         self.base = base.requires_grad_(False)
-        start = torch.empty(size, width).normal_(std=width**-0.5, generator=generator)
         device = next(base.parameters()).device
-        self.down = nn.Parameter(start.to(device))
+        self.down = nn.Parameter(torch.empty(size, width).normal_(std=width**-0.5, generator=generator).to(device))
         self.up = nn.Parameter(torch.zeros(width, size, device=device))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Path:
+def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> None:
     """Write the model's adapter to a folder, all of it or nothing; an adapter that is there is replaced.
 
     Raises CourseError where the model has no LoRA layers, they are merged, or the folder holds something else; OSError
@@ -65,19 +65,16 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
         save_file(tensors, work / WEIGHTS, metadata={"format": "pt", "base_corner": json.dumps(_base_corner(model))})
         (work / CONFIG).write_text(json.dumps(written, indent=1), encoding="utf-8")
         work.chmod(0o755)
-        try:
-            if place.exists():
-                os.replace(place, _aside(place))
-            os.replace(work, place)
-        finally:
-            _settle(place)
+        if place.exists():
+            os.replace(place, _aside(place))
+        os.replace(work, place)
     except SafetensorError as error:
         if "No space left" not in str(error):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return folder
+        _settle(place)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
