@@ -221,8 +221,7 @@ def trade_off(
     axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
     axes.set_title(title, loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # points may lie anywhere inside
-    measures = f"{gain} and {harm} (base model {base:.0f})"
-    return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
+    return Picture(figure, f"Scatter plot. {title}. {gain} and {harm} (base model {base:.0f}): {'; '.join(told)}.")
 
 
 def _told(gain: float, harm: float, base: float) -> str:

@@ -30,8 +30,8 @@ class Cost:
 def measure(work: Callable[[], _Result], device: torch.device | str = "cpu") -> tuple[_Result, Cost]:
     """Do the work once and return its result with what it cost.
 
-    On the CPU memory is sampled about every 2 ms, so a peak shorter than that can be missed, and memory that
-    an earlier piece of work has freed may be used again without showing: measure the larger thing first.
+    On the CPU memory is sampled every 2 ms, so a shorter peak can be missed, and memory that earlier work has freed may
+    be used again without showing: measure the larger thing first.
     """
     gc.collect()
     if torch.device(device).type == "cuda":
