@@ -1,10 +1,8 @@
 """Bottleneck adapters (Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1).
 
-A small network is put behind a sub-layer and learns a correction to its output h, of shape [..., d]:
+A small network behind a sub-layer corrects its output h, of shape [..., d]. It cannot be merged into the weights.
 
     h + W_up gelu(W_down h),        W_down of shape [m, d], W_up of shape [d, m], m much smaller than d.
-
-Unlike LoRA it cannot be merged into the weights, because of the curve between its two matrices.
 """
 
 from __future__ import annotations
@@ -26,9 +24,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         require_at_least(1, "the bottleneck's size", size, "size must be 1 or more; 8 to 64 is usual.")
         self.base = base.requires_grad_(False)
-        start = torch.empty(size, width).normal_(std=width**-0.5, generator=generator)
         device = next(base.parameters()).device
-        self.down = nn.Parameter(start.to(device))
+        self.down = nn.Parameter(torch.empty(size, width).normal_(std=width**-0.5, generator=generator).to(device))
         self.up = nn.Parameter(torch.zeros(width, size, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,11 +39,8 @@ def inject_bottlenecks(
 ) -> nn.Module:
     """Freeze a model and put an adapter behind each target layer. Changes the model, and returns it.
 
-    The default places are the ends of the attention and of the feed-forward part of each block, as in
-    Houlsby et al., figure 2.
-
-    Raises:
-        CourseError: a target matches nothing or is not a linear layer, or size is less than 1.
+    The default places are the ends of each block's attention and feed-forward part, as in Houlsby et al., figure 2.
+    Raises CourseError where a target matches nothing or is not a linear layer, or size is less than 1.
     """
     targets = find_targets(model, target_modules)
     generator = torch.Generator().manual_seed(seed)

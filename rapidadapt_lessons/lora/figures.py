@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -68,11 +70,10 @@ def spectrum(deltas: Mapping[str, Tensor], title: str) -> Picture:
     return Picture(figure, f"Line chart. {title}. " + "; ".join(told) + ".")
 
 
-def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Picture:
+def module_map(model: nn.Module) -> Picture:
     """Draw one block's linear layers to scale, and which of all blocks' layers have LoRA beside them.
 
-    Raises:
-        CourseError: the model has no LoRA layers.
+    Raises CourseError where the model has no LoRA layers.
     """
     adapted = lora.lora_layers(model)
     if not adapted:
@@ -111,40 +112,31 @@ def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Pictu
             axes.add_patch(Rectangle((column * pitch + 1.3, -3.4 - row * 0.2), 0.85 * pitch, 0.17, fc=colour))
     axes.text(1.3, -3.1, f"blocks 0 to {max(blocks)}: orange where LoRA is attached", fontsize=9, va="bottom")
     axes.set(xlim=(-0.1, x), ylim=(-3.5 - 0.2 * len(shapes), 0.5), aspect="equal")
-    axes.set_title(title, loc="left")
-    alt = (
-        f"Diagram. {title}. A block has {len(shapes)} linear layers: "
-        + ", ".join(f"{kind} {a} by {b}" for kind, (a, b) in shapes.items())
-        + f". LoRA of rank {rank} sits beside {' and '.join(kinds)} in {sum(bool(v) for v in blocks.values())} of "
-        f"{len(blocks)} blocks."
-    )
-    return Picture(figure, alt)
+    axes.set_title("Where the adapter sits", loc="left")
+    layers = ", ".join(f"{kind} {a} by {b}" for kind, (a, b) in shapes.items())
+    where = f"{' and '.join(kinds)} in {sum(bool(v) for v in blocks.values())} of {len(blocks)} blocks"
+    alt = f"Diagram. Where the adapter sits. A block has {len(shapes)} linear layers: {layers}."
+    return Picture(figure, f"{alt} LoRA of rank {rank} sits beside {where}.")
 
 
 def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Picture:
-    """Draw methods as rows and what was measured as panels: accuracy, parameters, seconds, memory.
+    """Draw methods as rows and what was measured as panels: accuracy, seconds and memory of a step, trained numbers.
 
-    Args:
-        results: for each method "accuracy", "seconds" (a step), "megabytes" (a step), and "trainable" (numbers), which
-            may be left out of all.
-
-    The description leaves seconds and memory out, since they differ from machine to machine.
+    Those may be left out of all. The description has neither seconds nor memory, which differ between machines.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     panels = {
-        "accuracy": ("accuracy\n(share of queries)", "{:.2f}", False),
-        "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}", True),
-        "seconds": ("seconds a step", "{:.2f}", False),
-        "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}", False),
+        "accuracy": ("accuracy\n(share of queries)", "{:.2f}"),
+        "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}"),
+        "seconds": ("seconds a step", "{:.2f}"),
+        "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}"),
     }
     panels = {key: panel for key, panel in panels.items() if all(key in r for r in results.values())}
-    with matplotlib.rc_context(STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2.5 * len(panels), 1 + 0.4 * len(results)), layout="constrained")
         grid = figure.subplots(1, len(panels), sharey=True)
-    for i, (axes, (key, (label, form, log))) in enumerate(zip(grid, panels.items())):
-        values = [r[key] / (1000 if key == "trainable" else 1) for r in results.values()]
+    for i, (axes, (key, (label, form))) in enumerate(zip(grid, panels.items())):
+        log = key == "trainable"
+        values = [r[key] / (1000 if log else 1) for r in results.values()]
         if log:  # dots: a bar's length would say nothing, as a log scale has no zero
             axes.plot(values, range(len(values)), "o", color=COLOURS[i])
             axes.set_xscale("log")
@@ -163,32 +155,25 @@ def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Pic
     return Picture(figure, f"Bar charts, one panel a measurement. {title}. {told}.")
 
 
-def levels_picture(weight: Tensor, block: int = 64) -> Picture:
-    """Draw how a layer's weights are spread within their blocks, and the 16 levels that 4 bits can hold."""
+def levels_picture(weight: Tensor) -> Picture:
+    """Draw how a layer's weights are spread within blocks of 64, and the 16 levels that 4 bits can hold."""
     levels = nf4_levels()
-    blocks = weight.detach().float().cpu().reshape(-1, block)
+    blocks = weight.detach().float().cpu().reshape(-1, 64)
     values = (blocks / blocks.abs().amax(1, keepdim=True)).flatten()
     figure, axes = canvas(7, 3.4)
     axes.hist(values.numpy(), bins=120, range=(-1, 1), density=True, color="#9CC3DE")
     axes.vlines(levels.numpy(), 0, axes.get_ylim()[1], color=COLOURS[1], lw=1)
     axes.set(xlabel="weight, relative to the largest of its block", ylabel="density", xlim=(-1.02, 1.02))
     axes.set_title("A layer's weights, and the 16 levels of NF4", loc="left")
-    alt = (
-        f"Histogram. A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical "
-        f"lines at the levels of NF4: {levels.diff().min():.2f} apart near zero, {levels.diff().max():.2f} apart at "
-        "the ends."
-    )
-    return Picture(figure, alt)
+    apart = f"{levels.diff().min():.2f} apart near zero, {levels.diff().max():.2f} apart at the ends"
+    alt = "A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical lines"
+    return Picture(figure, f"Histogram. {alt} at the levels of NF4: {apart}.")
 
 
 def sweep_view(records: Mapping[str, Mapping[object, Mapping[str, float]]], knob: str, measure: str) -> Picture:
     """Show one recorded sweep: what turning one knob did, the others standing still.
 
-    Args:
-        records: knob -> value -> measure -> result, as the lesson computed it.
-
-    Raises:
-        CourseError: there is no such knob or measure.
+    The records are knob -> value -> measure -> result. Raises CourseError where there is no such knob or measure.
     """
     require_one_of(records, "recorded sweep of", knob)
     found = records[knob]
@@ -205,11 +190,8 @@ def trade_off(
 ) -> Picture:
     """Draw every recorded setting as a point: what it gained upwards, what it harmed to the right (log scale).
 
-    Args:
-        records: as for `sweep_view`.
-        base: the harm's value before any training, drawn as a line.
-
-    The description gives a harm of more than twice the base as that: far out, it differs between machines.
+    A line is drawn at `base`, the harm's value before any training. The description gives a harm of more than twice
+    that as just this: far out, it differs between machines.
     """
     figure, axes = canvas(8, 5)
     told, labels = [], {}
@@ -239,8 +221,7 @@ def trade_off(
     axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
     axes.set_title(title, loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # points may lie anywhere inside
-    measures = f"{gain} and {harm} (base model {base:.0f})"
-    return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
+    return Picture(figure, f"Scatter plot. {title}. {gain} and {harm} (base model {base:.0f}): {'; '.join(told)}.")
 
 
 def _told(gain: float, harm: float, base: float) -> str:
@@ -262,10 +243,8 @@ def live_run(
 ) -> Picture:
     """Train a fresh adapter, show its losses and its accuracy on the queries, and take it out again.
 
-    Args:
-        target_modules: names with commas between them.
-
-    Raises: as `lora.inject` and `loop.train`; the model is the base model again in any case.
+    `target_modules` are names with commas between them. Raises as `lora.inject` and `loop.train`; the model is the base
+    model again in any case.
     """
     targets = tuple(name.strip() for name in target_modules.split(",") if name.strip())
     lora.inject(model, LoRAConfig(rank, lora_alpha, target_modules=targets))

@@ -4,8 +4,7 @@ For a frozen weight W of shape [out, in], LoRA learns B, [out, rank], and A, [ra
 
     y = W x + b + (lora_alpha / rank) B A dropout(x)                        (section 4.1, with bias and dropout)
 
-B starts at zero, so training starts from the base model exactly. `files` writes adapters that `peft` reads, and reads
-those that `peft` writes.
+B starts at zero, so training starts from the base model exactly.
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ from .targets import find_targets, replace_layers, weight_shape
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """What a LoRA adapter looks like. The names are `peft`'s, but for `rank`, which it calls `r`.
+    """What a LoRA adapter looks like, in `peft`'s names, but for `rank`, which it calls `r`.
 
-    Raises:
-        CourseError: a value that makes no sense.
+    Raises CourseError for a value that makes no sense.
     """
 
     rank: int = 8  # the number of columns of B and rows of A
@@ -103,12 +101,8 @@ class LoRALinear(nn.Module):
 def inject(model: nn.Module, config: LoRAConfig, *, seed: int = 0) -> nn.Module:
     """Freeze a model and put a `LoRALinear` in place of each target layer. Changes the model, and returns it.
 
-    Args:
-        seed: of the random start of every `lora_A`.
-
-    Raises:
-        CourseError: the model has LoRA layers already, a target matches nothing, or the rank is above a
-            layer's size. The model is then as it was.
+    The seed is that of every `lora_A`. Raises CourseError where the model has LoRA layers already, a target matches
+    nothing, or the rank is above a layer's size; the model is then as it was.
     """
     targets = _checked_targets(model, config)
     generator = torch.Generator().manual_seed(seed)
@@ -131,13 +125,12 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def merge(model: nn.Module) -> None:
-    """Merge every layer's update into its base weight.
-
-    Raises:
-        CourseError: a base keeps its weight in 4 bits.
-    """
-    _require_weights(model)
-    for layer in lora_layers(model).values():
+    """Merge every layer's update into its base weight. Raises CourseError where a base keeps that in 4 bits."""
+    layers = lora_layers(model).values()
+    for base in [layer.base for layer in layers]:
+        if not isinstance(base.weight, nn.Parameter):
+            raise CourseError(f"a {type(base).__name__} holds no weight to merge into.", "keep the adapter beside it.")
+    for layer in layers:
         layer.merge()
 
 
@@ -153,8 +146,7 @@ def unmerge(model: nn.Module) -> None:
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the adapter alone: "<layer>.lora_A" and "<layer>.lora_B", float32, on the CPU.
 
-    Raises:
-        CourseError: the model has no LoRA layers.
+    Raises CourseError where the model has no LoRA layers.
     """
     if not (layers := lora_layers(model)):
         raise CourseError("this model has no LoRA layers.", "call lora.inject(model, LoRAConfig(...)) first.")
@@ -166,9 +158,7 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 def set_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Swap in another adapter of the same shape. Nothing is changed unless all of it fits.
 
-    Raises:
-        AdapterMismatch: the names or shapes are not those of this model's LoRA layers.
-        CourseError: the model has no LoRA layers, or they are merged.
+    Raises AdapterMismatch for other names or shapes, CourseError where the model has no LoRA layers or they are merged.
     """
     require_unmerged(model)
     require_same_shapes(state, adapter_state(model))
@@ -180,12 +170,9 @@ def set_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 def combine(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
     """Return one adapter that adds up several: sum_i weights[i] B_i A_i, exactly, at the sum of their ranks.
 
-    The matrices are set side by side: B = [w_1 B_1, w_2 B_2, ...] and A = [A_1; A_2; ...]. All must have
-    been trained with the same lora_alpha / rank, which the model that takes the result must have too.
-
-    Raises:
-        CourseError: nothing to combine, or not one weight for each.
-        AdapterMismatch: they do not sit on the same layers, or these are of other widths.
+    The matrices are set side by side: B = [w_1 B_1, w_2 B_2, ...] and A = [A_1; A_2; ...]. All must have the same
+    lora_alpha / rank, and the model that takes the result too. Raises CourseError where there is nothing to combine or
+    not one weight for each, AdapterMismatch where the layers or their widths differ.
     """
     _require_like_adapters(states, weights)
     joined = {}
@@ -213,13 +200,6 @@ def _checked_targets(model: nn.Module, config: LoRAConfig) -> dict[str, nn.Modul
     return targets
 
 
-def _require_weights(model: nn.Module) -> None:
-    for layer in lora_layers(model).values():
-        if not isinstance(layer.base.weight, nn.Parameter):
-            kind = type(layer.base).__name__
-            raise CourseError(f"a {kind} holds no weight to merge into.", "keep the adapter beside it.")
-
-
 def require_unmerged(model: nn.Module) -> None:
     """Raise CourseError where an adapter is merged into the model."""
     if any(layer.unmerged is not None for layer in lora_layers(model).values()):
@@ -245,13 +225,10 @@ def _require_like_adapters(states: Sequence[Mapping[str, Tensor]], weights: Sequ
         raise CourseError(f"{len(states)} adapters came with {len(weights)} weights.", "give one weight to each.")
     for other in states[1:]:
         if missing := sorted(states[0].keys() ^ other.keys()):
-            raise AdapterMismatch(
-                f"{missing[0]} is in one adapter and not in another.", "combine adapters of the same target modules."
-            )
+            problem = f"{missing[0]} is in one adapter and not in another."
+            raise AdapterMismatch(problem, "combine adapters of the same target modules.")
         for name, tensor in states[0].items():
             side = 1 if name.endswith(".lora_A") else 0  # the other side is the rank, which may differ
             if tensor.shape[side] != other[name].shape[side]:
-                raise AdapterMismatch(
-                    f"{name} is {list(tensor.shape)} in one adapter and {list(other[name].shape)} in another.",
-                    "combine adapters of the same model.",
-                )
+                problem = f"{name} is {list(tensor.shape)} in one adapter and {list(other[name].shape)} in another."
+                raise AdapterMismatch(problem, "combine adapters of the same model.")

@@ -29,12 +29,8 @@ def lora_playground(
 ) -> str:
     """Train a fresh adapter on the reader's pairs, ask a query before and after, and take the adapter out again.
 
-    Args:
-        elsewhere: rows of text that have nothing to do with the pairs, to see what else changes.
-        pairs: as for `read_lines`.
-        template: with {x} and, at the end, {y}.
-
-    Raises: BadData, BadPrompt; as `lora.inject` and `loop.train`.
+    `elsewhere` has nothing to do with the pairs, to see what else changes; `pairs` are as for `read_lines`; `template`
+    has {x} and, at the end, {y}. Raises BadData and BadPrompt, and as `lora.inject` and `loop.train`.
     """
     task, rows = pair_rows(tokenizer, template, read_lines(pairs))
     require_whole(query)

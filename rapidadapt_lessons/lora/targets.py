@@ -21,8 +21,7 @@ def weight_shape(layer: nn.Linear | Conv1D) -> tuple[int, int]:
 def find_targets(model: nn.Module, target_modules: Sequence[str]) -> dict[str, nn.Module]:
     """Return the linear layers whose name is, or ends in, one of the targets, by full name, in the model's order.
 
-    Raises:
-        CourseError: a target matches nothing, or something that is not a linear layer.
+    Raises CourseError where a target matches nothing, or something that is not a linear layer.
     """
     found: dict[str, nn.Module] = {}
     modules = dict(model.named_modules())
@@ -32,15 +31,12 @@ def find_targets(model: nn.Module, target_modules: Sequence[str]) -> dict[str, n
         if not matching:
             near = difflib.get_close_matches(target, kinds, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise CourseError(
-                f"no module of this model is called {target!r}.", f"{hint}Its linear layers are {', '.join(kinds)}."
-            )
+            remedy = f"{hint}Its linear layers are {', '.join(kinds)}."
+            raise CourseError(f"no module of this model is called {target!r}.", remedy)
         for name, module in matching.items():
             if not isinstance(module, nn.Linear | Conv1D):
-                raise CourseError(
-                    f"{name!r} is a {type(module).__name__}, and LoRA goes beside linear layers only.",
-                    f"choose among {', '.join(kinds)}.",
-                )
+                problem = f"{name!r} is a {type(module).__name__}, and LoRA goes beside linear layers only."
+                raise CourseError(problem, f"choose among {', '.join(kinds)}.")
         found |= matching
     return {name: modules[name] for name in modules if name in found}
 

@@ -17,12 +17,7 @@ from ..files import whole_file
 def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write a checkpoint at one stroke: a kill at any moment leaves the old file or the new one.
 
-    Args:
-        what: what identifies the run, in plain values; `load_checkpoint` compares it.
-        state: tensors and plain values.
-
-    Raises:
-        NotEnoughDisk: the disk is full. A checkpoint that was there before is as it was.
+    `what` identifies the run, in plain values; `state` holds tensors too. Raises NotEnoughDisk where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,9 +38,7 @@ def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[st
 def load_checkpoint(path: str | Path, what: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the state of a run, or None where there is no file.
 
-    Raises:
-        CheckpointMismatch: the file cannot be read, or `what` is not what it was saved with. The file is
-            left as it is.
+    Raises CheckpointMismatch where it cannot be read or was saved with another `what`, and leaves the file as it is.
     """
     path = Path(path)
     if not path.exists():

@@ -25,14 +25,10 @@ class Experience:
 def task_experience(
     tokenizer: Tokenizer, name: str, *, pattern: str | None = None, train: int = 40, test: int = 24, seed: int = 0
 ) -> Experience:
-    """Return a text task as an experience of a stream.
+    """Return a text task as an experience of a stream; `train` of its examples are drawn by the seed.
 
-    Args:
-        pattern: of the prompt, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue.
-        train, test: how many examples to learn from, and how many queries to be measured on.
-        seed: which examples are drawn to learn from.
-
-    Raises: as `tasks.load_task`, `Task.episode` and `prompting.Template`.
+    `pattern` is the prompt's, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue. Raises as
+    `tasks.load_task`, `Task.episode` and `prompting.Template`.
     """
     task = load_task(name)
     episode = task.episode(train, seed=seed, n_query=test)
@@ -50,7 +46,7 @@ def domain_experience(
 ) -> Experience:
     """Return a domain of running text as an experience of a stream, in rows of `length` tokens.
 
-    Raises: as `texts.load_domain` and `rows.text_rows`; CourseError where the domain has too little text.
+    Raises as `texts.load_domain` and `rows.text_rows`; CourseError where the domain has too little text.
     """
     domain = load_domain(name)
     sides = []

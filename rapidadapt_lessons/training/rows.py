@@ -55,23 +55,19 @@ class Batch:
 def text_rows(tokenizer: Tokenizer, text: str, length: int = 128) -> list[Row]:
     """Cut a text into rows of `length` tokens; a rest that is shorter is dropped, unless it is all there is.
 
-    Raises:
-        BadPrompt: the text has fewer than two tokens, so there is nothing to predict.
-        CourseError: length is less than 2.
+    Raises BadPrompt where the text has fewer than two tokens, CourseError where length is less than 2.
     """
     require_at_least(2, "length", length, "a row needs 2 tokens or more: one to read, one to predict.")
     ids = tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     if len(ids) < 2:
         raise BadPrompt(f"the training text is empty or a single token ({text[:20]!r}).", "give a longer text.")
-    whole = [Row(ids[i : i + length]) for i in range(0, len(ids) - length + 1, length)]
-    return whole or [Row(ids)]
+    return [Row(ids[i : i + length]) for i in range(0, len(ids) - length + 1, length)] or [Row(ids)]
 
 
 def answer_rows(tokenizer: Tokenizer, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Row]:
     """Make a row of each prompt and its answer, stop included; only answer and stop count.
 
-    Raises:
-        BadPrompt: prompts and answers differ in number, there are none, or one of them is empty.
+    Raises BadPrompt where prompts and answers differ in number, there are none, or one of them is empty.
     """
     if len(prompts) != len(answers) or not prompts:
         raise BadPrompt(f"{len(prompts)} prompts came with {len(answers)} answers.", "give one answer to each prompt.")
@@ -85,10 +81,10 @@ def answer_rows(tokenizer: Tokenizer, prompts: Sequence[Prompt], answers: Sequen
     return rows
 
 
-def collate(rows: Sequence[Row], device: torch.device | str = "cpu", pad_id: int = 0) -> Batch:
+def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
     """Put rows side by side."""
     width = max(len(row.ids) for row in rows)
-    ids = [row.ids + (pad_id,) * (width - len(row.ids)) for row in rows]
+    ids = [row.ids + (0,) * (width - len(row.ids)) for row in rows]
     labels = [(IGNORED,) * row.first + row.ids[row.first :] + (IGNORED,) * (width - len(row.ids)) for row in rows]
     mask = [(1,) * len(row.ids) + (0,) * (width - len(row.ids)) for row in rows]
     return Batch(*(torch.tensor(values, device=device) for values in (ids, labels, mask)))
@@ -101,11 +97,9 @@ def batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
 
 
 def counted_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the outputs before the softmax of the tokens that count, float32 [counted, vocabulary], and the tokens,
-    [counted], row by row.
+    """Return the logits of the tokens that count, float32 [counted, vocabulary], and the tokens, [counted], row by row.
 
-    Nothing else is computed: not the last column, after which nothing is to be predicted, and the output layer
-    only for the places from which a token that counts is predicted.
+    Nothing else is computed: not the last column, and the output layer only where a token that counts is predicted.
     """
     targets = batch.labels[:, 1:]
     counts = targets != IGNORED
@@ -127,7 +121,7 @@ def counted_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tensor:
     """Return -log P of the tokens that count, in nats: their mean, or with reduction="sum" their sum.
 
-    The same as transformers' own loss, up to rounding (tested), with less to compute: see `counted_logits`.
+    It is transformers' own loss, up to rounding (tested), with less to compute.
     """
     logits, targets = counted_logits(model, batch)
     return F.cross_entropy(logits, targets, reduction=reduction)
@@ -135,8 +129,7 @@ def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tenso
 
 def at_once(model: nn.Module, rows: Sequence[Row], batch_size: int, *, training: bool = False) -> int:
     """Return how many of the rows to put through a model at once: batch_size, or fewer where memory is short."""
-    tokens = max(len(row.ids) for row in rows)
-    predicted = max(row.counted for row in rows)
+    tokens, predicted = max(len(row.ids) for row in rows), max(row.counted for row in rows)
     return memory.batch_size(model, batch_size, tokens, predicted, training=training)
 
 
@@ -160,9 +153,8 @@ def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> fl
 def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> list[bool]:
     """Say for each row whether the model's most probable token is the right one wherever the row counts.
 
-    For rows of `answer_rows` that is exact match by greedy decoding, where the answer must be followed by the row's own
-    stop (`scoring.exact_matches` also takes other endings). It works for models that `peft` has wrapped too, whose
-    virtual tokens a shared-prefix cache cannot hold. Raises CourseError where there are no rows.
+    For rows of `answer_rows` that is exact match by greedy decoding, with the row's own stop behind the answer; it
+    works for models that `peft` has wrapped too. Raises CourseError where there are no rows.
     """
     right: list[bool] = []
     with evaluating(model):
@@ -187,9 +179,7 @@ def task_rows(tokenizer: Tokenizer, task: Task, examples: Sequence[Example]) -> 
 def pair_rows(tokenizer: Tokenizer, template: str, pairs: Sequence[Example]) -> tuple[Task, list[Row]]:
     """Return a reader's own pairs as a task, and as rows to train on.
 
-    Raises:
-        BadData: there are no pairs, or one is too long.
-        BadPrompt: the template is faulty.
+    Raises BadData where there are no pairs or one is too long, BadPrompt where the template is faulty.
     """
     if not pairs:
         raise BadData("there are no pairs to learn from.", 'write at least one: "cat, cats".')
