@@ -1,8 +1,6 @@
-"""Few-shot classification of images without a download: letters of many scripts, drawn from matplotlib's own fonts.
-
-The setting is Omniglot's (Lake et al. 2015): many letters, few pictures of each, and at the end alphabets that were
-never seen. The pictures of one letter differ by face (Sans, Serif or Mono, upright or oblique, light or bold) and by a
-random rotation, scale, shear and shift.
+"""Few-shot classification of images as with Omniglot (Lake et al. 2015), without a download: letters of many scripts,
+drawn from matplotlib's own fonts, and at the end scripts that were never seen. The pictures of one letter differ by
+face (Sans, Serif or Mono, upright or oblique, light or bold) and by a random rotation, scale, shear and shift.
 """
 
 from __future__ import annotations
@@ -62,13 +60,9 @@ def load_glyphs(scripts: Sequence[str]) -> Glyphs:
     """Draw every letter of some scripts in every face that has it. A second or two for all of them.
 
     Left out are capitals (many are only larger), letters that Unicode takes apart (an e with an accent), and a letter
-    that looks exactly like an earlier one.
-
-    Raises:
-        CourseError: there is no such script, or none is named.
-        MissingPackage: matplotlib's font folder lacks a face.
+    that looks exactly like an earlier one. Raises CourseError for an unknown script or none, and MissingPackage where
+    matplotlib's font folder lacks a face.
     """
-    scripts = tuple(dict.fromkeys((scripts,) if isinstance(scripts, str) else scripts))
     require_some(scripts, "scripts", f"choose among {', '.join(SCRIPTS)}.")
     for name in scripts:
         require_one_of(SCRIPTS, "script", name)
@@ -102,11 +96,8 @@ def augment(
 ) -> Tensor:  # fmt: skip
     """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1.
 
-    Args:
-        rotation: at most so many degrees either way.
-        scale: factors from 1 - scale to 1 + scale, apart for width and height.
-        shear: at most so many pixels sideways for each pixel of height.
-        shift: at most this share of the picture's side, either way.
+    rotation: degrees at most, either way. scale: factors from 1 - scale to 1 + scale, apart for width and height.
+    shear: pixels sideways at most for each pixel of height. shift: share of the picture's side at most, either way.
     """
     n = len(images)
     draw = 2 * torch.rand(n, 6, generator=generator) - 1  # six numbers from -1 to 1 for each picture
@@ -122,21 +113,14 @@ def augment(
 
 
 def episodes(
-    glyphs: Glyphs, ways: int, shots: int, *, tasks: int, generator: torch.Generator, n_query: int = 15,
-    warp: bool = True,
-) -> TaskBatch:  # fmt: skip
+    glyphs: Glyphs, ways: int, shots: int, *, tasks: int, generator: torch.Generator, n_query: int
+) -> TaskBatch:
     """Draw tasks: in each, tell `ways` letters of one script apart, from `shots` pictures of each.
 
     The faces of a letter's pictures are drawn without replacement, support and query together, until all that have the
-    letter are used; then they go round again, warped anew (with `warp=False`, without `augment`).
-
-    Returns:
-        support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y [tasks, ways * shots], int64, letter by letter;
-        query_x and query_y likewise with n_query pictures of each letter.
-
-    Raises:
-        NotEnoughExamples: no script has so many letters.
-        CourseError: fewer than 2 ways, or no shot, query or task.
+    letter are used; then they go round again, warped anew. support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y
+    [tasks, ways * shots], int64, come letter by letter; query_x and query_y likewise, n_query of each. Raises
+    NotEnoughExamples where no script has so many letters, CourseError for fewer than 2 ways, or no shot, query or task.
     """
     for name, value, least in (("ways", ways, 2), ("shots", shots, 1), ("n_query", n_query, 1), ("tasks", tasks, 1)):
         require_at_least(least, name, value)
@@ -149,28 +133,24 @@ def episodes(
     # Every letter is as likely as any other: a script is drawn in proportion to its letters.
     weights = torch.tensor([float(len(index)) for index in fit])
     chosen = torch.multinomial(weights, tasks, replacement=True, generator=generator).tolist()
-    drawn = [fit[c][torch.randperm(len(fit[c]), generator=generator)[:ways]] for c in chosen]
-    letters = torch.stack(drawn)  # [tasks, ways]
+    letters = torch.stack([fit[c][torch.randperm(len(fit[c]), generator=generator)[:ways]] for c in chosen])
     per_letter = shots + n_query
     rank = torch.rand(tasks, ways, len(FACES), generator=generator).masked_fill(~glyphs.drawn[letters], 2.0)
     order = rank.argsort(-1)  # the faces that have the letter first, in random order
     count = glyphs.drawn[letters].sum(-1, keepdim=True)
     faces = order.gather(-1, torch.arange(per_letter).expand(tasks, ways, -1) % count)  # [tasks, ways, per_letter]
     x = glyphs.images[letters[..., None], faces].float().div(255).view(-1, 1, SIZE, SIZE)
-    x = (augment(x, generator) if warp else x).view(tasks, ways, per_letter, 1, SIZE, SIZE)
+    x = augment(x, generator).view(tasks, ways, per_letter, 1, SIZE, SIZE)
     y = torch.arange(ways).repeat_interleave(per_letter).view(1, ways, per_letter).expand(tasks, -1, -1)
     halves = (slice(None, shots), slice(shots, None))
     (support_x, query_x), (support_y, query_y) = ([part[:, :, h].flatten(1, 2) for h in halves] for part in (x, y))
     return TaskBatch(support_x, support_y, query_x, query_y)
 
 
-def episode(
-    ways: int, shots: int, *, seed: int = 0, n_query: int = 15, scripts: Sequence[str] = TEST_SCRIPTS
-) -> TaskBatch:
-    """Draw a single task as `episodes` does, from all letters of the held-out scripts: also those that look like
-    training letters, which `load_split` leaves out."""
+def episode(ways: int, shots: int, *, seed: int, n_query: int) -> TaskBatch:
+    """Draw a single task as `episodes` does, from all letters of the test scripts: `load_split` leaves some out."""
     generator = torch.Generator().manual_seed(seed)
-    return episodes(load_glyphs(scripts), ways, shots, tasks=1, generator=generator, n_query=n_query)
+    return episodes(load_glyphs(TEST_SCRIPTS), ways, shots, tasks=1, generator=generator, n_query=n_query)
 
 
 @functools.cache
