@@ -22,8 +22,8 @@ Draw = Callable[[torch.Generator], TaskBatch]
 class Patches(nn.Module):
     """A convolution with LayerNorm and ReLU, written as a matrix product: [..., side, side, channels] to the same.
 
-    Padded so that every stride-th pixel is the middle of a patch. Through `vmap`, where every task has weights of its
-    own, this is several times faster than `nn.Conv2d`; and LayerNorm, unlike BatchNorm, keeps nothing between tasks.
+    With weights of each task's own, through `vmap`, it is several times faster than `nn.Conv2d`. Every stride-th pixel
+    is the middle of a patch. LayerNorm, unlike BatchNorm, keeps nothing between tasks.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int):
@@ -94,10 +94,9 @@ def proto_logits(features: nn.Module, batch: TaskBatch) -> Tensor:
     """Return the logits of the classes, [tasks, queries, ways]: minus the squared distance of each query's feature to
     each prototype (Snell et al. 2017, eq. 2).
     """
-    tasks, ways = len(batch), int(batch.support_y.max()) + 1
-    support = features(batch.support_x.flatten(0, 1)).unflatten(0, (tasks, -1))
-    query = features(batch.query_x.flatten(0, 1)).unflatten(0, (tasks, -1))
-    centres = prototypes(support, batch.support_y, ways)
+    parts = (batch.support_x, batch.query_x)
+    support, query = (features(x.flatten(0, 1)).unflatten(0, (len(batch), -1)) for x in parts)
+    centres = prototypes(support, batch.support_y, int(batch.support_y.max()) + 1)
     return -(query[:, :, None] - centres[:, None]).square().sum(-1)
 
 

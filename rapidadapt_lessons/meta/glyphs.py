@@ -155,7 +155,14 @@ def episode(ways: int, shots: int, *, seed: int, n_query: int) -> TaskBatch:
 
 @functools.cache
 def _draw_script(script: str) -> Glyphs:
-    fonts = [_font(face) for face in FACES]
+    import matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        fonts = [FT2Font(str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf"))) for face in FACES]
+    except FileNotFoundError as error:
+        remedy = "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook."
+        raise MissingPackage(f"matplotlib's font folder has no {Path(error.filename).name}.", remedy) from error
     known = [set(font.get_charmap()) for font in fonts]
     found: dict[bytes, tuple[str, np.ndarray, list[bool]]] = {}
     for letter in map(chr, sorted(known[0])):
@@ -167,17 +174,6 @@ def _draw_script(script: str) -> Glyphs:
                 found.setdefault(images[0].tobytes(), (letter, images, drawn))
     letters, images, drawn = zip(*found.values())
     return Glyphs(letters, (script,) * len(letters), torch.from_numpy(np.stack(images)), torch.tensor(drawn))
-
-
-def _font(face: str):
-    import matplotlib
-    from matplotlib.ft2font import FT2Font
-
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
-    if not path.is_file():
-        remedy = "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook."
-        raise MissingPackage(f"matplotlib's font folder has no {path.name}.", remedy)
-    return FT2Font(str(path))
 
 
 def _draw(font, letter: str) -> np.ndarray:

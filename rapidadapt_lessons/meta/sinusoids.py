@@ -101,10 +101,9 @@ PRETRAINED = MetaMethod("pretrained", steps=0)
 
 
 def train_starts(
-    method: MetaMethod, seeds: Sequence[int], iterations: int, *, tasks: int = 25, outer_lr: float = 1e-2,
-    task_seed: int = 0,
-) -> tuple[Params, Tensor]:  # fmt: skip
-    """Train one initialisation for each seed, all at once, with Adam and a rate that falls to 0 along a cosine.
+    method: MetaMethod, seeds: Sequence[int], iterations: int, *, tasks: int = 25, task_seed: int = 0
+) -> tuple[Params, Tensor]:
+    """Train one initialisation for each seed, all at once, with Adam and a rate that falls from 0.01 along a cosine.
 
     Every seed and iteration has new tasks, `tasks` of them, with 10 points to adapt to and 10 to be judged on; methods
     trained with the same arguments see the same. Returns the parameters, [seeds, ...] each, and the meta-losses,
@@ -114,7 +113,7 @@ def train_starts(
     require_at_least(1, "iterations", iterations)
     net = network()
     params = stack([network(seed) for seed in seeds])
-    optimizer = torch.optim.Adam([p.requires_grad_() for p in params.values()], lr=outer_lr)
+    optimizer = torch.optim.Adam([p.requires_grad_() for p in params.values()], lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     generator, losses = torch.Generator().manual_seed(task_seed), []
     for i in range(iterations):
@@ -122,7 +121,7 @@ def train_starts(
         loss, grads = _gradient(net, params, batch, method, len(seeds))
         if not torch.isfinite(loss).all():
             told = f"{method.name}: the loss became {loss.tolist()} at iteration {i}."
-            raise TrainingDiverged(told, "lower outer_lr or inner_lr.")
+            raise TrainingDiverged(told, "lower inner_lr.")
         for name, p in params.items():
             p.grad = grads[name]
         optimizer.step()

@@ -50,8 +50,8 @@ class MiniTask:
 def load_family() -> tuple[MiniTask, ...]:
     """Return the whole family, in the same order in every process. Raises MissingPackage where a source is absent."""
     banned, family = held_out_words(), []
-    builders = (_word_tasks(), _number_tasks(), _country_tasks(), _calendar_tasks(), _language_tasks())
-    for name, cue, pairs in chain(*builders):
+    recipes = chain(_word_tasks(), _number_tasks(), _country_tasks(), _calendar_tasks(), _language_tasks())
+    for name, cue, pairs in recipes:
         examples = (Example(str(x), str(y)) for x, y in pairs)
         kept = {e.x: e for e in examples if not (_phrases(e.x) | _phrases(e.y)) & banned}
         order = list(kept.values())
