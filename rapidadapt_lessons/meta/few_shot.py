@@ -80,8 +80,7 @@ def nearest_neighbour(batch: TaskBatch) -> Tensor:
 def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
     """Return each class's mean feature: c_k = mean of f(x) over the support of class k (Snell et al. 2017, eq. 1).
 
-    features [tasks, supports, d] and y [tasks, supports] give [tasks, ways, d]. Raises CourseError where a class has no
-    support.
+    features [tasks, supports, d] and y [tasks, supports] give [tasks, ways, d]. Raises CourseError for an empty class.
     """
     member = F.one_hot(y, ways).to(features.dtype)  # [tasks, supports, ways]
     count = member.sum(1)

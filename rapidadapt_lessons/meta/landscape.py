@@ -140,10 +140,7 @@ def two_numbers(text: str, what: str) -> tuple[float, float]:
 
 
 def direction(family: Family, method: str, inner_lr: float, steps: int) -> Callable[[Tensor], Tensor]:
-    """Return the function from theta [2] to the direction that a method would subtract from it, [2].
-
-    "average task" minimises the query loss without adapting. Reptile uses support and query alike.
-    """
+    """Return the function from theta [2] to what a method would subtract from it, [2]. "average task" never adapts."""
     require_one_of(START_METHODS, "method", method)
     gradient, options = maml.meta_gradient, {"inner_lr": inner_lr, "steps": steps}
     if method == "Reptile":

@@ -120,10 +120,7 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
 def landscape_picture(
     family: Family, inner_lr: float, steps: int, points: ByMethod, limits: Ranges, paths: ByMethod | None = None
 ) -> Picture:
-    """Draw the mean query loss over the two parameters, before and after adapting, with points and paths on both.
-
-    A point outside the limits is named, with its place, in the legend.
-    """
+    """Draw the query loss before and after adapting, with points and paths. The legend names points off the map."""
     (figure, panels), words = panel_canvas(10.4, 4.6, 2), []
     for axes, n in zip(panels, (0, steps)):
         _contours(axes, family, inner_lr, n, limits)
@@ -198,10 +195,7 @@ def angles_picture(
 
 
 def line_landscape_view(inner_lr: float, steps: int, spread: float) -> Picture:
-    """Show the lines' landscape before and after adapting, with where each method comes to rest.
-
-    Raises CourseError for values that adapt nothing, or that `line_family` or `resting_point` refuses.
-    """
+    """Show the lines' landscape and each method's resting point. Raises CourseError for values that adapt nothing."""
     _require_adapting(inner_lr, steps)
     family = landscape.line_family(spread=spread)
     points = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}

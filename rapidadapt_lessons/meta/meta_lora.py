@@ -156,10 +156,7 @@ def example_batch(model: nn.Module, tokenizer, examples: Sequence[Example], temp
 
 
 def loss_with(model: nn.Module, params: State, batch: Batch) -> Tensor:
-    """Return the loss of a batch, mean -log P of the answers' tokens in nats, differentiable in `params`.
-
-    These are values by name, as in `model.named_parameters()`; the rest are the model's own.
-    """
+    """Return a batch's loss, mean -log P of the answers' tokens in nats, with these values for some parameters."""
 
     def forward(**inputs):
         return torch.func.functional_call(model, dict(params), kwargs=inputs)
@@ -191,10 +188,7 @@ def lora_meta_gradient(
 
 
 def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> float:
-    """Take one step on some rows and return their loss before it: mean -log P in nats.
-
-    Raises TrainingDiverged where it is not finite.
-    """
+    """Take a step. Return the loss before it, mean -log P in nats; raises TrainingDiverged where it is not finite."""
     optimizer.zero_grad(set_to_none=True)
     loss = token_loss(model, collate(rows, next(model.parameters()).device))
     if not torch.isfinite(loss):
