@@ -233,10 +233,8 @@ def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
         gradients.append((name, *(f"{v:.3f}" for v in found.tolist()), apart))
     nudge = 1e-5 * torch.eye(2, dtype=torch.float64)
     up, down = (landscape.loss_at(family, own + e, inner_lr, steps) for e in (nudge, -nudge))
-    slopes = ((up - down) / 2e-5).tolist()
-    gradients.append(("MAML by finite differences", *(f"{v:.3f}" for v in slopes), ""))
-    spread = torch.stack([*family.truth, own, *rest.values()])
-    low, high = spread.min(0).values, spread.max(0).values
+    gradients.append(("MAML by finite differences", *(f"{v:.3f}" for v in ((up - down) / 2e-5).tolist()), ""))
+    low, high = torch.aminmax(torch.stack([*family.truth, own, *rest.values()]), dim=0)
     limits = tuple((a - 0.3 * (b - a) - 0.1, b + 0.3 * (b - a) + 0.1) for a, b in zip(low.tolist(), high.tolist()))
     return (
         adapted_picture(family, rest["MAML"], inner_lr, steps).html()
