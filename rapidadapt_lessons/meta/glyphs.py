@@ -36,6 +36,8 @@ FACES = tuple(
 )
 SIZE = 28  # pixels of a picture's side, as in Omniglot's usual reduction
 _INK = 20  # pixels of a letter's longer side
+# How far `augment` goes: degrees; a share of width and of height; pixels for each pixel of height; a share of the side.
+_ROTATION, _SCALE, _SHEAR, _SHIFT = 20.0, 0.15, 0.25, 0.10
 
 
 @dataclass(frozen=True)
@@ -90,23 +92,16 @@ def without_twins(glyphs: Glyphs, others: Glyphs) -> Glyphs:
     return glyphs.pick((shared.max(1).values <= 0.9).nonzero()[:, 0].tolist())
 
 
-def augment(
-    images: Tensor, generator: torch.Generator, *, rotation: float = 20.0, scale: float = 0.15,
-    shear: float = 0.25, shift: float = 0.10,
-) -> Tensor:  # fmt: skip
-    """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1.
-
-    rotation: degrees at most, either way. scale: factors from 1 - scale to 1 + scale, apart for width and height.
-    shear: pixels sideways at most for each pixel of height. shift: share of the picture's side at most, either way.
-    """
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1."""
     n = len(images)
     draw = 2 * torch.rand(n, 6, generator=generator) - 1  # six numbers from -1 to 1 for each picture
-    angle = draw[:, 0] * math.radians(rotation)
+    angle = draw[:, 0] * math.radians(_ROTATION)
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
     one, zero = torch.ones(n), torch.zeros(n)
-    slant = torch.stack([one, shear * draw[:, 1], zero, one], 1).view(n, 2, 2)
-    stretch = torch.diag_embed(1 / (1 + scale * draw[:, 2:4]))  # the map goes from the new picture to the old one
-    offset = 2 * shift * draw[:, 4:6]  # affine_grid's picture runs from -1 to 1
+    slant = torch.stack([one, _SHEAR * draw[:, 1], zero, one], 1).view(n, 2, 2)
+    stretch = torch.diag_embed(1 / (1 + _SCALE * draw[:, 2:4]))  # the map goes from the new picture to the old one
+    offset = 2 * _SHIFT * draw[:, 4:6]  # affine_grid's picture runs from -1 to 1
     theta = torch.cat([turn @ slant @ stretch, offset[:, :, None]], 2)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)

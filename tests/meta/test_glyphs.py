@@ -86,17 +86,31 @@ def test_equal_seeds_give_equal_tasks_and_others_do_not():
     assert not torch.equal(a.support_x, c.support_x)
 
 
-def test_augment_with_nothing_to_do_changes_nothing():
+@pytest.fixture
+def only_shifts(monkeypatch):
+    for name in ("_ROTATION", "_SCALE", "_SHEAR"):
+        monkeypatch.setattr(glyphs, name, 0)
+
+
+def test_augment_with_nothing_to_do_changes_nothing(only_shifts, monkeypatch):
     images = load_glyphs(["HEBREW"]).images[:4, :1].float() / 255
-    still = augment(images, generator(), rotation=0, scale=0, shear=0, shift=0)
-    assert torch.allclose(still, images, atol=1e-5)
     assert not torch.allclose(augment(images, generator()), images, atol=0.1)
+    monkeypatch.setattr(glyphs, "_SHIFT", 0)
+    assert torch.allclose(augment(images, generator()), images, atol=1e-5)
 
 
-def test_augment_shifts_by_the_share_it_says():
+@pytest.mark.parametrize("name", ["_ROTATION", "_SCALE", "_SHEAR"])
+def test_each_warp_changes_the_picture(only_shifts, monkeypatch, name):
+    images = load_glyphs(["HEBREW"]).images[:4, :1].float() / 255
+    monkeypatch.setattr(glyphs, "_SHIFT", 0)
+    monkeypatch.setattr(glyphs, name, 0.5)
+    assert not torch.allclose(augment(images, generator()), images, atol=1e-2)
+
+
+def test_augment_shifts_by_the_share_it_says(only_shifts):
     dot = torch.zeros(400, 1, SIZE, SIZE)
     dot[:, :, 13:15, 13:15] = 1
-    moved = augment(dot, generator(), rotation=0, scale=0, shear=0, shift=0.1)
+    moved = augment(dot, generator())
     column = (moved.sum(2)[:, 0] * torch.arange(SIZE)).sum(1) / moved.sum((1, 2, 3)) - 13.5
     assert 0.08 * SIZE < column.abs().max() <= 0.1 * SIZE + 0.01
 
