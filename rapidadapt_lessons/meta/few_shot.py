@@ -1,8 +1,5 @@
 """Four methods that tell new classes apart from a few pictures of each, in this order: nearest neighbour on pixels,
-prototypical networks, a pretrained classifier that is fine-tuned, and MAML.
-
-All work on the `TaskBatch` that `glyphs.episodes` draws. MAML and fine-tuning adapt with the same code
-(`maml.adaptation_curve`): they differ only in where they start.
+prototypical networks, a pretrained classifier that is fine-tuned, and MAML. The last two differ only in their start.
 """
 
 from __future__ import annotations
@@ -25,8 +22,8 @@ Draw = Callable[[torch.Generator], TaskBatch]
 class Patches(nn.Module):
     """A convolution with LayerNorm and ReLU, written as a matrix product: [..., side, side, channels] to the same.
 
-    Padded so that every stride-th pixel is the middle of a patch. Through `vmap`, where every task has weights of its
-    own, this is several times faster than `nn.Conv2d`; and LayerNorm, unlike BatchNorm, keeps nothing between tasks.
+    With weights of each task's own, through `vmap`, it is several times faster than `nn.Conv2d`. Every stride-th pixel
+    is the middle of a patch. LayerNorm, unlike BatchNorm, keeps nothing between tasks.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int):
@@ -46,10 +43,7 @@ class Patches(nn.Module):
 
 
 class PatchNet(nn.Module):
-    """Three layers of `Patches` and a linear map to [n, FEATURES], the features, then a linear head.
-
-    Pictures [n, 1, SIZE, SIZE] in, [n, classes] out.
-    """
+    """Pictures [n, 1, SIZE, SIZE] to features [n, FEATURES] by three layers of `Patches`, then to [n, classes]."""
 
     def __init__(self, classes: int, *, width: int = 64, seed: int = 0):
         super().__init__()
@@ -86,10 +80,7 @@ def nearest_neighbour(batch: TaskBatch) -> Tensor:
 def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
     """Return each class's mean feature: c_k = mean of f(x) over the support of class k (Snell et al. 2017, eq. 1).
 
-    features [tasks, supports, d] and y [tasks, supports] give [tasks, ways, d].
-
-    Raises:
-        CourseError: some class has no support.
+    features [tasks, supports, d] and y [tasks, supports] give [tasks, ways, d]. Raises CourseError for an empty class.
     """
     member = F.one_hot(y, ways).to(features.dtype)  # [tasks, supports, ways]
     count = member.sum(1)
@@ -99,14 +90,12 @@ def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
 
 
 def proto_logits(features: nn.Module, batch: TaskBatch) -> Tensor:
-    """Return minus the squared distance of each query's feature to each prototype (Snell et al. 2017, eq. 2).
-
-    Shape [tasks, queries, ways]; the softmax over the last dimension is the class probability.
+    """Return the logits of the classes, [tasks, queries, ways]: minus the squared distance of each query's feature to
+    each prototype (Snell et al. 2017, eq. 2).
     """
-    tasks, ways = len(batch), int(batch.support_y.max()) + 1
-    support = features(batch.support_x.flatten(0, 1)).unflatten(0, (tasks, -1))
-    query = features(batch.query_x.flatten(0, 1)).unflatten(0, (tasks, -1))
-    centres = prototypes(support, batch.support_y, ways)
+    parts = (batch.support_x, batch.query_x)
+    support, query = (features(x.flatten(0, 1)).unflatten(0, (len(batch), -1)) for x in parts)
+    centres = prototypes(support, batch.support_y, int(batch.support_y.max()) + 1)
     return -(query[:, :, None] - centres[:, None]).square().sum(-1)
 
 
@@ -116,26 +105,20 @@ def proto_accuracy(features: nn.Module, batch: TaskBatch) -> Tensor:
         return (proto_logits(features, batch).argmax(-1) == batch.query_y).float().mean(-1)
 
 
-def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float = 1e-3, seed: int = 0) -> list[float]:
-    """Train the features so that prototypes classify the query, on tasks that `draw` draws anew at every step.
-
-    Returns the losses. Adam's rate begins at `lr` and falls to zero along half a cosine.
-    """
+def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float, seed: int = 0) -> list[float]:
+    """Train the features so that prototypes classify the query, on new tasks at every step. Returns the losses."""
     generator, losses = torch.Generator().manual_seed(seed), []
     for optimizer in _adam(net.features.parameters(), steps, lr):
         batch = draw(generator)
-        loss = F.cross_entropy(proto_logits(net.features, batch).flatten(0, 1), batch.query_y.flatten())
-        losses.append(_step(optimizer, loss))
+        logits = proto_logits(net.features, batch).flatten(0, 1)
+        losses.append(_step(optimizer, F.cross_entropy(logits, batch.query_y.flatten())))
     return losses
 
 
-def train_classifier(
-    net: PatchNet, glyphs: Glyphs, *, steps: int, batch_size: int = 128, lr: float = 1e-3, seed: int = 0
-) -> list[float]:
-    """Train an ordinary classifier of all the letters, on warped pictures in random faces. Returns the losses.
+def train_classifier(net: PatchNet, glyphs: Glyphs, *, steps: int, lr: float, seed: int = 0) -> list[float]:
+    """Train an ordinary classifier of all the letters, on 128 warped pictures in random faces a step.
 
-    Raises:
-        CourseError: the net's head has not one output for each letter.
+    Returns the losses. Raises CourseError where the net's head has not one output for each letter.
     """
     if net.head.out_features != len(glyphs):
         told = f"the head has {net.head.out_features} outputs, and there are {len(glyphs)} letters."
@@ -143,8 +126,8 @@ def train_classifier(
     generator, losses = torch.Generator().manual_seed(seed), []
     for optimizer in _adam(net.parameters(), steps, lr):
         # a letter first, then one of its faces: a letter in twelve faces counts no more than one in two
-        chosen = torch.randint(len(glyphs), (batch_size,), generator=generator)
-        order = torch.rand(batch_size, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
+        chosen = torch.randint(len(glyphs), (128,), generator=generator)
+        order = torch.rand(128, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
         x = glyphs.images[chosen, order.argmax(-1)].float().div(255).view(-1, 1, SIZE, SIZE)
         losses.append(_step(optimizer, F.cross_entropy(net(augment(x, generator)), chosen)))
     return losses
@@ -157,15 +140,12 @@ def with_new_head(net: PatchNet, ways: int) -> tuple[PatchNet, Params]:
     return fresh, {name: p.detach().clone() for name, p in params.items()}
 
 
-def train_maml(
-    net: PatchNet, draw: Draw, *, steps: int, inner_lr: float, lr: float = 1e-3, seed: int = 0
-) -> list[float]:
-    """Train the net, in place, as an initialisation for one inner step; otherwise as `train_protonet`."""
+def train_maml(net: PatchNet, draw: Draw, *, steps: int, inner_lr: float, lr: float, seed: int = 0) -> list[float]:
+    """Train the net as an initialisation for one inner step; otherwise as `train_protonet`."""
     params, generator, losses = dict(net.named_parameters()), torch.Generator().manual_seed(seed), []
     for optimizer in _adam(params.values(), steps, lr):
         batch = draw(generator)
-        loss = maml.meta_step(net, params, batch, optimizer, inner_lr=inner_lr, loss=F.cross_entropy)
-        losses.append(loss.item())
+        losses.append(maml.meta_step(net, params, batch, optimizer, inner_lr=inner_lr, loss=F.cross_entropy).item())
     return losses
 
 

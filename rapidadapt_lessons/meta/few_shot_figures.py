@@ -11,9 +11,8 @@ from ..errors import BadData, CourseError
 from ..guards import require_some
 from ..lora import layers as lora
 from ..prompting.answers import best_answers
-from ..prompting.own_text import MOST_PAIR_TOKENS, own_task, read_lines
+from ..prompting.own_text import own_task, read_lines, require_few_tokens
 from ..prompting.prompts import build_prompt, template_of
-from ..prompting.scoring import count_tokens
 from ..show.html import table
 from ..show.plots import COLOURS, Picture, canvas
 from . import meta_lora
@@ -24,10 +23,10 @@ MOST_STEPS = 20
 MOST_OWN_PAIRS = 16
 
 
-def episode_picture(batch: TaskBatch, *, task: int = 0, title: str = "One task") -> Picture:
-    """Show a task's pictures, one row for each class: the support left of the line, the query right of it."""
-    ways = int(batch.support_y[task].max()) + 1
-    parts = [x[task].unflatten(0, (ways, -1))[:, :, 0] for x in (batch.support_x, batch.query_x)]
+def episode_picture(batch: TaskBatch, *, title: str) -> Picture:
+    """Show the first task's pictures, a row for each class: the support left of the line, the query right of it."""
+    ways = int(batch.support_y[0].max()) + 1
+    parts = [x[0].unflatten(0, (ways, -1))[:, :, 0] for x in (batch.support_x, batch.query_x)]
     shots, queries = (part.shape[1] for part in parts)
     side = parts[0].shape[-1]
     sheet = torch.cat(parts, 1).permute(0, 2, 1, 3).reshape(ways * side, (shots + queries) * side)
@@ -37,8 +36,8 @@ def episode_picture(batch: TaskBatch, *, task: int = 0, title: str = "One task")
         axes.axhline(i * side - 0.5, color="#DDDDDD", lw=0.8)
     axes.axvline(shots * side - 0.5, color=COLOURS[1], lw=2.5)
     axes.set_yticks([(i + 0.5) * side for i in range(ways)], [f"class {i}" for i in range(ways)])
-    middles = [shots * side / 2, (shots + queries / 2) * side]
-    axes.set_xticks(middles, ["support", f"query ({queries} of each class)"])
+    places = [shots * side / 2, (shots + queries / 2) * side]
+    axes.set_xticks(places, ["support", f"query ({queries} of each class)"])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(title, loc="left")
@@ -56,19 +55,10 @@ def own_task_view(
 ) -> str:  # fmt: skip
     """Adapt each start to a reader's own pairs, ask each the same query before and after, and return a table as HTML.
 
-    The last rows are the starts that read the pairs in their prompt and take no step. The model's LoRA layers end as
-    they were.
-
-    Args:
-        starts: LoRA's matrices by the start's name.
-        pairs: as for `own_text.read_lines`, 1 to MOST_OWN_PAIRS of them.
-        cue: how a pair is written, with {x} and, at the end, {y}.
-        steps: Adam steps at rate `lr` on all the pairs at once, 0 to MOST_STEPS.
-
-    Raises:
-        BadData: no pairs, too many or too long ones, or no query.
-        BadPrompt: the cue lacks {x} or {y}, or {y} is not at its end.
-        CourseError: there are no starts, or steps or lr are out of range; see also `meta_lora.adapt_lora`.
+    The last rows are the starts that read the pairs in their prompt and take no step. The LoRA layers end as they were.
+    pairs: as for `read_lines`, 1 to MOST_OWN_PAIRS. cue: a pair with {x} and, at the end, {y}. steps: 0 to MOST_STEPS
+    of Adam on all the pairs at once. Raises BadData for faulty pairs or no query, BadPrompt for a faulty cue, and
+    CourseError for no starts, or steps or lr out of range.
     """
     require_some(starts, "starts to adapt from", "pass at least one, by its name.")
     if not 0 <= steps <= MOST_STEPS:
@@ -77,11 +67,8 @@ def own_task_view(
     if not support or not query:
         told = f"there are {len(support)} pairs, and the query is {query!r}."
         raise BadData(told, 'write at least one pair, "cat, cats", and a query.')
-    task = own_task(cue, support)
-    template = template_of(task)
-    for text in (*(template.shot(*pair) for pair in support), template.query(query)):
-        if (tokens := count_tokens(tokenizer, text)) > MOST_PAIR_TOKENS:
-            raise BadData(f"{text[:40]!r} has {tokens} tokens; {MOST_PAIR_TOKENS} is the most here.", "shorten it.")
+    template = template_of(own_task(cue, support))
+    require_few_tokens(tokenizer, [*(template.shot(*pair) for pair in support), template.query(query)])
     alone, behind = build_prompt(query, (), template), build_prompt(query, support, template)
 
     def asked(prompt) -> tuple[str, str]:

@@ -1,8 +1,6 @@
-"""Few-shot classification of images without a download: letters of many scripts, drawn from matplotlib's own fonts.
-
-The setting is Omniglot's (Lake et al. 2015): many letters, few pictures of each, and at the end alphabets that were
-never seen. The pictures of one letter differ by face (Sans, Serif or Mono, upright or oblique, light or bold) and by a
-random rotation, scale, shear and shift.
+"""Few-shot classification of images as with Omniglot (Lake et al. 2015), without a download: letters of many scripts,
+drawn from matplotlib's own fonts, and at the end scripts that were never seen. The pictures of one letter differ by
+face (Sans, Serif or Mono, upright or oblique, light or bold) and by a random rotation, scale, shear and shift.
 """
 
 from __future__ import annotations
@@ -38,6 +36,8 @@ FACES = tuple(
 )
 SIZE = 28  # pixels of a picture's side, as in Omniglot's usual reduction
 _INK = 20  # pixels of a letter's longer side
+# How far `augment` goes: degrees; a share of width and of height; pixels for each pixel of height; a share of the side.
+_ROTATION, _SCALE, _SHEAR, _SHIFT = 20.0, 0.15, 0.25, 0.10
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,9 @@ def load_glyphs(scripts: Sequence[str]) -> Glyphs:
     """Draw every letter of some scripts in every face that has it. A second or two for all of them.
 
     Left out are capitals (many are only larger), letters that Unicode takes apart (an e with an accent), and a letter
-    that looks exactly like an earlier one.
-
-    Raises:
-        CourseError: there is no such script, or none is named.
-        MissingPackage: matplotlib's font folder lacks a face.
+    that looks exactly like an earlier one. Raises CourseError for an unknown script or none, and MissingPackage where
+    matplotlib's font folder lacks a face.
     """
-    scripts = tuple(dict.fromkeys((scripts,) if isinstance(scripts, str) else scripts))
     require_some(scripts, "scripts", f"choose among {', '.join(SCRIPTS)}.")
     for name in scripts:
         require_one_of(SCRIPTS, "script", name)
@@ -96,47 +92,30 @@ def without_twins(glyphs: Glyphs, others: Glyphs) -> Glyphs:
     return glyphs.pick((shared.max(1).values <= 0.9).nonzero()[:, 0].tolist())
 
 
-def augment(
-    images: Tensor, generator: torch.Generator, *, rotation: float = 20.0, scale: float = 0.15,
-    shear: float = 0.25, shift: float = 0.10,
-) -> Tensor:  # fmt: skip
-    """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1.
-
-    Args:
-        rotation: at most so many degrees either way.
-        scale: factors from 1 - scale to 1 + scale, apart for width and height.
-        shear: at most so many pixels sideways for each pixel of height.
-        shift: at most this share of the picture's side, either way.
-    """
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1."""
     n = len(images)
     draw = 2 * torch.rand(n, 6, generator=generator) - 1  # six numbers from -1 to 1 for each picture
-    angle = draw[:, 0] * math.radians(rotation)
+    angle = draw[:, 0] * math.radians(_ROTATION)
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
     one, zero = torch.ones(n), torch.zeros(n)
-    slant = torch.stack([one, shear * draw[:, 1], zero, one], 1).view(n, 2, 2)
-    stretch = torch.diag_embed(1 / (1 + scale * draw[:, 2:4]))  # the map goes from the new picture to the old one
-    offset = 2 * shift * draw[:, 4:6]  # affine_grid's picture runs from -1 to 1
+    slant = torch.stack([one, _SHEAR * draw[:, 1], zero, one], 1).view(n, 2, 2)
+    stretch = torch.diag_embed(1 / (1 + _SCALE * draw[:, 2:4]))  # the map goes from the new picture to the old one
+    offset = 2 * _SHIFT * draw[:, 4:6]  # affine_grid's picture runs from -1 to 1
     theta = torch.cat([turn @ slant @ stretch, offset[:, :, None]], 2)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
 def episodes(
-    glyphs: Glyphs, ways: int, shots: int, *, tasks: int, generator: torch.Generator, n_query: int = 15,
-    warp: bool = True,
-) -> TaskBatch:  # fmt: skip
+    glyphs: Glyphs, ways: int, shots: int, *, tasks: int, generator: torch.Generator, n_query: int
+) -> TaskBatch:
     """Draw tasks: in each, tell `ways` letters of one script apart, from `shots` pictures of each.
 
     The faces of a letter's pictures are drawn without replacement, support and query together, until all that have the
-    letter are used; then they go round again, warped anew (with `warp=False`, without `augment`).
-
-    Returns:
-        support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y [tasks, ways * shots], int64, letter by letter;
-        query_x and query_y likewise with n_query pictures of each letter.
-
-    Raises:
-        NotEnoughExamples: no script has so many letters.
-        CourseError: fewer than 2 ways, or no shot, query or task.
+    letter are used; then they go round again, warped anew. support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y
+    [tasks, ways * shots], int64, come letter by letter; query_x and query_y likewise, n_query of each. Raises
+    NotEnoughExamples where no script has so many letters, CourseError for fewer than 2 ways, or no shot, query or task.
     """
     for name, value, least in (("ways", ways, 2), ("shots", shots, 1), ("n_query", n_query, 1), ("tasks", tasks, 1)):
         require_at_least(least, name, value)
@@ -149,33 +128,36 @@ def episodes(
     # Every letter is as likely as any other: a script is drawn in proportion to its letters.
     weights = torch.tensor([float(len(index)) for index in fit])
     chosen = torch.multinomial(weights, tasks, replacement=True, generator=generator).tolist()
-    drawn = [fit[c][torch.randperm(len(fit[c]), generator=generator)[:ways]] for c in chosen]
-    letters = torch.stack(drawn)  # [tasks, ways]
+    letters = torch.stack([fit[c][torch.randperm(len(fit[c]), generator=generator)[:ways]] for c in chosen])
     per_letter = shots + n_query
     rank = torch.rand(tasks, ways, len(FACES), generator=generator).masked_fill(~glyphs.drawn[letters], 2.0)
     order = rank.argsort(-1)  # the faces that have the letter first, in random order
     count = glyphs.drawn[letters].sum(-1, keepdim=True)
     faces = order.gather(-1, torch.arange(per_letter).expand(tasks, ways, -1) % count)  # [tasks, ways, per_letter]
     x = glyphs.images[letters[..., None], faces].float().div(255).view(-1, 1, SIZE, SIZE)
-    x = (augment(x, generator) if warp else x).view(tasks, ways, per_letter, 1, SIZE, SIZE)
+    x = augment(x, generator).view(tasks, ways, per_letter, 1, SIZE, SIZE)
     y = torch.arange(ways).repeat_interleave(per_letter).view(1, ways, per_letter).expand(tasks, -1, -1)
     halves = (slice(None, shots), slice(shots, None))
     (support_x, query_x), (support_y, query_y) = ([part[:, :, h].flatten(1, 2) for h in halves] for part in (x, y))
     return TaskBatch(support_x, support_y, query_x, query_y)
 
 
-def episode(
-    ways: int, shots: int, *, seed: int = 0, n_query: int = 15, scripts: Sequence[str] = TEST_SCRIPTS
-) -> TaskBatch:
-    """Draw a single task as `episodes` does, from all letters of the held-out scripts: also those that look like
-    training letters, which `load_split` leaves out."""
+def episode(ways: int, shots: int, *, seed: int, n_query: int) -> TaskBatch:
+    """Draw a single task as `episodes` does, from all letters of the test scripts: `load_split` leaves some out."""
     generator = torch.Generator().manual_seed(seed)
-    return episodes(load_glyphs(scripts), ways, shots, tasks=1, generator=generator, n_query=n_query)
+    return episodes(load_glyphs(TEST_SCRIPTS), ways, shots, tasks=1, generator=generator, n_query=n_query)
 
 
 @functools.cache
 def _draw_script(script: str) -> Glyphs:
-    fonts = [_font(face) for face in FACES]
+    import matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        fonts = [FT2Font(str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf"))) for face in FACES]
+    except FileNotFoundError as error:
+        remedy = "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook."
+        raise MissingPackage(f"matplotlib's font folder has no {Path(error.filename).name}.", remedy) from error
     known = [set(font.get_charmap()) for font in fonts]
     found: dict[bytes, tuple[str, np.ndarray, list[bool]]] = {}
     for letter in map(chr, sorted(known[0])):
@@ -187,17 +169,6 @@ def _draw_script(script: str) -> Glyphs:
                 found.setdefault(images[0].tobytes(), (letter, images, drawn))
     letters, images, drawn = zip(*found.values())
     return Glyphs(letters, (script,) * len(letters), torch.from_numpy(np.stack(images)), torch.tensor(drawn))
-
-
-def _font(face: str):
-    import matplotlib
-    from matplotlib.ft2font import FT2Font
-
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
-    if not path.is_file():
-        remedy = "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook."
-        raise MissingPackage(f"matplotlib's font folder has no {path.name}.", remedy)
-    return FT2Font(str(path))
 
 
 def _draw(font, letter: str) -> np.ndarray:

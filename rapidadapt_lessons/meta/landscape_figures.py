@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..guards import require_at_least, require_positive
 from ..show.html import table
-from ..show.plots import COLOURS, GREY, MARKERS, STYLE, Picture, canvas
+from ..show.plots import COLOURS, GREY, MARKERS, Picture, canvas
 from . import landscape, maml
 from .landscape import START_METHODS, Family
+from .sinusoid_figures import panel_canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +34,7 @@ LEAST_LOSS = 1e-9  # a logarithm needs more than the 0 of points that lie on a l
 
 def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
     """Draw some tasks' examples and true lines: support filled, query hollow."""
-    figure, axes = canvas(7, 4.2)
-    words = []
+    (figure, axes), words = canvas(7, 4.2), []
     for i, task in enumerate(chosen):
         slope = family.truth[task, 1].item()
         low, high = _task(axes, family, task, family.truth[task], f"slope {slope:.1f}", look=i)
@@ -45,9 +45,8 @@ def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
 
 
 def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) -> Picture:
-    """Draw every task's examples, the line of the initialisation, and each task's line after adapting from it."""
-    figure, axes = canvas(7, 4.2)
-    words = []
+    """Draw every task's examples, the line of the start, and each task's line after adapting from it."""
+    (figure, axes), words = canvas(7, 4.2), []
     for task, (x, y) in enumerate(zip(family.batch.support_x, family.batch.support_y)):
         adapted = maml.inner_loop(family.module, {"theta": theta}, x, y, inner_lr=inner_lr, steps=steps)["theta"]
         slope, true = adapted[1].item(), family.truth[task, 1].item()
@@ -57,16 +56,15 @@ def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) 
     axes.plot(ends, theta[0] + theta[1] * ends, color="black", ls="--", lw=1.4, label=f"start: slope {theta[1]:.2f}")
     title = f"From MAML's start, {_count(steps, 'inner step')} on the support"
     _label(axes, title, "x", "y", legend=True)
-    alt = f"Scatter plot with lines. {title}. Start: slope {theta[1]:.2f}; then " + "; ".join(words) + "."
-    return Picture(figure, alt)
+    told = f"Start: slope {theta[1]:.2f}; then " + "; ".join(words)
+    return Picture(figure, f"Scatter plot with lines. {title}. {told}.")
 
 
 def steps_picture(
     family: Family, chosen: Sequence[int], theta: tuple[float, float], inner_lr: float, steps: int
 ) -> Picture:
     """Draw, for some tasks, the support's loss over the two parameters and the inner steps that descend it."""
-    figure, panels = _panels(len(chosen), 4.4 * len(chosen), 4.0)
-    words = []
+    (figure, panels), words = panel_canvas(4.4 * len(chosen), 4.0, len(chosen)), []
     for axes, task in zip(panels, chosen):
         x, y, *_ = family.batch.tasks(task, task + 1).parts
         path = [family.params(theta)]
@@ -88,15 +86,12 @@ def steps_picture(
             f"{left:.2f} of the distance to its best point is left"
         )
     _legend(figure, panels[0])
-    what = "Contour maps of the support's loss with the path of the inner steps"
-    return Picture(figure, f"{what}: " + "; ".join(words) + ".")
+    return Picture(figure, f"Contour maps of the support's loss with the path of the inner steps: {'; '.join(words)}.")
 
 
 def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
-    """Draw by what the Hessian term multiplies the gradient, along each curvature direction of each task.
-
-    A dot is one eigenvector of one task's support Hessian: across, its curvature; up, the MAML gradient's component
-    along it divided by that of g alone, the first-order gradient. Both come from `maml.meta_gradient`.
+    """Draw a dot for each eigenvector of each task's support Hessian: across, its curvature; up, by what the Hessian
+    term multiplies the first-order gradient's component along it.
     """
     curvatures, ratios = [], []
     for task, hessian in enumerate(landscape.hessians(family, theta)):
@@ -118,19 +113,15 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     off = max(abs(r - (1 - inner_lr * c)) for c, r in zip(curvatures, ratios))
     where = "on the line" if off < 1e-6 else f"up to {off:.2f} off the line"
     ends = f"{max(ratios):.2f} at curvature {min(curvatures):.2f} to {min(ratios):.2f} at {max(curvatures):.2f}"
-    alt = f"Scatter plot. {title}. {len(ratios)} dots, all {where} 1 minus alpha times curvature: from {ends}."
-    return Picture(figure, alt)
+    told = f"{len(ratios)} dots, all {where} 1 minus alpha times curvature: from {ends}."
+    return Picture(figure, f"Scatter plot. {title}. {told}")
 
 
 def landscape_picture(
     family: Family, inner_lr: float, steps: int, points: ByMethod, limits: Ranges, paths: ByMethod | None = None
 ) -> Picture:
-    """Draw the mean query loss over the two parameters, before and after adapting, with points and paths on both.
-
-    A point outside the limits is named, with its place, in the legend.
-    """
-    figure, panels = _panels(2, 10.4, 4.6)
-    words = []
+    """Draw the query loss before and after adapting, with points and paths. The legend names points off the map."""
+    (figure, panels), words = panel_canvas(10.4, 4.6, 2), []
     for axes, n in zip(panels, (0, steps)):
         _contours(axes, family, inner_lr, n, limits)
         axes.scatter(*family.truth.T, color="black", s=7, alpha=0.45, lw=0, label="each task's truth")
@@ -183,37 +174,28 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
 def angles_picture(
     results: Mapping[str, Mapping[float, Sequence[float]]], *, title: str, xlabel: str, xscale: str = "linear"
 ) -> Picture:
-    """Draw, for each method and each x, every network's angle to MAML's gradient as a dot, and lines through means.
-
-    results: for each method in `START_METHODS`, for each x, the angles in degrees.
-    """
-    figure, axes = canvas(7, 4.0)
+    """Draw angles to MAML's gradient, in degrees by method and x: each as a dot, and lines through their means."""
+    (figure, axes), words = canvas(7, 4.0), []
     axes.set_xscale(xscale)
-    words = []
     for name, angles in results.items():
         colour, marker = LOOK[name]
         means = {x: sum(values) / len(values) for x, values in angles.items()}
         for x, values in angles.items():
             axes.scatter([x] * len(values), values, color=colour, marker=marker, s=24, alpha=0.5, lw=0)
         axes.plot(list(means), list(means.values()), color=colour, lw=2)
-        last = list(means.items())[-1]
-        axes.annotate(name, last, (10, 0), textcoords="offset points", color=colour, va="center")
+        axes.annotate(name, [*means.items()][-1], (10, 0), textcoords="offset points", color=colour, va="center")
         words.append(f"{name}: " + ", ".join(f"{mean:.0f} at {x:g}" for x, mean in means.items()))
     axes.axhline(90, color=GREY, ls="--", lw=1)
     axes.text(0.02, 91, "no longer downhill", color=DARK_GREY, fontsize=9, transform=axes.get_yaxis_transform())
     axes.set_xticks(list(means), [f"{x:g}" for x in means])
     axes.minorticks_off()
     _label(axes, title, xlabel, "angle to MAML's gradient (degrees)", ylim=(0, 98))
-    alt = f"Line chart. {title}. Mean angle to MAML's gradient in degrees by {xlabel}: " + "; ".join(words) + "."
-    return Picture(figure, alt)
+    told = f"Mean angle to MAML's gradient in degrees by {xlabel}: " + "; ".join(words)
+    return Picture(figure, f"Line chart. {title}. {told}.")
 
 
 def line_landscape_view(inner_lr: float, steps: int, spread: float) -> Picture:
-    """Show the lines' landscape before and after adapting, with where each method comes to rest.
-
-    Raises:
-        CourseError: values that adapt nothing, or that `landscape.line_family` or `landscape.resting_point` refuses.
-    """
+    """Show the lines' landscape and each method's resting point. Raises CourseError for values that adapt nothing."""
     _require_adapting(inner_lr, steps)
     family = landscape.line_family(spread=spread)
     points = {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
@@ -229,10 +211,7 @@ def weights_view(inner_lr: float, steps: int, spread: float) -> Picture:
 def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
     """Show every method's start for the reader's own points, and the gradients at a start of the reader's, as HTML.
 
-    points: as for `landscape.own_lines`. start: intercept and slope, "0 1".
-
-    Raises:
-        CourseError: as `landscape.own_lines` or `line_landscape_view`, or the start is no two numbers.
+    points: as for `own_lines`, and refused as there. start: intercept and slope, "0 1"; BadData for anything else.
     """
     _require_adapting(inner_lr, steps)
     family = landscape.own_lines(points)
@@ -254,10 +233,8 @@ def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
         gradients.append((name, *(f"{v:.3f}" for v in found.tolist()), apart))
     nudge = 1e-5 * torch.eye(2, dtype=torch.float64)
     up, down = (landscape.loss_at(family, own + e, inner_lr, steps) for e in (nudge, -nudge))
-    slopes = ((up - down) / 2e-5).tolist()
-    gradients.append(("MAML by finite differences", *(f"{v:.3f}" for v in slopes), ""))
-    spread = torch.stack([*family.truth, own, *rest.values()])
-    low, high = spread.min(0).values, spread.max(0).values
+    gradients.append(("MAML by finite differences", *(f"{v:.3f}" for v in ((up - down) / 2e-5).tolist()), ""))
+    low, high = torch.aminmax(torch.stack([*family.truth, own, *rest.values()]), dim=0)
     limits = tuple((a - 0.3 * (b - a) - 0.1, b + 0.3 * (b - a) + 0.1) for a, b in zip(low.tolist(), high.tolist()))
     return (
         adapted_picture(family, rest["MAML"], inner_lr, steps).html()
@@ -269,7 +246,6 @@ def own_lines_view(points: str, start: str, inner_lr: float, steps: int) -> str:
 
 
 def _require_adapting(inner_lr: float, steps: int) -> None:
-    """Raise CourseError unless there is a step, and it moves."""
     require_at_least(1, "steps", steps)
     require_positive("inner_lr", inner_lr)
 
@@ -279,7 +255,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _label(axes: Axes, title: str, xlabel: str, ylabel: str, *, legend: bool = False, **limits: Any) -> None:
-    """Give the axes their words and limits; the legend of tasks stands to their right."""
+    """Give the axes their words and limits, and the legend of tasks."""
     axes.set(xlabel=xlabel, ylabel=ylabel, **limits)
     axes.set_title(title, loc="left")
     if legend:
@@ -316,8 +292,7 @@ def _mark_solved(axes: Axes, inner_lr: float) -> None:
 
 def _apart(heights: Mapping[str, float], gap: float) -> dict[str, float]:
     """Return heights for labels, in the same order and at least (almost) a gap apart, near those given."""
-    names = sorted(heights, key=lambda name: heights[name])
-    places = [heights[name] for name in names]
+    names, places = sorted(heights, key=heights.get), sorted(heights.values())
     for _ in range(50):
         for i in range(len(places) - 1):
             push = max(0.0, gap - (places[i + 1] - places[i])) / 2
@@ -332,20 +307,10 @@ def _contours(axes: Axes, family: Family, inner_lr: float, steps: int, limits: R
     first, second = (torch.linspace(*span, 61, dtype=torch.float64) for span in limits)
     grid = torch.stack(torch.meshgrid(first, second, indexing="xy"), dim=-1)
     values = landscape.loss_at(family, grid, inner_lr, steps).clamp_min(LEAST_LOSS).log10()
-    low, high = values.min().item(), values.max().item()
-    high = max(high, low + 1e-6)
+    low = values.min().item()
+    high = max(values.max().item(), low + 1e-6)
     levels = [low + (high - low) * i / 9 for i in range(10)]
     axes.contourf(first, second, values, levels=levels, cmap="Blues_r", alpha=0.75, extend="both")
     lines = axes.contour(first, second, values, levels[1:-1], colors="#33536B", linewidths=0.6, linestyles="solid")
     for label in axes.clabel(lines, fmt=FuncFormatter(lambda v, _: f"{10**v:.2g}"), fontsize=7.5, colors="black"):
         label.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6})
-
-
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure of some panels side by side that belongs to no global state."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]

@@ -1,9 +1,7 @@
 """Meta-learning a language model: a LoRA initialisation from which a few examples and steps solve a new text task.
 
-`meta_train` is Reptile (Nichol et al. 2018, algorithm 1) over a family of small tasks: adapt to a task with a few Adam
-steps, then move the initialisation a part of the way. With `most_shots` above zero, some rows carry solved examples in
-front of the query, so that the model also learns to use examples that it reads (MetaICL, Min et al. 2022).
-`lora_meta_gradient` is MAML's meta-gradient through the real model, in first and second order.
+`meta_train` is Reptile (Nichol et al. 2018, algorithm 1). With `most_shots` above zero, the model also learns to use
+examples that it reads (MetaICL, Min et al. 2022). `lora_meta_gradient` is MAML's, in first and second order.
 """
 
 from __future__ import annotations
@@ -49,13 +47,10 @@ class MetaConfig:
 
 @dataclass(frozen=True)
 class MetaResult:
-    """The meta-learned initialisation, and at each iteration the task's loss before the first and the last inner step.
-
-    The losses, [iterations, 2], are the mean -log P of the answers' tokens in nats, each on rows not yet trained on.
-    """
+    """The meta-learned initialisation, and each iteration's loss before its first and its last inner step."""
 
     state: dict[str, Tensor]
-    losses: tuple[tuple[float, float], ...]
+    losses: tuple[tuple[float, float], ...]  # mean -log P of the answers' tokens in nats, on rows not yet trained on
 
 
 def meta_train(
@@ -63,15 +58,13 @@ def meta_train(
 ) -> MetaResult:
     """Meta-train the LoRA layers of a model by Reptile, starting from what they hold; the model ends with the result.
 
-    Raises:
-        CourseError: no LoRA layers, or an empty family.
-        TrainingDiverged: a loss became NaN or infinite; the model then holds the last initialisation.
+    Raises CourseError for no LoRA layers or an empty family. Where a loss is not finite it raises TrainingDiverged; the
+    model then holds the last initialisation.
     """
     from tqdm.auto import tqdm
 
     require_some(family, "tasks to learn from", "pass text_tasks.load_family().")
-    start, rng, losses = adapter_state(model), random.Random(config.seed), []
-    order: list[MiniTask] = []
+    start, rng, losses, order = adapter_state(model), random.Random(config.seed), [], []
     try:
         for i in tqdm(range(config.iterations), desc="meta-training", disable=not progress, leave=False):
             order = order or rng.sample(list(family), len(family))  # every task once, then again in another order
@@ -80,11 +73,8 @@ def meta_train(
             optimizer = _adam(model, config.inner_lr)
             steps = (draw_rows(tokenizer, task, config, rng) for _ in range(config.inner_steps))
             inner = [take_step(model, optimizer, rows) for rows in steps]
-            epsilon = config.outer_lr * (1 - i / config.iterations)
-            adapted = adapter_state(model)
-            start = {
-                name: p + epsilon * (adapted[name] - p) for name, p in start.items()
-            }  # theta + eps(theta* - theta)
+            adapted, epsilon = adapter_state(model), config.outer_lr * (1 - i / config.iterations)
+            start = {name: p + epsilon * (adapted[name] - p) for name, p in start.items()}
             losses.append((inner[0], inner[-1]))
     finally:
         set_adapter_state(model, start)
@@ -103,9 +93,7 @@ def adapt_lora(
 ) -> list[float]:
     """Set the LoRA layers to `start` and take Adam steps on all the support at once. Returns the loss of each step.
 
-    Raises:
-        CourseError: there is no support, or the number of steps or the rate makes no sense.
-        TrainingDiverged: the loss became NaN or infinite.
+    Raises CourseError for no support or a senseless number, TrainingDiverged where a loss is not finite.
     """
     require_some(support, "examples to adapt to")
     require_at_least(0, "steps", steps)
@@ -168,11 +156,7 @@ def example_batch(model: nn.Module, tokenizer, examples: Sequence[Example], temp
 
 
 def loss_with(model: nn.Module, params: State, batch: Batch) -> Tensor:
-    """Return the loss of a batch, mean -log P of the answers' tokens in nats, as a function of some parameters.
-
-    `params` are values by name, as in `model.named_parameters()`; the rest are the model's own. The loss can be
-    differentiated with respect to the values.
-    """
+    """Return a batch's loss, mean -log P of the answers' tokens in nats, with these values for some parameters."""
 
     def forward(**inputs):
         return torch.func.functional_call(model, dict(params), kwargs=inputs)
@@ -187,13 +171,9 @@ def lora_meta_gradient(
 ) -> Tensor:  # fmt: skip
     """Return MAML's meta-gradient through the whole model, for one inner step, with or without its Hessian term.
 
-    It is taken at what the LoRA layers hold, and is a vector of all of LoRA's parameters end to end. With g the
-    gradient of the query's loss after the step, and H the Hessian of the support's before it, the result is
-    (I - inner_lr H) g, or g (Finn et al. 2017, sections 2.2 and 5.2). The model needs the "eager" attention for either:
-    the fused one has no second derivative, and the two are to be compared.
-
-    Raises:
-        CourseError: no LoRA layers, or another attention.
+    With g the gradient of the query's loss after the step, and H the Hessian of the support's before it, the result is
+    (I - inner_lr H) g, or g (Finn et al. 2017, sections 2.2 and 5.2): a vector, at what the LoRA layers hold. Raises
+    CourseError for no LoRA layers, and for another attention than "eager": the fused one has no second derivative.
     """
     adapter_state(model)  # raises where there are no LoRA layers
     if (used := model.config._attn_implementation) != "eager":
@@ -208,11 +188,7 @@ def lora_meta_gradient(
 
 
 def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> float:
-    """Take one step on some rows and return their loss before it: mean -log P in nats.
-
-    Raises:
-        TrainingDiverged: the loss is NaN or infinite.
-    """
+    """Take a step. Return the loss before it, mean -log P in nats; raises TrainingDiverged where it is not finite."""
     optimizer.zero_grad(set_to_none=True)
     loss = token_loss(model, collate(rows, next(model.parameters()).device))
     if not torch.isfinite(loss):

@@ -45,17 +45,16 @@ def family_picture(waves: Waves) -> Picture:
         axes.plot(GRID, curve, color=COLOURS[i], lw=1.6)
         axes.scatter(batch.support_x[i], batch.support_y[i], color=COLOURS[i], marker=MARKERS[i], s=34, zorder=3)
     _label(axes, f"{len(curves)} tasks, 10 points each")
-    alt = f"{len(curves)} sine curves of different heights and shifts, each with 10 marked points."
-    return Picture(figure, f"Line chart. {alt}")
+    alt = f"Line chart. {len(curves)} sine curves of different heights and shifts, each with 10 marked points."
+    return Picture(figure, alt)
 
 
 def mean_picture(params: Params, waves: Waves) -> Picture:
     """Draw what one network learned from all tasks at once, for every seed, against the tasks' exact average."""
     figure, axes = canvas(7, 3.8)
-    mean = mean_wave(GRID)
     for curve in waves(GRID)[:40]:
         axes.plot(GRID, curve, color=GREY, lw=0.7, alpha=0.35)
-    learned = [outputs(one, GRID) for one in each_seed(params)]
+    mean, learned = mean_wave(GRID), [outputs(one, GRID) for one in each_seed(params)]
     for seed, line in enumerate(learned):
         axes.plot(GRID, line, color=COLOURS[1], lw=1.6, label=f"learned ({len(learned)} seeds)" if seed == 0 else None)
     axes.plot(GRID, mean, color=COLOURS[0], ls="--", lw=2.2, label=r"exact mean, $-1.62\,\cos x$")
@@ -69,7 +68,7 @@ def mean_picture(params: Params, waves: Waves) -> Picture:
 
 def starts_picture(trained: Mapping[str, Params]) -> Picture:
     """Draw each method's initialisation as a function, one line for each seed, beside the mean of the tasks."""
-    figure, panels = _panels(2.3 * len(trained), 2.9, len(trained))
+    figure, panels = panel_canvas(2.3 * len(trained), 2.9, len(trained), sharex=True, sharey=True)
     mean, close = mean_wave(GRID), []
     for axes, (name, params) in zip(panels, trained.items()):
         lines = [outputs(one, GRID) for one in each_seed(params)]
@@ -86,7 +85,7 @@ def starts_picture(trained: Mapping[str, Params]) -> Picture:
 def fits_picture(starts: Mapping[str, Start], waves: Waves) -> Picture:
     """Draw one row for each start and one column for each task: before, and after 1 and 10 steps on 10 points."""
     columns = len(waves.amplitude)
-    figure, panels = _panels(3 * columns, 2.6 * len(starts), columns, len(starts))
+    figure, panels = panel_canvas(3 * columns, 2.6 * len(starts), columns, len(starts), sharex=True, sharey=True)
     batch, curves = waves.batch(10, 1, torch.Generator().manual_seed(0)), waves(GRID)
     for axes, ((name, (method, params)), i) in zip(panels, product(starts.items(), range(columns))):
         points = batch.support_x[i], batch.support_y[i]
@@ -109,9 +108,8 @@ def curves_picture(
 ) -> Picture:  # fmt: skip
     """Draw error against steps for each method, with the 95% interval over seeds, on a logarithmic axis.
 
-    errors: for each method, [seeds, tasks, steps + 1]. Values are cut at 100. With `rates` the legend names each
-    method's inner rate. The description names only the lowest and the highest curve, because numbers after long
-    training differ between processors.
+    errors: for each method, [seeds, tasks, steps + 1], cut at 100. rates: each method's inner rate, for the legend.
+    The description has no numbers, because they differ between processors after long training.
     """
     figure, axes = canvas(7.4, 4.4)
     means = {name: e.mean(1).clamp(max=100.0).nan_to_num(100.0) for name, e in errors.items()}  # [seeds, steps + 1]
@@ -140,10 +138,8 @@ def curves_picture(
 def parse_points(text: str) -> tuple[Tensor, Tensor]:
     """Return typed points such as "-2,1; 0,3; 1.5,-2" as x and y, each [points, 1].
 
-    Points are separated by semicolons, spaces or line breaks; brackets around them are ignored.
-
-    Raises:
-        CourseError: no points, too many, something that is no pair of numbers, a point outside of the picture.
+    Semicolons, spaces or line breaks separate them; brackets around them are ignored. Raises CourseError for no points,
+    too many, something that is no pair of numbers, or a point outside of the picture.
     """
     remedy = "write pairs x,y with semicolons between them and a point for the decimals: -2,1; 0,3; 1.5,-2"
     pieces = re.sub(r"\s*,\s*", ",", text.strip()).replace(";", " ").split()
@@ -166,15 +162,11 @@ def parse_points(text: str) -> tuple[Tensor, Tensor]:
 def adapt_view(
     starts: Mapping[str, Start], method: str, amplitude: float, phase: float, shots: int, step: int, points: str = ""
 ) -> Picture:
-    """Show one start adapting to a sinusoid, or to typed points, up to a step: the curve, and the error so far.
+    """Show one start adapting up to a step: the curve, and the error so far.
 
-    Args:
-        amplitude, phase: of the task, phase in radians. Not used when points are typed.
-        points: see `parse_points`; empty means `shots` points of the sinusoid, drawn at random.
-
-    Raises:
-        CourseError: an unknown method, a task outside of the family, no shots, negative steps, faulty points.
-        TrainingDiverged: the steps lead to values that are not finite.
+    It adapts to typed points (see `parse_points`), or where there are none to `shots` random points of a sinusoid of
+    this amplitude and phase, in radians. Raises CourseError for an unknown method, a task outside of the family, no
+    shots, negative steps or faulty points, and TrainingDiverged where a value is no longer finite.
     """
     require_one_of(starts, "start", method)
     if not isinstance(step, int) or not 0 <= step <= 100:
@@ -193,27 +185,21 @@ def adapt_view(
 
 
 def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: int) -> list[Params]:
-    """Return the parameters after 0, 1, ..., `steps` inner steps on these points.
-
-    Raises:
-        TrainingDiverged: a parameter is no longer finite.
-    """
+    """Return the parameters after 0, 1, ..., `steps` inner steps. Raises TrainingDiverged where one is not finite."""
     net, path = network(), [params]
     options = {"inner_lr": method.inner_lr, "adaptable": method.adaptable, "second_order": False}
     for step in range(1, steps + 1):
         path.append(maml.inner_loop(net, path[-1], x, y, **options))
         if not all(torch.isfinite(p).all() for p in path[-1].values()):
-            raise TrainingDiverged(
-                f"{method.name} leaves the finite numbers at step {step}: its steps of {method.inner_lr:g} are too "
-                "long for these points.",
-                "take fewer steps, or points that are closer to the family's curves.",
-            )
+            told = f"its steps of {method.inner_lr:g} are too long for these points."
+            remedy = "take fewer steps, or points that are closer to the family's curves."
+            raise TrainingDiverged(f"{method.name} leaves the finite numbers at step {step}: {told}", remedy)
     return path
 
 
 def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave: Waves | None) -> Picture:
     """Draw the curve at every step so far, the last one strong, beside the error at each step."""
-    figure, [axes, below] = _panels(9.6, 3.8, 2, width_ratios=(1.7, 1))
+    figure, [axes, below] = panel_canvas(9.6, 3.8, 2, width_ratios=(1.7, 1))
     last = len(path) - 1
     errors = {"support": [maml.mse(outputs(p, x), y).item() for p in path]}
     if wave is not None:
@@ -240,16 +226,14 @@ def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave
     return Picture(figure, f"{name} after {last} gradient steps on {len(x)} points. Mean squared error: {told}.")
 
 
-def _panels(width: float, height: float, columns: int, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
-    """Return a figure that belongs to no global state, and its panels row by row; equal ones share their axes."""
+def panel_canvas(width: float, height: float, columns: int, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
+    """Return a figure that belongs to no global state, and its panels row by row; options are `Figure.subplots`'."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    share = not options
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share, **options)
-    return figure, list(axes.flat)
+        return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
 def _all_close(lines: Sequence[Tensor], mean: Tensor) -> bool:

@@ -1,7 +1,6 @@
-"""Sinusoid regression, the first test that MAML was put to (Finn et al. 2017, section 5.1).
+"""Sinusoid regression: a task is one curve y = amplitude * sin(x - phase) (Finn et al. 2017, section 5.1).
 
-A task is one curve y = amplitude * sin(x - phase), seen through a few points. The initialisations of several seeds
-are trained side by side: every tensor of parameters has the seeds as its first dimension.
+The initialisations of several seeds are trained side by side: the seeds are every parameter's first dimension.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ class Waves:
     def batch(self, shots: int, query_shots: int, generator: torch.Generator) -> TaskBatch:
         """Draw points of every task uniformly over INPUTS, support and query apart: at least 1 of each."""
         require_at_least(1, "shots", shots)
-        require_at_least(1, "query_shots", query_shots)
         low, high = INPUTS
         x = low + (high - low) * torch.rand(len(self.amplitude), shots + query_shots, 1, generator=generator)
         y = self(x)
@@ -53,7 +51,7 @@ def draw_waves(tasks: int, generator: torch.Generator) -> Waves:
 
 
 def mean_wave(x: Tensor) -> Tensor:
-    """Return the average of all tasks' curves at x, which is what a model of x alone does best to predict.
+    """Return the average of all tasks' curves at x, the best prediction of a model of x alone.
 
     Amplitude and phase are independent, so it is E[amplitude] * E[sin(x - phase)] = -2.55 * (2 / pi) * cos(x).
     """
@@ -103,35 +101,27 @@ PRETRAINED = MetaMethod("pretrained", steps=0)
 
 
 def train_starts(
-    method: MetaMethod, seeds: Sequence[int], iterations: int, *, tasks: int = 25, outer_lr: float = 1e-2,
-    task_seed: int = 0,
-) -> tuple[Params, Tensor]:  # fmt: skip
-    """Train one initialisation for each seed, all at once, with Adam and a rate that falls to 0 along a cosine.
+    method: MetaMethod, seeds: Sequence[int], iterations: int, *, tasks: int = 25, task_seed: int = 0
+) -> tuple[Params, Tensor]:
+    """Train one initialisation for each seed, all at once, with Adam and a rate that falls from 0.01 along a cosine.
 
-    Every seed has its own first weights; the tasks, `tasks` for each seed and iteration, are drawn anew each time, with
-    10 points to adapt to and 10 to be judged on. Methods trained with the same arguments see the same tasks and points.
-
-    Returns:
-        The parameters, [seeds, ...] each, and the meta-loss of each iteration, [iterations, seeds].
-
-    Raises:
-        CourseError: no seeds or no iterations.
-        TrainingDiverged: a loss became NaN or infinite.
+    Every seed and iteration has new tasks, `tasks` of them, with 10 points to adapt to and 10 to be judged on; methods
+    trained with the same arguments see the same. Returns the parameters, [seeds, ...] each, and the meta-losses,
+    [iterations, seeds]. Raises CourseError for no seeds or iterations, TrainingDiverged where a loss is not finite.
     """
     require_some(seeds, "seeds")
     require_at_least(1, "iterations", iterations)
     net = network()
     params = stack([network(seed) for seed in seeds])
-    optimizer = torch.optim.Adam([p.requires_grad_() for p in params.values()], lr=outer_lr)
+    optimizer = torch.optim.Adam([p.requires_grad_() for p in params.values()], lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    generator = torch.Generator().manual_seed(task_seed)
-    losses = []
+    generator, losses = torch.Generator().manual_seed(task_seed), []
     for i in range(iterations):
         batch = draw_waves(len(seeds) * tasks, generator).batch(10, 10, generator)
         loss, grads = _gradient(net, params, batch, method, len(seeds))
         if not torch.isfinite(loss).all():
             told = f"{method.name}: the loss became {loss.tolist()} at iteration {i}."
-            raise TrainingDiverged(told, "lower outer_lr or inner_lr.")
+            raise TrainingDiverged(told, "lower inner_lr.")
         for name, p in params.items():
             p.grad = grads[name]
         optimizer.step()
@@ -143,21 +133,16 @@ def train_starts(
 def curve(
     method: MetaMethod, params: Params, batch: TaskBatch, *, steps: int = 10, inner_lr: float | None = None
 ) -> Tensor:
-    """Return the query's mean squared error after 0, 1, ..., `steps` inner steps: [seeds, tasks, steps + 1].
-
-    Every seed adapts to the same tasks. `inner_lr` is the method's own unless another is given.
-    """
+    """Return the query's mean squared error after 0, 1, ..., `steps` inner steps: [seeds, tasks, steps + 1]."""
     rate = method.inner_lr if inner_lr is None else inner_lr
     options = {"inner_lr": rate, "steps": steps, "adaptable": method.adaptable}
     return torch.stack([maml.adaptation_curve(network(), one, batch, **options) for one in each_seed(params)])
 
 
-def best_inner_lr(
-    method: MetaMethod, params: Params, batch: TaskBatch, rates: Sequence[float], *, steps: int = 10
-) -> float:
-    """Return the rate with the lowest error over seeds, steps 1 to `steps` and tasks, none of them reported later."""
+def best_inner_lr(method: MetaMethod, params: Params, batch: TaskBatch, rates: Sequence[float]) -> float:
+    """Return the rate with the lowest error over seeds, tasks and steps 1 to 10, none of them reported later."""
     require_some(rates, "rates to choose from")
-    errors = [curve(method, params, batch, steps=steps, inner_lr=rate)[:, :, 1:].mean() for rate in rates]
+    errors = [curve(method, params, batch, inner_lr=rate)[:, :, 1:].mean() for rate in rates]
     return min(zip(errors, rates), key=lambda pair: float(pair[0].nan_to_num(math.inf)))[1]  # NaN counts as worst
 
 
@@ -166,8 +151,7 @@ def _gradient(
 ) -> tuple[Tensor, Params]:
     """Return each seed's loss, [seeds], and its gradient, or Reptile's direction with the loss before adapting."""
     options = {"inner_lr": method.inner_lr, "steps": method.steps}
-    parts = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
-    by_seed = [part.unflatten(0, (seeds, -1)) for part in parts]  # [seeds, tasks of that seed, shots, 1]
+    by_seed = [part.unflatten(0, (seeds, -1)) for part in batch.parts]  # [seeds, tasks of that seed, shots, 1]
     half = (batch.support_y.shape[1] + batch.query_y.shape[1]) // 2  # the points that each of Reptile's steps sees
 
     def reptile(params: Params, *parts: Tensor) -> tuple[Tensor, Params]:

@@ -1,9 +1,7 @@
 """A family of small text tasks to meta-train on, made from installed packages, and kept apart from the tasks held out.
 
-Held out are plurals, past tense, number words and capitals, and superlatives for validation. No word that is an answer
-there occurs in the family, as input or answer, and neither do the nouns, verbs and adjectives that they ask about.
-Countries and numbers are asked about here too, but for other answers: nothing in the family tells a capital or an
-English number word.
+No word that is an answer there occurs in the family, as input or answer, and neither do the nouns, verbs and adjectives
+that they ask about. Countries and numbers do: nothing in the family tells a capital or an English number word.
 """
 
 from __future__ import annotations
@@ -38,7 +36,6 @@ class MiniTask:
 
     @property
     def template(self) -> Template:
-        """The cue as a template."""
         return Template(self.cue)
 
     def draw(self, k: int, rng: random.Random) -> list[Example]:
@@ -51,14 +48,10 @@ class MiniTask:
 
 @functools.cache
 def load_family() -> tuple[MiniTask, ...]:
-    """Return the whole family, in a fixed order: the same in every process.
-
-    Raises:
-        MissingPackage: a package that the data come from is absent or broken.
-    """
+    """Return the whole family, in the same order in every process. Raises MissingPackage where a source is absent."""
     banned, family = held_out_words(), []
-    builders = (_word_tasks(), _number_tasks(), _country_tasks(), _calendar_tasks(), _language_tasks())
-    for name, cue, pairs in chain(*builders):
+    recipes = chain(_word_tasks(), _number_tasks(), _country_tasks(), _calendar_tasks(), _language_tasks())
+    for name, cue, pairs in recipes:
         examples = (Example(str(x), str(y)) for x, y in pairs)
         kept = {e.x: e for e in examples if not (_phrases(e.x) | _phrases(e.y)) & banned}
         order = list(kept.values())
@@ -70,8 +63,7 @@ def load_family() -> tuple[MiniTask, ...]:
 
 
 def held_out_words() -> frozenset[str]:
-    """Return, in lower case, the answers of the held-out and validation tasks, and the words that they ask about,
-    without countries and numbers."""
+    """Return the answers of the held-out and validation tasks, and the words other than countries they ask about."""
     held = [load_task(name) for name in (*HELD_OUT, VALIDATION)]
     answers = {e.y.casefold() for task in held for e in (*task.support_pool, *task.query_set)}
     return frozenset(answers | {word.casefold() for word in (*NOUNS, *VERBS, *ADJECTIVES)})

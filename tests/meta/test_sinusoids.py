@@ -135,7 +135,7 @@ def test_a_few_hundred_iterations_of_maml_beat_pretraining_at_adapting():
 
 def test_training_that_diverges_is_stopped_with_a_word():
     with pytest.raises(TrainingDiverged, match="MAML: the loss became .*(nan|inf)"):
-        sinusoids.train_starts(MAML, (0,), 20, tasks=2, outer_lr=1e12)
+        sinusoids.train_starts(MetaMethod("MAML", inner_lr=1e20), (0,), 20, tasks=2)
 
 
 @pytest.mark.parametrize(
