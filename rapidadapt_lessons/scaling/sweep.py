@@ -1,8 +1,7 @@
 """A sweep that several workers share and a killed one can go on from: Optuna (Akiba et al. 2019) over a SQLite file.
 
-Every combination of settings is one trial, written into the file before anything runs. A worker takes a trial that
-waits, runs it, writes the result, and takes the next. As long as it runs a trial, Optuna writes a heartbeat into the
-file; a trial without one for `GRACE_SECONDS` waits again. The file belongs on a disk of this machine.
+Every combination of settings is one trial, planned before anything runs. While a worker runs one, Optuna writes a
+heartbeat; a trial without one for `GRACE_SECONDS` waits again. The file belongs on a disk of this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 30
 
 @dataclass(frozen=True)
 class Result:
-    """A finished trial: its settings and what the objective returned."""
+    """A finished trial and what the objective returned."""
 
     settings: Settings
     value: float
@@ -54,18 +53,15 @@ def run_sweep(
 
     Args:
         storage: a file, made when it is not there.
-        choices: for each setting, the values to try; all combinations are. Numbers, words and booleans.
-        objective: what a trial runs: it takes the settings and returns a number, the higher the better, which must
-            follow from the settings and `fixed`.
-        fixed: what is the same in all trials, such as the number of updates. It is kept with the plan, and a sweep
-            with other values is another sweep.
+        choices: for each setting, the values to try: numbers, words and booleans.
+        objective: takes a trial's settings and returns a number, the higher the better.
+        fixed: what is the same in all trials; a sweep with other values is another sweep.
         most: stop after so many trials.
         pruner: one of `optuna.pruners`, to end trials early that fall behind. The objective is then called with the
             settings and Optuna's trial, for its `report` and `should_prune`.
 
-    Raises:
-        CourseError: nothing to choose from, the storage is of another sweep, or the objective returned NaN. What the
-            objective raises is raised too. In both cases its trial goes back to those that wait.
+    Raises CourseError where there is nothing to choose from, the storage is of another sweep, or the objective returned
+    NaN; and what the objective raises. Its trial then waits again.
     """
     from filelock import FileLock
 
@@ -80,9 +76,7 @@ def run_sweep(
         settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
         value = float(objective(settings, trial) if pruner else objective(settings))
         if math.isnan(value):
-            remedy = (
-                "let it return a number for these settings too, such as the worst there is where training diverges."
-            )
+            remedy = "let it return a number for these settings too, such as the worst where training diverges."
             raise CourseError(f"the objective returned NaN for {settings}.", remedy)
         return value
 
@@ -102,11 +96,7 @@ def run_sweep(
 
 
 def results(storage: str | Path) -> list[Result]:
-    """Return the finished trials of a sweep, in the order in which they were planned.
-
-    Raises:
-        CourseError: there is no such sweep.
-    """
+    """Return the finished trials of a sweep, in the order of the plan; CourseError where there is no such sweep."""
     study = _open(Path(storage))
     found = {_key(trial.params): trial.value for trial in study.trials if trial.state.name == "COMPLETE"}
     planned = json.loads(study.user_attrs["choices"])
@@ -114,8 +104,8 @@ def results(storage: str | Path) -> list[Result]:
 
 
 def counts(storage: str | Path) -> dict[str, int]:
-    """Return how many trials are "finished", "waiting" and "running", how many were "put back" after a death or an
-    error, and how many were "pruned", if any. Raises as `results`.
+    """Return how many trials are "finished", "waiting", "running", "put back" after a death or an error, and "pruned",
+    if any. Raises as `results`.
     """
     states = Counter(trial.state.name for trial in _open(Path(storage)).trials)
     names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL", "pruned": "PRUNED"}
