@@ -72,7 +72,7 @@ H100 = Hardware(989e12, 80e9)
 # Bytes a second that a processor sends to the next while it receives as many.
 LINKS = {"NVLink 4": 450e9, "InfiniBand NDR": 50e9, "10-gigabit Ethernet": 1.25e9}
 REACH = {"NVLink 4": 8}  # how many GPUs a link joins in an ordinary server; where none is stated, as many as one likes
-UTILISATION = 0.4  # share of the best rate, an assumption; PaLM reached 0.46 (Chowdhery et al. 2022, 2204.02311, 4.1)
+UTILISATION = 0.4  # of the best rate, assumed; PaLM reached 0.46 (Chowdhery et al. 2022, arXiv 2204.02311, section 4.1)
 
 
 def forward_flops(shape: Shape, tokens: int, counted: int) -> int:
