@@ -50,7 +50,7 @@ class PerTask(Method):
         self.adapters.append(trainable_state(model))
 
     def route(self, model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> list[int]:
-        """Return which adapter should answer each example, by its input; CourseError without adapters or a router."""
+        """Return which adapter should answer each example, by its input; CourseError for "oracle", or with none yet."""
         require_some(self.adapters, "adapters to route to", "learn at least one experience first.")
         if self.router == "oracle":
             raise CourseError('the router "oracle" chooses nothing itself.', 'use "centroid" or "surprise".')

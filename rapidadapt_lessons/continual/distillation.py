@@ -1,7 +1,7 @@
 """Learning without forgetting: stay close to what the old model says (Li and Hoiem 2016, arXiv 1606.09282).
 
-loss = -log P(y | x) + strength T^2 KL( teacher(x) / T || student(x) / T ), with the outputs before the softmax and a
-temperature T (Hinton et al. 2015), on new inputs and the classes that the teacher, the model before them, knows.
+The teacher is the model before the new experience: loss = -log P(y | x) + strength T^2 KL(teacher(x) / T ||
+student(x) / T), of outputs before the softmax, over the classes that it knows (temperature T: Hinton et al. 2015).
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0
 
 
 class LwF(Method):
-    """Fine-tuning that keeps answering as the model before this experience did. Raises CourseError for bad values."""
+    """Fine-tuning that keeps answering as the model before this experience did.
+
+    Raises CourseError where the strength is below 0, or the temperature not above 0.
+    """
 
     name = "LwF"
     kept = ("known", "stored_numbers")

@@ -138,7 +138,10 @@ def fisher_picture(fisher: Mapping[str, Tensor], title: str = "Where the Fisher 
 def tug_of_war(
     points: Mapping[str, Mapping[float, tuple[float, float]]], old: str, new: str, title: str = "Old against new"
 ) -> Picture:
-    """Draw, in `points`, method -> strength -> (score on an old experience, score on a new one), the new one across."""
+    """Draw how much of an old experience a method keeps against how much of a new one it learns, by its strength.
+
+    In `points`: method -> strength -> (score on the old experience, score on the new one).
+    """
     require_some([place for line in points.values() for place in line], "points to draw")
     figure, axes = canvas(6.8, 4.4)
     described = []
@@ -226,7 +229,10 @@ def prequential_picture(
 
 
 def routing_picture(routes: Mapping[str, Sequence[int]], title: str) -> Picture:
-    """Draw, from experience -> the adapter's number for each of its inputs, what share of them each adapter got."""
+    """Draw to which adapter each experience's inputs were sent: a row for each, of shares that add up to 1.
+
+    In `routes`: experience -> the adapter's number for each of its inputs, in the order of the experiences.
+    """
     names = list(routes)
     shares = [[list(chosen).count(k) / len(chosen) for k in range(len(names))] for chosen in routes.values()]
     rows, label = [f"inputs of {name}" for name in names], "share of the inputs sent there"

@@ -100,7 +100,7 @@ def results(storage: str | Path) -> list[Result]:
 
 
 def counts(storage: str | Path) -> dict[str, int]:
-    """Return how many trials are "finished", "waiting", "running", and "put back" after an error. Raises as `results`."""
+    """Return how many trials are "finished", "waiting", "running", "put back" after an error. Raises as `results`."""
     states = Counter(trial.state.name for trial in _open(Path(storage)).trials)
     names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL"}
     return {name: states[state] for name, state in names.items()}
