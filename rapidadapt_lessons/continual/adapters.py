@@ -1,7 +1,4 @@
-"""One adapter for each experience: nothing is overwritten, and someone has to choose which one answers.
-
-`PerTask` keeps them apart and routes each input; `Averaged` adds them up into one instead.
-"""
+"""One adapter for each experience: kept apart, where each input must be routed to one, or averaged into one."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ class PerTask(Method):
     """Train each experience from the same start, and keep all the results.
 
     Args:
-        router: who chooses for an input. "oracle": the experience it is from is given. "centroid": the nearest mean
-            of the experiences' features, as the untrained start sees them. "surprise": the adapter under which the
-            input itself is the most probable (text only). CourseError for any other.
+        router: who chooses for an input. "oracle": its experience is given. "centroid": the nearest mean of the
+            experiences' features, as the untrained start sees them. "surprise": the adapter under which the input
+            itself is the most probable (text only). CourseError for any other.
     """
 
     kept = ("adapters", "centroids", "untrained")
@@ -53,10 +50,7 @@ class PerTask(Method):
         self.adapters.append(trainable_state(model))
 
     def route(self, model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> list[int]:
-        """Return for each example the number of the adapter that should answer it, without its answer.
-
-        Raises: CourseError where there is no adapter yet, or the router is "oracle".
-        """
+        """Return which adapter should answer each example, by its input; CourseError for "oracle", or with none yet."""
         require_some(self.adapters, "adapters to route to", "learn at least one experience first.")
         if self.router == "oracle":
             raise CourseError('the router "oracle" chooses nothing itself.', 'use "centroid" or "surprise".')
@@ -84,18 +78,15 @@ class PerTask(Method):
 
     @property
     def stored_numbers(self) -> int:
-        weights = sum(value.numel() for adapter in self.adapters for value in adapter.values())
-        return weights + sum(centroid.numel() for centroid in self.centroids)
+        weights = [value for adapter in self.adapters for value in adapter.values()]
+        return sum(value.numel() for value in weights + self.centroids)
 
 
 class Averaged(PerTask):
-    """Train as `PerTask` does, then answer everything with the mean of all the results.
+    """Train as `PerTask` does, then answer everything with the mean of all the results, `scale` times its update.
 
-    For LoRA that is the exact mean of the updates B A, at the sum of the ranks (`lora.combine`); the mean of the B
-    times the mean of the A would be something else. For a whole model it is the mean of its weights (Wortsman et
-    al. 2022, who average models fine-tuned from one start).
-
-    The mean update is multiplied by `scale`: 1 gives the mean, the number of experiences the sum.
+    For LoRA that is the exact mean of the updates B A, at the sum of the ranks (`lora.combine`), which the mean of the
+    B times the mean of the A is not; for a whole model the mean of its weights (Wortsman et al. 2022).
     """
 
     def __init__(self, scale: float = 1.0):

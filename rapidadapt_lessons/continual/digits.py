@@ -34,7 +34,7 @@ class Digit(NamedTuple):
 
 
 class DigitScenario:
-    """What continual methods need to know about digits: see `stream.Scenario`."""
+    """`stream.Scenario` for digits."""
 
     def loss(self, model: nn.Module, examples: Sequence[Digit], reduction: str = "mean") -> Tensor:
         out = self.logits(model, examples)
@@ -63,7 +63,7 @@ class DigitScenario:
 
 
 def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
-    """Return 64 pixels -> hidden -> 10 classes, with one ReLU, in its random start."""
+    """Return 64 pixels -> hidden -> 10 classes, with one ReLU, untrained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(PIXELS, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
@@ -72,10 +72,8 @@ def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
 def split_digits(task_incremental: bool = False, seed: int = 0) -> Stream:
     """Return five experiences of two classes each: 0 and 1, then 2 and 3, and so on.
 
-    Args:
-        task_incremental: give with each image the two classes that it is one of. Otherwise the model chooses among
-            all ten: class-incremental learning (van de Ven et al. 2022).
-        seed: of the split into training and test.
+    With `task_incremental` each image comes with its two classes; otherwise the model chooses among all ten:
+    class-incremental learning (van de Ven et al. 2022). The seed is that of the split into training and test.
     """
     train, test = _split(seed)
     experiences = []
@@ -92,10 +90,8 @@ def permuted_digits(count: int = 5, seed: int = 0) -> Stream:
     """Return experiences that all have ten classes, each with its pixels in another order; the first as they are."""
     require_at_least(1, "the number of experiences", count)
     train, test = _split(seed)
-    experiences = []
-    for index in range(count):
-        order = permutation(index, seed)
-        experiences.append(Experience(f"order {index + 1}", permute(train, order), permute(test, order)))
+    orders = [permutation(index, seed) for index in range(count)]
+    experiences = (Experience(f"order {i}", permute(train, o), permute(test, o)) for i, o in enumerate(orders, start=1))
     return Stream("permuted digits", tuple(experiences), DigitScenario())
 
 
@@ -113,13 +109,10 @@ def permute(digits: Sequence[Digit], order: Sequence[int]) -> tuple[Digit, ...]:
 
 
 def drifting_digits(drift_at: Sequence[int], seed: int = 0) -> Iterator[Digit]:
-    """Yield digits without end; from each of the places in `drift_at` on, pixels come in another order.
-
-    The images are drawn at random with replacement from all 1797, so memory stays the same for ever.
-    """
+    """Yield digits without end, drawn with replacement; pixels change their order at each place in `drift_at`."""
     draw, images = random.Random(f"drifting digits:{seed}"), _digits()
     changes = {place: permutation(number, seed) for number, place in enumerate(sorted(drift_at), start=1)}
-    order = permutation(0, seed)
+    order = permutation(0)
     for place in itertools.count():
         order = changes.get(place, order)
         yield from permute([images[draw.randrange(len(images))]], order)
@@ -135,8 +128,7 @@ def _digits() -> tuple[Digit, ...]:
 
 def _split(seed: int) -> tuple[list[Digit], list[Digit]]:
     """Return three quarters to train on and one quarter to test on, of each class."""
-    train: list[Digit] = []
-    test: list[Digit] = []
+    train, test = [], []
     for label in range(CLASSES):
         own = [digit for digit in _digits() if digit.label == label]
         random.Random(f"split:{seed}:{label}").shuffle(own)
@@ -164,7 +156,5 @@ def _allowed(out: Tensor, examples: Sequence[Digit]) -> Tensor:
 
 
 def _pixels(examples: Sequence[Digit]) -> Tensor:
-    pixels = array(
-        "f", itertools.chain.from_iterable(digit.pixels for digit in examples)
-    )  # much faster than torch.tensor
+    pixels = array("f", itertools.chain.from_iterable(d.pixels for d in examples))  # much faster than torch.tensor
     return torch.frombuffer(pixels, dtype=torch.float32).view(-1, PIXELS)

@@ -1,11 +1,7 @@
 """Learning without forgetting: stay close to what the old model says (Li and Hoiem 2016, arXiv 1606.09282).
 
-No old example is kept. While a new experience is learned, the model before it (the teacher) reads the new inputs
-too, and the student pays for answering them differently, over the classes that the teacher knows:
-
-    loss = -log P(y | x)  +  strength T^2 KL( teacher(x) / T  ||  student(x) / T )
-
-with both outputs divided by a temperature T before the softmax (Hinton et al. 2015).
+The teacher is the model before the new experience: loss = -log P(y | x) + strength T^2 KL(teacher(x) / T ||
+student(x) / T), of outputs before the softmax, over the classes that it knows (temperature T: Hinton et al. 2015).
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from .stream import Method, Stream, fit, swapped, trainable_state
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
     """Return T^2 KL(teacher || student) of outputs before the softmax, [n, classes], averaged over n.
 
-    It is 0 where both agree, and T^2 keeps its gradient's size the same for every T (Hinton et al. 2015).
+    T^2 keeps its gradient's size the same for every T.
     """
     log_student = F.log_softmax(student / temperature, -1)
     log_teacher = F.log_softmax(teacher / temperature, -1)
@@ -36,11 +32,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0
 class LwF(Method):
     """Fine-tuning that keeps answering as the model before this experience did.
 
-    Args:
-        strength: weight of the distillation.
-        temperature: T above.
-
-    Raises: CourseError for a value that makes no sense.
+    Raises CourseError where the strength is below 0, or the temperature not above 0.
     """
 
     name = "LwF"

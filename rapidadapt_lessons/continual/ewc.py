@@ -1,13 +1,7 @@
-"""Elastic weight consolidation: hold on to the weights that mattered (Kirkpatrick et al. 2017, PNAS 114).
+"""Elastic weight consolidation: hold on to the weights that mattered (Kirkpatrick et al. 2017, PNAS 114, equation 3).
 
-How much a weight mattered is its Fisher information, on the diagonal alone. With theta* the weights after an
-experience and (x_n, y_n) its examples,
-
-    F_i = 1/N sum_n ( d log P(y_n | x_n, theta*) / d theta_i )^2                    (the empirical Fisher)
-
-and later experiences pay (strength / 2) sum_i F_i (theta_i - theta*_i)^2 for moving away (equation 3 there).
-The square is inside the sum: it takes the gradient of every example apart. Squaring a batch's mean
-gradient instead is a common mistake; near an optimum that is about zero.
+With theta* the weights after an experience, later ones pay (strength / 2) sum_i F_i (theta_i - theta*_i)^2, where
+F_i = 1/N sum_n ( d log P(y_n | x_n, theta*) / d theta_i )^2 over its examples: the empirical Fisher's diagonal.
 """
 
 from __future__ import annotations
@@ -29,20 +23,17 @@ def fisher_diagonal(model: nn.Module, scenario: Scenario, examples: Sequence[Any
     """Return the diagonal empirical Fisher of the trained parameters, by name, in the parameters' shapes.
 
     The answers are the examples' own, not draws from the model (for what that changes: Kunstner et al. 2019).
-    Dropout is off.
-
-    Raises: CourseError where there are no examples, nothing is trained, or a gradient is not finite.
+    Raises CourseError where there are no examples, nothing is trained, or a gradient is not finite.
     """
     require_some(examples, "examples for the Fisher information")
     fisher = {name: torch.zeros_like(value) for name, value in trainable_state(model).items()}
     parameters = [p for p in model.parameters() if p.requires_grad]
     with evaluating(model):
-        for example in examples:  # one by one: the square of each gradient, not of their mean
+        for example in examples:  # one by one: the square of each gradient; that of their mean is about 0 near optima
             log_p = -scenario.loss(model, [example], "sum")
-            grads = torch.autograd.grad(log_p, parameters, allow_unused=True)
-            for name, grad in zip(fisher, grads):
+            for name, grad in zip(fisher, torch.autograd.grad(log_p, parameters, allow_unused=True)):
                 if grad is not None:
-                    fisher[name] += grad.detach() ** 2 / len(examples)
+                    fisher[name] += grad**2 / len(examples)
     for name, value in fisher.items():
         if not torch.isfinite(value).all():
             raise CourseError(f"the Fisher information of {name} is not finite.", "train with a lower rate first.")
@@ -57,11 +48,10 @@ class EWC(Method):
 
     Args:
         strength: lambda above.
-        online: one set of springs in place of one for each experience.
         decay: gamma of Schwarz et al., from 0 to 1; online only.
-        examples: from how many of an experience's examples the Fisher is computed.
+        examples: how many of an experience's examples the Fisher is computed from.
 
-    Raises: CourseError for a value that makes no sense.
+    Raises CourseError for a value that makes no sense.
     """
 
     kept = ("springs",)
@@ -89,7 +79,7 @@ class EWC(Method):
         self.remember(model, scenario, [examples[i] for i in draw[: self.examples].tolist()])
 
     def remember(self, model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> None:
-        """Compute the Fisher here and now, and put springs on it. Raises: as `fisher_diagonal`."""
+        """Compute the Fisher here, and put springs on it. Raises as `fisher_diagonal`."""
         fisher = fisher_diagonal(model, scenario, examples)
         if self.online and self.springs:
             fisher = {name: self.decay * self.springs[0][0][name] + value for name, value in fisher.items()}
@@ -97,10 +87,7 @@ class EWC(Method):
         self.springs.append((fisher, trainable_state(model)))
 
     def penalty(self, model: nn.Module) -> Tensor:
-        """Return (strength / 2) sum_i F_i (theta_i - theta*_i)^2, over all sets of springs, a scalar.
-
-        Raises: CourseError where no Fisher was computed yet.
-        """
+        """Return the penalty above, over all sets of springs, a scalar; CourseError where there are none yet."""
         remedy = "call remember(model, scenario, examples) after the first experience."
         require_some(self.springs, "springs: EWC has no Fisher information yet", remedy)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}

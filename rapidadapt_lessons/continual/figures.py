@@ -1,7 +1,6 @@
-"""What the lesson on continual learning shows: one plain function each, results in, figure out.
+"""What the lesson on continual learning shows: results in, figure out; CourseError where there is nothing to draw.
 
-Descriptions give numbers where they repeat from one machine to the next, to two digits, and orderings in words where
-they do not; times are never written out. Where there is nothing to draw, all raise CourseError.
+Descriptions give numbers where they repeat from one machine to the next, and orderings in words where they do not.
 """
 
 from __future__ import annotations
@@ -29,12 +28,10 @@ Results = Mapping[str, Sequence[StreamResult]]  # method -> one result for each 
 
 def matrix_picture(result: StreamResult, title: str = "") -> Picture:
     """Draw the accuracy matrix: a row after each experience, a column for each measured. What is not yet is blank."""
-    rows = [f"after {name}" for name in result.experiences]
-    title = title or f"R: {result.method}"
+    rows, title = [f"after {name}" for name in result.experiences], title or f"R: {result.method}"
     picture = heat_map(result.matrix.tolist(), rows, result.experiences, title=title, label="score (share right)")
-    axes = picture.figure.axes[0]
     _name_columns(picture, "measured on", result.experiences)
-    for text in axes.texts:
+    for text in picture.figure.axes[0].texts:
         if text.get_text() == "nan":
             text.set_text("")
     return Picture(picture.figure, picture.alt.replace(" nan", " not measured yet"))
@@ -43,11 +40,10 @@ def matrix_picture(result: StreamResult, title: str = "") -> Picture:
 class LiveMatrix:
     """Shows the matrix while it fills in: `run_stream(..., on_experience=LiveMatrix())`. It goes after the last row.
 
-    It draws into a widget, not into the cell's output: a stored notebook and a run without a browser are the same.
+    It draws into a widget: what a notebook stores is the same with and without a browser.
     """
 
-    def __init__(self) -> None:
-        self._shown: Any = None
+    _shown: Any = None
 
     def __call__(self, result: StreamResult) -> None:
         if self._shown is None:
@@ -61,15 +57,12 @@ class LiveMatrix:
 
 
 class Varying(Picture):
-    """A picture of numbers that differ from one kind of processor to the next, as short trainings' scores do.
-
-    The description holds them. The plain text that a notebook stores, to compare with another run's, does not.
-    """
+    """A picture of numbers that differ between processors: the stored plain text, to compare runs by, has none."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         data, described = super()._repr_mimebundle_(include, exclude)
-        kind = self.alt.partition(".")[0]
-        return data | {"text/plain": f"{kind}. Its numbers, in the picture, differ between processors."}, described
+        text = f"{self.alt.partition('.')[0]}. Its numbers, in the picture, differ between processors."
+        return data | {"text/plain": text}, described
 
 
 def varying(picture: Picture) -> Varying:
@@ -78,10 +71,7 @@ def varying(picture: Picture) -> Varying:
 
 
 def plane(results: Results, title: str = "Stability against plasticity") -> Picture:
-    """Draw every method as a point: how well it learned each experience, against how much of that it kept.
-
-    Across: plasticity, the mean of R's diagonal. Up: stability, 1 - forgetting. Small marks are the seeds.
-    """
+    """Draw every method's plasticity (across) and stability, 1 - forgetting (up): small marks are the seeds."""
     require_some(results, "results to draw")
     figure, axes = canvas(7.2, 4.6)
     described = []
@@ -100,10 +90,7 @@ def plane(results: Results, title: str = "Stability against plasticity") -> Pict
 def trace(curve: Mapping[float, Sequence[StreamResult]], value: float, label: str, reference: Results) -> Picture:
     """Draw how a method moves in the plane as one of its settings, called `label`, grows; pick out one value.
 
-    Args:
-        curve: setting -> its runs, one for each seed.
-        value: the setting to pick out; CourseError where it was not run.
-        reference: methods to compare with, as in `plane`.
+    In `curve`: setting -> its runs, one for each seed. CourseError where `value` was not run.
     """
     require_one_of(curve, f"run with {label}", value)
     figure, axes = canvas(7.2, 4.4)
@@ -111,21 +98,19 @@ def trace(curve: Mapping[float, Sequence[StreamResult]], value: float, label: st
     axes.plot(*zip(*points.values()), color=COLOURS[0], marker="o", ms=4, lw=1.4, label=f"{label}: all that were run")
     for i, (name, runs) in enumerate(reference.items(), start=2):
         axes.scatter(*_place(runs), s=70, color=COLOURS[i], marker=MARKERS[i], label=name)
-    x, y = points[value]
-    acc = mean(run.acc for run in curve[value])
-    axes.scatter([x], [y], s=190, facecolors="none", edgecolors=COLOURS[1], lw=2.5, label=f"{label} {value:g}")
-    _finish_plane(axes, f"{label} {value:g}: ACC {acc:.2f}")
+    axes.scatter(*points[value], s=190, facecolors="none", edgecolors=COLOURS[1], lw=2.5, label=f"{label} {value:g}")
+    _finish_plane(axes, f"{label} {value:g}: ACC {mean(run.acc for run in curve[value]):.2f}")
     every = "; ".join(f"{s:g}: plasticity {px:.2f}, stability {py:.2f}" for s, (px, py) in points.items())
     return Picture(figure, f"Line in the plane of stability and plasticity, by {label}. {every}. Picked: {value:g}.")
 
 
 def _place(runs: Sequence[StreamResult]) -> tuple[float, float]:
-    """Return the runs' mean place in the plane: plasticity and stability."""
+    """Return the runs' mean plasticity and stability."""
     return mean(run.plasticity for run in runs), mean(1 - run.forgetting for run in runs)
 
 
 def _finish_plane(axes: Axes, title: str) -> None:
-    """Name the axes of the plane of stability and plasticity, and leave room for the markers at its edges."""
+    """Name the axes of the plane, and leave room for the markers at its edges."""
     axes.set(xlabel="plasticity: score just after learning (share right)", ylabel="stability: 1 - forgetting")
     axes.set_xlim(axes.get_xlim()[0] - 0.03, 1.02)
     axes.set_ylim(top=1.04)
@@ -182,39 +167,28 @@ def _short(number: float) -> str:
     return f"$10^{power}$" if power and number == 10**power else f"{number:g}"
 
 
-def cost_picture(
-    results: Results,
-    baseline: str = "fine-tuning",
-    title: str = "What each method costs",
-    memory: Mapping[str, int] | None = None,
-) -> Picture:
-    """Draw panels of bars: time against the baseline's, numbers stored, examples stored, and the peak of memory.
+def cost_picture(results: Results, memory: Mapping[str, int], title: str = "What each method costs") -> Picture:
+    """Draw bars: time as a multiple of fine-tuning's, numbers and examples stored, and the peak of memory.
 
     The description gives what is stored, and whose peak of memory is the highest: the same everywhere. It has no time.
-
-    Args:
-        memory: method -> the most bytes held while learning, as `learning_bytes`; None leaves that panel out.
-
-    Raises: CourseError where the results lack the baseline, or `memory` a method.
+    In `memory`: method -> bytes, from `learning_bytes`. Raises CourseError where a method has none, or the results
+    lack fine-tuning.
     """
-    require_one_of(results, "result of", baseline)
-    if lacking := [name for name in results if memory is not None and name not in memory]:
-        raise CourseError(f"the memory of {lacking[0]!r} was not measured.", "measure all methods, or none.")
+    require_one_of(results, "result of", baseline := "fine-tuning")
+    if lacking := [name for name in results if name not in memory]:
+        raise CourseError(f"the memory of {lacking[0]!r} was not measured.", "measure all methods.")
     from matplotlib.figure import Figure
 
     names, first = list(results), [runs[0] for runs in results.values()]
     # The fastest of the seeds: whatever else the machine did can only have added to it.
     seconds = {name: min(sum(run.seconds) for run in runs) for name, runs in results.items()}
+    form = "{:,.0f}" if max(memory.values()) > 1e7 else "{:.2f}"
     panels = [
         (f"time to learn, as a multiple\nof {baseline}'s", [seconds[n] / seconds[baseline] for n in names], "{:.1f}"),
         ("numbers stored\n(thousands)", [run.stored_numbers / 1000 for run in first], "{:,.0f}"),
         ("examples stored", [run.stored_examples for run in first], "{:,.0f}"),
+        ("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], form),
     ]
-    most = ""
-    if memory is not None:
-        form = "{:,.0f}" if max(memory.values()) > 1e7 else "{:.2f}"
-        panels.append(("peak of memory while\nlearning (MB)", [memory[n] / 1e6 for n in names], form))
-        most = f" The highest peak of memory: {max(names, key=memory.__getitem__)}."
     figure = Figure(figsize=(2.2 + 2.4 * len(panels), 1 + 0.36 * len(names)), layout="constrained")
     for i, (axes, (label, values, form)) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels)):
         bars = axes.barh(range(len(names)), values, color=COLOURS[i])
@@ -225,7 +199,8 @@ def cost_picture(
     figure.axes[0].invert_yaxis()
     figure.suptitle(title, x=0.01, ha="left")
     stored = [f"{n} {run.stored_numbers} numbers and {run.stored_examples} examples" for n, run in zip(names, first)]
-    alt = f"Bar charts in {len(panels)} panels. {title}. Time, measured here.{most} Stored: {'; '.join(stored)}."
+    most = f"The highest peak of memory: {max(names, key=memory.__getitem__)}."
+    alt = f"Bar charts in {len(panels)} panels. {title}. Time, measured here. {most} Stored: {'; '.join(stored)}."
     return Picture(figure, alt)
 
 
@@ -234,7 +209,7 @@ def prequential_picture(
     drift_at: Sequence[int] = (),
     title: str = "Tested, then trained",
 ) -> Picture:
-    """Draw the recent score of each policy along a stream: ticks mark detections, dashed lines the real changes."""
+    """Draw each policy's recent score along a stream: ticks mark detections, dashed lines the real changes."""
     require_some([report for reports in policies.values() for report in reports], "reports to draw")
     figure, axes = canvas(7.6, 4.2)
     described = []
@@ -260,20 +235,20 @@ def routing_picture(routes: Mapping[str, Sequence[int]], title: str) -> Picture:
     """
     names = list(routes)
     shares = [[list(chosen).count(k) / len(chosen) for k in range(len(names))] for chosen in routes.values()]
-    rows = [f"inputs of {name}" for name in names]
-    picture = heat_map(shares, rows, names, title=title, label="share of the inputs sent there")
+    rows, label = [f"inputs of {name}" for name in names], "share of the inputs sent there"
+    picture = heat_map(shares, rows, names, title=title, label=label)
     _name_columns(picture, "adapter", names)
     return picture
 
 
 def _name_columns(picture: Picture, xlabel: str, names: Sequence[str]) -> None:
     """Make room for long names side by side, and for the label of the colours."""
-    picture.figure.axes[0].set(xlabel=xlabel, ylabel="")
-    picture.figure.axes[0].set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
+    axes = picture.figure.axes[0]
+    axes.set(xlabel=xlabel, ylabel="")
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
     picture.figure.set_size_inches(4 + 1.1 * len(names), 2.2 + 0.45 * len(names))
 
 
 def _finish(axes: Axes, title: str, legend: str | None = None) -> None:
-    """Put the title on the left, and the legend beside the axes."""
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title=legend)
     axes.set_title(title, loc="left")

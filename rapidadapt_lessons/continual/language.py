@@ -1,8 +1,7 @@
 """Streams for a language model: text tasks and domains of text, one after another.
 
-An example is a `rows.Row`. In a row of a task only the answer counts, and its score is 1 when greedy decoding would
-say exactly that. In a row of plain text every token counts, and its score is the share of tokens that are the
-model's first choice.
+The score of a task's row is 1 when greedy decoding would say exactly its answer; that of plain text is the share of
+tokens that are the model's first choice.
 """
 
 from __future__ import annotations
@@ -23,10 +22,9 @@ OPENING = 16  # tokens of a plain text by which it is routed
 
 
 class LanguageScenario:
-    """What continual methods need to know about rows of tokens: see `stream.Scenario`."""
+    """`stream.Scenario` for rows of tokens."""
 
-    def __init__(self, batch_size: int = 32):
-        self.batch_size = batch_size  # rows in one forward pass when nothing is trained
+    batch_size = 32  # rows in one forward pass when nothing is trained
 
     def loss(self, model: nn.Module, examples: Sequence[Row], reduction: str = "mean") -> Tensor:
         return token_loss(model, collate(examples, _device(model)), reduction)
@@ -57,8 +55,8 @@ class LanguageScenario:
         found = []
         for piece in batches(inputs(examples), self.batch_size):
             batch = collate(piece, _device(model))
-            read = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-            out = model(**read, output_hidden_states=True, logits_to_keep=1, use_cache=False)
+            how = {"output_hidden_states": True, "logits_to_keep": 1, "use_cache": False}
+            out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **how)
             mask = batch.attention_mask[..., None]
             found.append((out.hidden_states[-1].float() * mask).sum(1) / mask.sum(1))
         return torch.cat(found)
@@ -73,10 +71,7 @@ class LanguageScenario:
 
 
 def inputs(examples: Sequence[Row]) -> list[Row]:
-    """Return what may be read to route each example: a task's prompt, the first OPENING tokens of a text.
-
-    Raises: CourseError where a prompt is a single token, which leaves nothing to predict in it.
-    """
+    """Return what routes each example: a task's prompt, or a text's OPENING; CourseError where it is a single token."""
     found = [Row(row.ids[: row.first if row.first > 1 else OPENING]) for row in examples]
     if short := [row for row in found if len(row.ids) < 2]:
         raise CourseError(f"the input {short[0].ids} is a single token, too short to route.", "use a longer prompt.")
@@ -84,7 +79,7 @@ def inputs(examples: Sequence[Row]) -> list[Row]:
 
 
 def language_stream(name: str, experiences: Sequence[Experience]) -> Stream:
-    """Return a stream for a language model. Raises: as `Stream`."""
+    """Return a stream for a language model. Raises as `Stream`."""
     return Stream(name, tuple(experiences), LanguageScenario())
 
 

@@ -1,8 +1,7 @@
 """What the accuracy matrix of a stream says: ACC, BWT, FWT and forgetting.
 
-R is [T, T], and R[i, j] is the score on experience j after learning experiences 0 to i. BWT, FWT and forgetting
-average over T - 1 experiences: nothing comes after the last one, or before the first. All raise CourseError when
-the matrix is not square, or when a number that they need is not finite.
+R is [T, T], and R[i, j] is the score on experience j after learning experiences 0 to i. All raise CourseError when R
+is not square, or a number that they need is not finite.
 """
 
 from __future__ import annotations
@@ -31,11 +30,7 @@ def backward_transfer(matrix: Matrix) -> float:
 def forward_transfer(matrix: Matrix, before: Sequence[float] | Tensor) -> float:
     """FWT = 1/(T-1) sum_{j > 0} (R[j-1, j] - b[j]): what earlier experiences did for a later one (same, equation 4).
 
-    Args:
-        before: b, the scores before anything was learned, [T].
-
-    Raises:
-        CourseError: as for the others, or `before` has another length.
+    `before` is b, the scores before anything was learned, [T]; CourseError where it has another length.
     """
     r, b = _square(matrix, least=2), torch.as_tensor(before, dtype=torch.float64)
     if b.shape != r.shape[:1]:
@@ -46,12 +41,10 @@ def forward_transfer(matrix: Matrix, before: Sequence[float] | Tensor) -> float:
 def forgetting(matrix: Matrix) -> float:
     """F = 1/(T-1) sum_{j < T-1} (max_{j <= l < T-1} R[l, j] - R[T-1, j]) (Chaudhry et al. 2018, section 3).
 
-    The maximum starts when the experience is learned, where the paper counts scores from before that too. F is
-    never below -BWT.
+    The maximum starts when the experience is learned; the paper counts scores from before that too.
     """
     r = _square(matrix, least=2)
-    last = len(r) - 1
-    return _mean(torch.stack([r[j:last, j].max() - r[last, j] for j in range(last)]))
+    return _mean(torch.stack([r[j:-1, j].max() - r[-1, j] for j in range(len(r) - 1)]))
 
 
 def plasticity(matrix: Matrix) -> float:
@@ -62,14 +55,13 @@ def plasticity(matrix: Matrix) -> float:
 def _square(matrix: Matrix, least: int = 1) -> Tensor:
     r = torch.as_tensor(matrix, dtype=torch.float64)
     if r.ndim != 2 or r.shape[0] != r.shape[1] or len(r) < least:
-        problem = f"the accuracy matrix has shape {list(r.shape)}."
-        raise CourseError(problem, f"give T rows of T scores, with T at least {least}.")
+        remedy = f"give T rows of T scores, with T at least {least}."
+        raise CourseError(f"the accuracy matrix has shape {list(r.shape)}.", remedy)
     return r
 
 
 def _mean(values: Tensor) -> float:
-    if not torch.isfinite(values).all():
-        bad = values[~torch.isfinite(values)][0].item()
+    for bad in values[~torch.isfinite(values)].tolist():
         problem = f"the accuracy matrix holds {bad} where a score is needed."
         raise CourseError(problem, "measure every experience after every experience.")
     return float(values.mean())

@@ -1,8 +1,7 @@
 """Online learning: one example at a time, for ever, in fixed memory.
 
-Prequential evaluation (Dawid 1984; Gama et al. 2013) needs no test set: every example first tests the model and
-then trains it. A drift detector watches the errors; when it fires, the learning rate jumps, then decays again.
-Nothing here grows with the stream (tested over a million examples).
+Prequential evaluation (Dawid 1984; Gama et al. 2013): every example first tests the model and then trains it. A drift
+detector watches the errors; when it fires, the learning rate jumps, then decays again.
 """
 
 from __future__ import annotations
@@ -35,31 +34,24 @@ class OnlineLearner(Protocol):
 def make_detector(name: str = "adwin") -> Any:
     """Return one of river's drift detectors, for a stream of errors, 0 or 1: `update(error)`, then `drift_detected`.
 
-    Args:
-        name: "adwin" compares the two sides of every cut of an adaptive window (Bifet and Gavalda 2007);
-            "page_hinkley" adds up deviations from the mean (Page 1954); "ddm" watches for an error rate some
-            standard deviations above its lowest (Gama et al. 2004).
-
-    Raises: CourseError for any other; MissingPackage where river is not installed.
+    "adwin" compares the two sides of every cut of an adaptive window (Bifet and Gavalda 2007); "page_hinkley" adds up
+    deviations from the mean (Page 1954); "ddm" watches for an error rate some standard deviations above its lowest
+    (Gama et al. 2004). Raises CourseError for any other, MissingPackage where river is not installed.
     """
     require_one_of(DETECTORS, "drift detector", name)
     try:
         from river import drift
         from river.drift import binary
     except ImportError as error:
-        raise MissingPackage(
-            f"the package 'river' is not installed, or is broken ({error}).",
-            "run `python -m pip install river`, in the environment that runs the notebook.",
-        ) from error
+        remedy = "run `python -m pip install river`, in the environment that runs the notebook."
+        raise MissingPackage(f"the package 'river' is not installed, or is broken ({error}).", remedy) from error
     return {"adwin": drift.ADWIN, "page_hinkley": drift.PageHinkley, "ddm": binary.DDM}[name]()
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A learning rate that jumps at a drift and decays back.
-
-    rate(t) = base + (boost - base) 2^(-t / half_life), with t the examples since the last drift, or since the start.
-    With boost = base it is constant. CourseError where one of them is not positive.
+    """A learning rate that jumps at a drift and decays back: base + (boost - base) 2^(-t / half_life), with t the
+    examples since the last drift, or since the start. CourseError where one of them is not positive.
     """
 
     base: float = 0.02
@@ -90,25 +82,18 @@ def prequential(
     learner: OnlineLearner,
     examples: Iterable[Any],
     *,
-    rate: Rate | None = None,
+    rate: Rate = Rate(),
     detector: Any = None,
     window: int = 200,
     every: int = 50,
 ) -> Iterator[PrequentialReport]:
-    """Test on each example, then learn it; yield a report after every `every` of them.
+    """Test on each example of a stream that may never end, then learn it; yield a report after every `every` of them.
 
-    The stream may never end: take as many reports as you want. Only the window's scores and a few numbers are kept.
-
-    Args:
-        rate: the learning rate; constant if None.
-        detector: as `make_detector` returns it; gets 1 - score of each example. None for no detection.
-        window: over how many of the last examples `PrequentialReport.recent` is the mean.
-
-    Raises: CourseError where window or every is less than 1.
+    Only the last `window` scores and a few numbers are kept. A detector (`make_detector`) gets 1 - score of each
+    example. Raises CourseError where window or every is less than 1.
     """
     require_at_least(1, "window", window)
     require_at_least(1, "every", every)
-    rate = rate or Rate()
 
     def reports() -> Iterator[PrequentialReport]:  # a generator of its own, so that the checks above come at once
         recent: deque[float] = deque(maxlen=window)
@@ -121,9 +106,8 @@ def prequential(
                 detector.update(1.0 - score)
                 if detector.drift_detected:
                     since, drift = 0, True
-            step = rate.at(since)
+            step, since = rate.at(since), since + 1
             learner.learn(example, step)
-            since += 1
             if seen % every == 0:
                 yield PrequentialReport(seen, sum(recent) / len(recent), total / seen, step, drift)
                 drift = False
@@ -132,7 +116,7 @@ def prequential(
 
 
 class SGDLearner:
-    """A model that takes one step of plain gradient descent on each example, with its trained parameters."""
+    """One step of plain gradient descent on each example, with the model's trained parameters."""
 
     def __init__(self, model: nn.Module, scenario: Scenario):
         trainable_state(model)  # raises CourseError where there is nothing to train

@@ -34,19 +34,15 @@ def stream_playground(
     kept: int = 4,
     strength: float = 1e5,
 ) -> str:
-    """Learn the reader's own tasks one after another, and show how much of each is known after each.
-
-    Measured on the pairs that were learned: what is remembered, not what carries over to others.
+    """Learn the reader's own tasks one after another, and show how well each one's own pairs are known after each.
 
     Args:
         start: the trained parameters to start from; the model's own are put back at the end.
         tasks: two to four, with an empty line between them. Each is as for `read_lines`; a line above its pairs that
             begins with "# " is a template of its own, with {x} and {y}.
         method: one of `STREAM_METHODS`, or READ to see how the tasks are read.
-        kept: examples that replay keeps.
-        strength: of EWC's springs.
 
-    Raises: BadData, BadPrompt; CourseError for an unknown method; as `run_stream`.
+    Raises BadData, BadPrompt; CourseError for an unknown method; as `run_stream`.
     """
     require_one_of((READ, *STREAM_METHODS), "method", method)
     stream = language_stream("yours", own_experiences(tokenizer, tasks))
@@ -72,9 +68,9 @@ STREAM_METHODS = {
 
 
 def own_experiences(tokenizer: Tokenizer, tasks: str) -> list[Experience]:
-    """Return the reader's tasks as experiences, each measured on what it trains. See `stream_playground`."""
-    lines = itertools.groupby(tasks.split("\n"), lambda line: bool(line.strip()))
-    blocks = [list(block) for filled, block in lines if filled]
+    """Return the tasks of `stream_playground` as experiences, each measured on what it trains."""
+    groups = itertools.groupby(tasks.split("\n"), lambda line: bool(line.strip()))
+    blocks = [list(block) for filled, block in groups if filled]
     if not 2 <= len(blocks) <= 4:
         raise BadData(f"there are {len(blocks)} tasks; 2 to 4 can be learned here.", "put an empty line between tasks.")
     experiences = []

@@ -1,8 +1,4 @@
-"""Replay: keep a few old examples and mix them into every batch (Chaudhry et al. 2019, arXiv 1902.10486).
-
-The buffer has room for a fixed number of examples, and the stream for any number: a reservoir keeps a uniform sample
-of all that went by.
-"""
+"""Replay: keep a few old examples and mix them into every batch (Chaudhry et al. 2019, arXiv 1902.10486)."""
 
 from __future__ import annotations
 
@@ -28,8 +24,7 @@ class Kept(NamedTuple):
 class ReservoirBuffer:
     """A uniform sample of everything added so far, in fixed memory (Vitter 1985, algorithm R).
 
-    After n additions every one of the n is in the buffer with the same probability, size / n. CourseError where the
-    size is less than 1.
+    After n additions each of the n is in it with probability size / n. CourseError where the size is less than 1.
     """
 
     def __init__(self, size: int, seed: int = 0):
@@ -61,7 +56,7 @@ class ReservoirBuffer:
         return [self.items[i].example for i in order.tolist()]
 
     def state(self) -> dict[str, Any]:
-        """Return where the items came from, and not the items themselves."""
+        """Return where the items came from, without the items themselves."""
         kept = [(item.experience, item.place) for item in self.items]
         return {"kept": kept, "seen": self.seen, "generator": self.generator.get_state()}
 
@@ -79,8 +74,7 @@ class Replay(Method):
     buffer_type = ReservoirBuffer
 
     def __init__(self, size: int = 50):
-        self.size = size
-        self.buffer = self.buffer_type(size)
+        self.size, self.buffer = size, self.buffer_type(size)
 
     def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
         self.buffer = self.buffer_type(self.size, seed)

@@ -1,8 +1,6 @@
-"""Continual learning: one experience after another, and how well all of them are still known.
+"""Continual learning: a `Method` learns the experiences of a `Stream` in turn; after each one, all are measured.
 
-A method learns the experiences of a `Stream` in turn, and after each one all are measured: R[i, j] is the score on
-experience j after learning experiences 0 to i (`metrics`). A method is a class with the few functions of `Method`,
-which is itself plain fine-tuning. It trains the parameters that require gradients: LoRA's matrices, or a whole model.
+It trains the parameters that require gradients: LoRA's matrices, or a whole model.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from .metrics import average_accuracy, backward_transfer, forgetting, forward_tr
 
 
 class Scenario(Protocol):
-    """What methods need to know about one kind of examples; `digits` and `language` have one each."""
+    """What methods need to know about one kind of examples: digits, or rows of tokens."""
 
     def loss(self, model: nn.Module, examples: Sequence[Any], reduction: str = "mean") -> Tensor:
         """Return -log P(answers | inputs) in nats, a scalar: the mean, or with reduction="sum" the sum."""
@@ -57,7 +55,7 @@ class Scenario(Protocol):
 class Stream:
     """Experiences to be learned in this order.
 
-    Raises: CourseError where there are none, two have one name, one has no examples to learn or to be measured on, or
+    Raises CourseError where there are none, two have one name, one has no examples to learn or to be measured on, or
     one is measured on a class that neither it nor an earlier one trains.
     """
 
@@ -71,7 +69,7 @@ class Stream:
         if len(set(self.names)) < len(self.names):
             problem = f"the stream {self.name!r} has two experiences of one name ({list(self.names)})."
             raise CourseError(problem, "rename one.")
-        trained: frozenset[int] = frozenset()
+        trained = frozenset[int]()
         for experience in self.experiences:
             name, train, test = experience.name, experience.train, experience.test
             if not (train and test):
@@ -79,14 +77,14 @@ class Stream:
                 raise CourseError(problem, "give at least one of each.")
             trained |= self.scenario.classes(train)
             if unseen := sorted(self.scenario.classes(test) - trained):
-                raise CourseError(
-                    f"experience {name!r} is measured on the class {unseen[0]}, which has not been trained by then.",
-                    f"add examples of it to {name!r} or to an earlier experience, or take it out of the test.",
+                problem = (
+                    f"experience {name!r} is measured on the class {unseen[0]}, which has not been trained by then."
                 )
+                remedy = f"add examples of it to {name!r} or to an earlier experience, or take it out of the test."
+                raise CourseError(problem, remedy)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The experiences' names, in order."""
         return tuple(experience.name for experience in self.experiences)
 
     def fingerprint(self) -> str:
@@ -95,11 +93,9 @@ class Stream:
 
 
 def validation_stream(stream: Stream, share: float = 0.25) -> Stream:
-    """Return the stream to choose settings on: a share of each experience's training examples, the last, is its test.
+    """Return the stream to choose settings on: the last share of each experience's training examples is its test.
 
-    A setting chosen for its score on the test set has seen the test set; that score is then too good.
-
-    Raises: CourseError where the share is not between 0 and 1, or an experience has a single example.
+    Raises CourseError where the share is not between 0 and 1, or an experience has a single example.
     """
     experiences = []
     for experience in stream.experiences:
@@ -151,7 +147,7 @@ def fit(
     config: TrainConfig,
     loss: Callable[[nn.Module, Sequence[Any]], Tensor] | None = None,
 ) -> list[float]:
-    """Train on examples of any kind, with a loss in place of the scenario's if you give one; return the losses."""
+    """Train on examples of any kind, with the scenario's loss unless you give one; return the losses."""
     return train(model, examples, config, loss=loss or scenario.loss, progress=False).losses
 
 
@@ -159,17 +155,12 @@ class Method:
     """Plain fine-tuning: learn each experience where the one before left off, and keep nothing.
 
     It is the method to beat, and the protocol: the others override what they change.
-
-    Attributes:
-        name: what a figure calls it.
-        kept: the attributes that a checkpoint holds, in tensors and plain values.
-        stored_examples: how many examples of earlier experiences are kept.
-        stored_numbers: how many numbers are kept besides the model and the examples.
     """
 
     name = "fine-tuning"
-    kept: tuple[str, ...] = ()
-    stored_examples = stored_numbers = 0
+    kept: tuple[str, ...] = ()  # the attributes that a checkpoint holds, in tensors and plain values
+    stored_examples = 0  # of earlier experiences
+    stored_numbers = 0  # besides the model and the examples
 
     def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
         """Forget everything from an earlier run."""
@@ -192,10 +183,7 @@ class Method:
 
 
 class Joint(Method):
-    """Start afresh at each experience and train on all so far together, each with its share of updates.
-
-    It shows what is possible with all data kept. Experience i costs i + 1 times as much as with fine-tuning.
-    """
+    """Start afresh at each experience and train on all so far together: experience i costs i + 1 times as much."""
 
     name = "joint training"
     kept = ("untrained", "stored_examples")
@@ -212,21 +200,13 @@ class Joint(Method):
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What a run over a stream measured, with the names of the method and of the T experiences.
-
-    Attributes:
-        matrix: R, [T, T]; NaN in rows not reached yet.
-        before: the scores before anything was learned, [T].
-        seconds: of processor time (all cores together) spent on learning each experience so far.
-        stored_examples: kept at the end.
-        stored_numbers: kept at the end, besides model and examples.
-    """
+    """What a run over a stream of T experiences measured."""
 
     method: str
     experiences: tuple[str, ...]
-    matrix: Tensor
-    before: Tensor
-    seconds: tuple[float, ...]
+    matrix: Tensor  # R, [T, T] (`metrics`); NaN in rows not reached yet
+    before: Tensor  # the scores before anything was learned, [T]
+    seconds: tuple[float, ...]  # of processor time (all cores together) spent on learning each experience so far
     stored_examples: int
     stored_numbers: int
 
@@ -254,9 +234,7 @@ def run_stream(
             and config, that run goes on, and ends with the same matrix as one that was never stopped.
         on_experience: called with what is known so far, before the first experience and after each.
 
-    Raises:
-        CheckpointMismatch: the file is damaged, or of another run: of another method, for example.
-        TrainingDiverged, CourseError: as `training.train`.
+    Raises CheckpointMismatch where the file is damaged, or of another run; and as `training.train`.
     """
     count = len(stream.experiences)
     method.start(model, stream, config.seed)

@@ -1,8 +1,7 @@
 """What a training step costs, on paper: operations, memory, and bytes between machines, for a model of any size.
 
-Everything is counted from the shape of a Llama-like decoder. Operations: a multiplication of matrices [a, b] and [b, c]
-is 2abc of them; forward 2N a token, training 6N for all weights (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
-Memory: Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1. All-reduce: Patarasuk and Yuan 2009, section 4.
+The model is a decoder like Llama. Operations: Kaplan et al. 2020, arXiv 2001.08361, section 2.1. Memory: Rajbhandari et
+al. 2020, arXiv 1910.02054, section 3.1. All-reduce: Patarasuk and Yuan 2009, section 4.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ class Shape:
     @property
     def block_weights(self) -> int:
         """Numbers in the matrices of all blocks: q, k, v, o; gate, up, down."""
-        attention = 2 * self.width * self.width + 2 * self.width * self.key_width
-        return self.layers * (attention + 3 * self.width * self.mlp)
+        return self.layers * self.width * (2 * self.width + 2 * self.key_width + 3 * self.mlp)
 
     @property
     def output_weights(self) -> int:
@@ -39,16 +37,16 @@ class Shape:
 
     @property
     def weights(self) -> int:
-        """All numbers of the model: blocks, embedding, output layer, and two norms a block and one at the end."""
+        """All numbers: blocks, embedding, output layer, and two norms in each block and one at the end."""
         norms = (2 * self.layers + 1) * self.width
         return self.block_weights + self.output_weights * (1 if self.tied else 2) + norms
 
     def lora_weights(self, rank: int) -> int:
         """Numbers in LoRA's A and B beside `q_proj` and `v_proj`."""
-        return self.layers * rank * ((self.width + self.width) + (self.width + self.key_width))
+        return self.layers * rank * (3 * self.width + self.key_width)
 
     def trained_weights(self, method: str, rank: int = 8) -> int:
-        """How many numbers get a gradient. Raises CourseError for an unknown method."""
+        """How many numbers get a gradient; CourseError for an unknown method."""
         require_one_of((TRAIN_ALL, TRAIN_LORA), "method", method)
         return self.weights if method == TRAIN_ALL else self.lora_weights(rank)
 
@@ -62,10 +60,10 @@ MODELS = {"SmolLM2, 0.13 billion": SMOLLM2_135M, "LLaMA, 6.7 billion": LLAMA_7B,
 
 @dataclass(frozen=True)
 class Hardware:
-    """A processor: operations a second at best, for matrices in 16 bits without sparsity, and bytes of memory."""
+    """A processor."""
 
-    flops: float
-    memory: float
+    flops: float  # operations a second at best, for matrices in 16 bits without sparsity
+    memory: float  # bytes
 
 
 # NVIDIA, "H100 Tensor Core GPU" data sheet, column SXM: BF16 1,979 TFLOPS "with sparsity", half of it without; 80 GB;
@@ -74,13 +72,13 @@ H100 = Hardware(989e12, 80e9)
 # Bytes a second that a processor sends to the next while it receives as many.
 LINKS = {"NVLink 4": 450e9, "InfiniBand NDR": 50e9, "10-gigabit Ethernet": 1.25e9}
 REACH = {"NVLink 4": 8}  # how many GPUs a link joins in an ordinary server; where none is stated, as many as one likes
+UTILISATION = 0.4  # of the best rate, assumed; PaLM reached 0.46 (Chowdhery et al. 2022, arXiv 2204.02311, section 4.1)
 
 
 def forward_flops(shape: Shape, tokens: int, counted: int) -> int:
-    """Return the operations of a forward pass: 2 for each weight and token that passes it.
+    """Return the operations of a forward pass without `attention_flops`: 2 for each weight and token that passes it.
 
-    All of `tokens` go through the blocks, and `counted` of them through the output layer. The embedding is a look-up;
-    attention's products of queries and keys are left out (see `attention_flops`).
+    All of `tokens` go through the blocks, and `counted` of them through the output layer.
     """
     require_at_least(0, "tokens", tokens)
     require_at_least(0, "counted", counted)
@@ -88,11 +86,10 @@ def forward_flops(shape: Shape, tokens: int, counted: int) -> int:
 
 
 def step_flops(shape: Shape, tokens: int, counted: int, method: str, rank: int = 8) -> int:
-    """Return the operations of a training step, forward and backward.
+    """Return the operations of a training step.
 
     The backward pass takes a forward pass's worth for the gradients of what lies between the layers, and another for
-    the gradients of the weights, which frozen weights do not need: 6N a token for all weights, about 4N for LoRA. What
-    LoRA's own matrices take, 6 for each of their numbers, is added. (In the lowest block LoRA saves a little more.)
+    those of the weights, which frozen weights do not need. LoRA's own matrices take 6 for each of their numbers.
     """
     base = forward_flops(shape, tokens, counted)
     if shape.trained_weights(method, rank) == shape.weights:
@@ -102,8 +99,6 @@ def step_flops(shape: Shape, tokens: int, counted: int, method: str, rank: int =
 
 def attention_flops(shape: Shape, tokens: int, context: int) -> int:
     """Return the forward operations of attention: each token's query with `context` keys, and as many values."""
-    require_at_least(0, "tokens", tokens)
-    require_at_least(0, "context", context)
     return 4 * shape.layers * tokens * context * shape.width
 
 
@@ -127,15 +122,12 @@ def step_memory(
     """Return the memory of a training step with AdamW, on each processor of a data-parallel team.
 
     Args:
-        tokens: tokens on this processor.
+        tokens: those on this processor.
         counted: those for which the output layer is computed. The loss keeps a probability for each word of the
             vocabulary, in 32 bits.
         bits: 32, or 16 for weights, gradients and activations in bfloat16; then the optimiser has a copy of the trained
-            weights in 32 bits beside its two averages. Both take 16 bytes for each trained weight.
+            weights in 32 bits beside its two averages. CourseError for any other.
         each: numbers that a block keeps for the backward pass, for each token and unit of width: see `kept_each`.
-
-    Raises:
-        CourseError: other bits.
     """
     if bits not in (16, 32):
         raise CourseError(f"bits is {bits}.", "take 16 or 32.")
@@ -143,9 +135,9 @@ def step_memory(
         require_at_least(0, name, value)
     size, trained = bits // 8, shape.trained_weights(method, rank)
     weights = size * (shape.weights + (0 if method == TRAIN_ALL else trained))
-    copy = 4 if bits == 16 else 0
+    optimiser = (12 if bits == 16 else 8) * trained
     activations = each * size * tokens * shape.layers * shape.width + 4 * counted * shape.vocabulary
-    return Memory(weights, size * trained, (8 + copy) * trained, activations)
+    return Memory(weights, size * trained, optimiser, activations)
 
 
 def kept_each(shape: Shape, tokens: int, counted: int, activations: float) -> float:
@@ -161,7 +153,7 @@ def ring_bytes(payload: float, n: int) -> float:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of a step, with nothing overlapped: the worst case."""
+    """Seconds of a step, with nothing overlapped."""
 
     computing: float
     communicating: float
@@ -172,25 +164,11 @@ class StepTime:
         return self.computing / (self.computing + self.communicating)
 
 
-def step_time(
-    shape: Shape,
-    tokens: int,
-    method: str,
-    n: int,
-    *,
-    rank: int = 8,
-    bandwidth: float = LINKS["NVLink 4"],
-    utilisation: float = 0.4,
-) -> StepTime:
+def step_time(shape: Shape, tokens: int, method: str, n: int, *, rank: int = 8, bandwidth: float) -> StepTime:
     """Return the seconds of a step, in 16 bits, of n H100 that share `tokens` tokens, all of which count.
 
-    Args:
-        bandwidth: of the slowest link of the ring, in bytes a second.
-        utilisation: the share of the best rate that is reached. PaLM reached 0.46 (Chowdhery et al. 2022, arXiv
-            2204.02311, section 4.1); 0.4 is an assumption.
+    The bandwidth, in bytes a second, is that of the slowest link of the ring.
     """
-    if not 0 < utilisation <= 1:
-        raise CourseError(f"utilisation is {utilisation}.", "give a share above 0, at most 1.")
     sent = ring_bytes(2 * shape.trained_weights(method, rank), n)
-    computing = step_flops(shape, tokens, tokens, method, rank) / (n * H100.flops * utilisation)
+    computing = step_flops(shape, tokens, tokens, method, rank) / (n * H100.flops * UTILISATION)
     return StepTime(computing, sent / bandwidth)

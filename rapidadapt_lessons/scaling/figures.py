@@ -1,4 +1,4 @@
-"""Figures of the lesson on scaling, and what its widgets show. No state, no browser: tests call these directly."""
+"""Figures of the lesson on scaling, and what its widgets show."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def efficiency(
 ) -> Picture:
     """Draw the share of a step's time in which GPUs compute, by their number: for both methods and each link.
 
-    There are `tokens` on each GPU, so that the batch grows with their number. A link's line ends at the number of GPUs
-    that it joins (`cost_model.REACH`).
+    There are `tokens` on each GPU. A link's line ends at the number of GPUs that it joins (`cost_model.REACH`).
     """
     shape = _known(model, MODELS, "model")
     figure, axes = canvas(7.5, 4)
@@ -46,19 +45,18 @@ def efficiency(
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, labelspacing=0.9)
     title = f"{model}, {tokens:,} tokens a GPU and step"
     axes.set_title(title, loc="left")
-    alt = f"Line chart, on paper. {title}. Share of time spent computing. {'; '.join(described)}."
-    return Picture(figure, alt)
+    return Picture(figure, f"Line chart, on paper. {title}. Share of time spent computing. {'; '.join(described)}.")
 
 
-def cost_view(gpus: int, model: str, method: str, link: str, tokens: int, each: float, rank: int = 8) -> Picture:
-    """Draw what a training step needs on H100 GPUs, on paper: memory of each, and seconds of a step.
+def cost_view(gpus: int, model: str, method: str, link: str, tokens: int, each: float) -> Picture:
+    """Draw the memory of each GPU, an H100, and the seconds of a training step, on paper.
 
     There are `tokens` on each GPU, and all count. For `each` see `cost_model.step_memory`. Raises CourseError for an
     unknown model, method or link, or fewer than one GPU.
     """
     shape, bandwidth = _known(model, MODELS, "model"), _known(link, LINKS, "link")
-    memory = cost_model.step_memory(shape, tokens, tokens, method, rank=rank, bits=16, each=each)
-    time = cost_model.step_time(shape, gpus * tokens, method, gpus, rank=rank, bandwidth=bandwidth)
+    memory = cost_model.step_memory(shape, tokens, tokens, method, bits=16, each=each)
+    time = cost_model.step_time(shape, gpus * tokens, method, gpus, bandwidth=bandwidth)
     return _step_picture(f"{model}, {method}", gpus, link, memory, time)
 
 
@@ -84,11 +82,10 @@ def own_step_view(
         text: one row of the reader's data; all rows are taken to have as many tokens.
         rows: that each GPU takes in a step.
         examples: rows in all.
-        gigabits: that a GPU sends a second, as links are sold.
+        gigabits: that a GPU sends a second.
 
-    Raises:
-        CourseError: the text has no tokens or too many letters, a number is below 1 (`gigabits`: not above 0), or the
-            method is unknown.
+    Raises CourseError where the text has no tokens or too many letters, a number makes no sense, or the method is
+    unknown.
     """
     numbers = {"rows": rows, "examples": examples, "gpus": gpus, "layers": layers, "width": width, "rank": rank}
     for name, value in numbers.items():
@@ -129,9 +126,8 @@ def _step_picture(name: str, gpus: int, link: str, memory: cost_model.Memory, ti
     upper.axvline(limit, color="#000000", ls="--", lw=1)
     upper.text(limit, 0.52, f" {limit:.0f} GB", va="bottom", fontsize=9)
     upper.set(xlabel="memory of each GPU (GB)", xlim=(0, 1.15 * max(limit, memory.total / 1e9)))
-    seconds = asdict(time)
-    _stack(lower, seconds, COLOURS[4:])
-    lower.set(xlabel="seconds of a step", xlim=(0, 1.15 * sum(seconds.values())))
+    _stack(lower, asdict(time), COLOURS[4:])
+    lower.set(xlabel="seconds of a step", xlim=(0, 1.15 * (time.computing + time.communicating)))
     fits = "fits into" if memory.total <= H100.memory else "does not fit into"
     title = f"{name}, {gpus} GPU{'s' if gpus > 1 else ''}: {fits} {limit:.0f} GB"
     upper.set_title(title, loc="left", pad=20)  # above the limit's label
@@ -158,10 +154,7 @@ def two_curves(
 
 
 def predicted_and_measured(rows: Mapping[str, tuple[float, float]], *, title: str, unit: str) -> Picture:
-    """Draw, for each name, a predicted number beside a measured one, on a logarithmic axis; describe their ratios.
-
-    Raises CourseError where there is nothing to draw, or a measured number is not above zero.
-    """
+    """Draw (predicted, measured) for each name, on a logarithmic axis; CourseError unless each measured is above 0."""
     if not rows or min(measured for _, measured in rows.values()) <= 0:
         raise CourseError(f"the pairs are {dict(rows)}.", "give predicted and measured numbers, above zero.")
     figure, axes = canvas(7.5, 1.2 + 0.7 * len(rows))

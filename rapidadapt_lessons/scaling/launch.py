@@ -1,7 +1,6 @@
 """Start a script in several processes of this machine, watch them, and leave none behind.
 
-It runs the command that one would type, `torchrun --nproc-per-node 2 script.py ...`, with all traffic on 127.0.0.1
-and a port that the system picks.
+That is `torchrun --nproc-per-node 2 script.py ...`, with all traffic on 127.0.0.1 and a port that the system picks.
 """
 
 from __future__ import annotations
@@ -33,9 +32,8 @@ class Launched:
         self._kept: bytes | None = None  # what the file held when it was deleted
         # All append, and it is read through another opening of the file: else reading would move where they write.
         with open(self._file, "ab") as output:
-            self._process = subprocess.Popen(
-                list(command), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+            self._process = subprocess.Popen(list(command), env=environment, **streams)
         self._seen: dict[int, psutil.Process] = {}
 
     def __enter__(self) -> Launched:
@@ -74,10 +72,7 @@ class Launched:
         psutil.Process(workers[rank]).kill()
 
     def wait_until(self, true: Callable[[], bool], seconds: float = 120) -> bool:
-        """Wait until something is true, and return whether it became so before the script ended.
-
-        Raises CourseError, and stops everything, when neither happened in time.
-        """
+        """Return whether something became true before the script ended; stop all with CourseError if out of time."""
         end = time.monotonic() + seconds
         while not true():
             if not self.running:
@@ -90,7 +85,7 @@ class Launched:
         return True
 
     def wait(self, seconds: float = 120) -> int:
-        """Return the exit status, once the script has ended: 0 where all went well. Raises as `wait_until`."""
+        """Return the exit status, once the script has ended. Raises as `wait_until`."""
         self.wait_until(lambda: self._process.poll() is not None, seconds)
         return self._process.returncode
 
@@ -126,7 +121,6 @@ def launch(
     *,
     processes: int = 2,
     max_restarts: int = 0,
-    threads: int = 1,
     command: Sequence[object] | None = None,
 ) -> Launched:
     """Start a Python script: with one process as plain `python`, with more under `torchrun`, on the CPU.
@@ -134,11 +128,9 @@ def launch(
     Args:
         script: its path. Where there is none, as on Colab, the script of the same name that came with this package.
         max_restarts: how often torchrun starts all workers again when one has died.
-        threads: of each process, for its matrix multiplications.
         command: what to start the script with, in place of python or torchrun.
 
-    Raises:
-        CourseError: there is no such script, a number makes no sense, or this is Windows and several are asked for.
+    Raises CourseError where there is no such script, a number makes no sense, or Windows would need torchrun.
     """
     script = Path(script)
     if not script.is_file():
@@ -146,14 +138,13 @@ def launch(
         if script is None:
             raise CourseError(f"there is no script {name}.", "start the notebook from its own folder.")
     require_at_least(1, "processes", processes)
-    require_at_least(1, "threads", threads)
     require_at_least(0, "max_restarts", max_restarts)
     if processes > 1 and command is None and sys.platform == "win32":
-        problem = "PyTorch's torchrun does not start on Windows."
-        raise CourseError(problem, "run this section under WSL, on Colab or on Binder.")
+        remedy = "run this section under WSL, on Colab or on Binder."
+        raise CourseError("PyTorch's torchrun does not start on Windows.", remedy)
     outer = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # where torchrun started this very process
     environment = {name: value for name, value in os.environ.items() if name not in outer}
-    environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     if loopback := interface_towards("127.0.0.1"):
         environment["GLOO_SOCKET_IFNAME"] = loopback
     if command is None:

@@ -1,8 +1,4 @@
-"""A MAML run on sinusoids that several processes can share and a killed run can go on from.
-
-It is lesson 4's loop: draw tasks, `maml.meta_step`, next. Which tasks and points an iteration sees follows from the
-seed and the iteration's number alone.
-"""
+"""Lesson 4's MAML on sinusoids, as a run that several processes can share and that goes on after a kill."""
 
 from __future__ import annotations
 
@@ -21,8 +17,7 @@ from ..training.team import Team
 
 @dataclass(frozen=True)
 class MetaRunConfig:
-    """How to meta-train on sinusoids. The values to begin with are those of Finn et al. 2017, section 5.1, but for
-    the outer rate.
+    """How to meta-train on sinusoids: as Finn et al. 2017, section 5.1, but for the outer rate.
 
     Raises CourseError for a value that makes no sense.
     """
@@ -44,7 +39,7 @@ class MetaRunConfig:
 
 
 def tasks_of_iteration(config: MetaRunConfig, iteration: int) -> TaskBatch:
-    """Return the whole meta-batch of one iteration, whatever the number of processes."""
+    """Return the whole meta-batch of one iteration: it follows from the seed and the iteration's number alone."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + iteration)
     return sinusoids.draw_waves(config.meta_batch_size, generator).batch(config.shots, config.shots, generator)
 
@@ -59,16 +54,13 @@ def meta_train_sinusoids(
     """Meta-train one initialisation, alone or with other processes that are called with the same config.
 
     Args:
-        checkpoint: a file. Where it holds a run of the same config, that run goes on. Process 0 alone reads and
-            writes it.
+        checkpoint: a file. Where it holds a run of the same config, that run goes on. Process 0 alone uses it.
         goes_on: called in every process with the number of iterations done, where a checkpoint was taken up.
 
-    Returns:
-        The initialisation, and each iteration's meta-loss before its update: the same in all processes.
+    Returns the initialisation, and each iteration's meta-loss before its update: the same in all processes.
 
-    Raises:
-        CheckpointMismatch: the file is damaged, or of another run.
-        CourseError: the meta-gradient is not finite. Nothing was updated by it.
+    Raises CheckpointMismatch where the file is damaged, or of another run; CourseError, and updates nothing, where the
+    meta-gradient is not finite.
     """
     team = team or Team()
     net = sinusoids.network(config.seed, config.width)
@@ -86,8 +78,8 @@ def meta_train_sinusoids(
         batch = tasks_of_iteration(config, len(losses))
         loss = maml.meta_step(net, params, batch, optimizer, inner_lr=config.inner_lr, steps=config.steps, team=team)
         losses.append(float(loss))
-        at_end = len(losses) == config.iterations
-        if checkpoint and team.is_main and (at_end or len(losses) % config.checkpoint_every == 0):
+        due = len(losses) == config.iterations or len(losses) % config.checkpoint_every == 0
+        if checkpoint and team.is_main and due:
             state = {"losses": losses, "optimizer": optimizer.state_dict(), "params": net.state_dict()}
             save_checkpoint(checkpoint, identity, state)
     return {name: p.detach().clone() for name, p in params.items()}, losses

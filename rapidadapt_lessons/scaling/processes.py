@@ -1,9 +1,7 @@
-"""Several processes that train one model: who computes what, and how their gradients become one.
+"""Data parallelism with synchronous SGD (Goyal et al. 2017, arXiv 1706.02677, section 3.1).
 
-Every process holds the whole model and computes the gradient of its own part of the batch; then all add theirs up
-and take the same step (data parallelism with synchronous SGD, Goyal et al. 2017, arXiv 1706.02677, section 3.1). The
-loss of a part is its *sum* over the count of the *whole* batch, so that the added gradients are those of one process
-with the whole batch, however unequal the parts.
+Every process computes the gradient of its own part, the *sum* of its losses over the count of the *whole* batch; then
+all add theirs up and take the same step.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ from ..training.team import Team
 def join_team(seconds: float = 600) -> Iterator[Team]:
     """Join the processes that `torchrun` or `accelerate launch` started; alone, be a team of one.
 
-    They state a process's place in the variables RANK, WORLD_SIZE and LOCAL_RANK. Raises CourseError where these make
-    no sense. After `seconds` of waiting for the others it gives up.
+    After `seconds` of waiting for the others it gives up. Raises CourseError where RANK or WORLD_SIZE makes no sense.
     """
     place = {name: os.environ.get(name, usual) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))}
     if not all(value.isdigit() for value in place.values()):
@@ -59,7 +56,7 @@ def join_team(seconds: float = 600) -> Iterator[Team]:
 
 
 def interface_towards(address: str) -> str | None:
-    """Return the name of the network interface through which this machine would reach an address. Nothing is sent."""
+    """Return the name of the network interface that leads to an address, if any. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
             asked.connect((address, 9))
@@ -93,12 +90,7 @@ def local_device() -> str:
 def weighted_mean_gradient(gradients: Sequence[Mapping[str, Tensor]], counts: Sequence[float]) -> dict[str, Tensor]:
     """Return sum_k counts[k] g_k / sum_k counts[k], name by name: the gradient of the mean over all counted tokens.
 
-    Args:
-        gradients: of each process, the gradient of the mean loss over its own tokens.
-        counts: how many tokens each process counted.
-
-    Raises:
-        CourseError: not one count for each, or nothing was counted.
+    Each g_k is that of one process's own mean loss. Raises CourseError without a count for each, or where all are 0.
     """
     if len(gradients) != len(counts) or not gradients or sum(counts) <= 0 or min(counts) < 0:
         raise CourseError(f"{len(gradients)} gradients came with the counts {list(counts)}.", "give a count to each.")
@@ -110,11 +102,10 @@ def ring_all_reduce(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]
     """Add up one vector of each process by passing pieces round a ring, played in one process.
 
     Each vector is cut into n pieces. In n - 1 rounds every process sends one piece to the next, which adds it to its
-    own: then each process holds one piece that is complete. In n - 1 more rounds the complete pieces go round. So each
-    sends 2 (n - 1) pieces (Patarasuk and Yuan 2009, Journal of Parallel and Distributed Computing 69, section 4).
+    own: then each process holds one piece that is complete. In n - 1 more rounds the complete pieces go round
+    (Patarasuk and Yuan 2009, Journal of Parallel and Distributed Computing 69, section 4).
 
-    Returns the sum, once for each process, and the bytes that each of them sent. Raises CourseError unless the vectors
-    are of one shape, [m].
+    Returns the sum, once for each process, and the bytes that each sent. CourseError unless all have one shape, [m].
     """
     if not vectors or len({v.shape for v in vectors}) > 1 or vectors[0].dim() != 1:
         raise CourseError(f"the shapes are {[tuple(v.shape) for v in vectors]}.", "give vectors of one length.")

@@ -1,4 +1,4 @@
-"""The report of a run of one or several processes: what it leaves on disk beside its weights."""
+"""The report that a run leaves on disk beside its weights."""
 
 from __future__ import annotations
 

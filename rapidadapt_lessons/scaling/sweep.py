@@ -1,8 +1,7 @@
 """A sweep that several workers share and a killed one can go on from: Optuna (Akiba et al. 2019) over a SQLite file.
 
-Every combination of settings is one trial, written into the file before anything runs. A worker takes a trial that
-waits, runs it, writes the result, and takes the next. As long as it runs a trial, Optuna writes a heartbeat into the
-file; a trial without one for `GRACE_SECONDS` waits again. The file belongs on a disk of this machine.
+Every combination of settings is one trial, planned before anything runs. While a worker runs one, Optuna writes a
+heartbeat; a trial without one for `GRACE_SECONDS` waits again. The file belongs on a disk of this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from ..errors import CourseError
 if TYPE_CHECKING:
     from filelock import BaseFileLock
     from optuna import Study, Trial
-    from optuna.pruners import BasePruner
     from optuna.storages import RDBStorage
 
 Settings = dict[str, Any]
@@ -32,7 +30,7 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 30
 
 @dataclass(frozen=True)
 class Result:
-    """A finished trial: its settings and what the objective returned."""
+    """A finished trial and what the objective returned."""
 
     settings: Settings
     value: float
@@ -41,11 +39,10 @@ class Result:
 def run_sweep(
     storage: str | Path,
     choices: Mapping[str, Sequence[Any]],
-    objective: Callable[..., float],
+    objective: Callable[[Settings], float],
     *,
     fixed: Mapping[str, Any] | None = None,
     most: int | None = None,
-    pruner: BasePruner | None = None,
 ) -> int:
     """Run the trials of a sweep that wait, until none is left, and return how many this worker ended.
 
@@ -54,18 +51,13 @@ def run_sweep(
 
     Args:
         storage: a file, made when it is not there.
-        choices: for each setting, the values to try; all combinations are. Numbers, words and booleans.
-        objective: what a trial runs: it takes the settings and returns a number, the higher the better, which must
-            follow from the settings and `fixed`.
-        fixed: what is the same in all trials, such as the number of updates. It is kept with the plan, and a sweep
-            with other values is another sweep.
+        choices: for each setting, the values to try: numbers, words and booleans.
+        objective: takes a trial's settings and returns a number, the higher the better.
+        fixed: what is the same in all trials; a sweep with other values is another sweep.
         most: stop after so many trials.
-        pruner: one of `optuna.pruners`, to end trials early that fall behind. The objective is then called with the
-            settings and Optuna's trial, for its `report` and `should_prune`.
 
-    Raises:
-        CourseError: nothing to choose from, the storage is of another sweep, or the objective returned NaN. What the
-            objective raises is raised too. In both cases its trial goes back to those that wait.
+    Raises CourseError where there is nothing to choose from, the storage is of another sweep, or the objective returned
+    NaN; and what the objective raises. Its trial then waits again.
     """
     from filelock import FileLock
 
@@ -74,15 +66,13 @@ def run_sweep(
     # SQLite locks no rows, so two workers could take the same trial. The system frees this lock when its holder dies.
     lock = FileLock(storage.with_name(f"{storage.name}.lock"), timeout=120)
     with lock:
-        study = _begin(storage, {"choices": grid, "fixed": dict(fixed or {})}, pruner)
+        study = _begin(storage, {"choices": grid, "fixed": dict(fixed or {})})
 
     def run(trial: Trial) -> float:
         settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
-        value = float(objective(settings, trial) if pruner else objective(settings))
+        value = float(objective(settings))
         if math.isnan(value):
-            remedy = (
-                "let it return a number for these settings too, such as the worst there is where training diverges."
-            )
+            remedy = "let it return a number for these settings too, such as the worst where training diverges."
             raise CourseError(f"the objective returned NaN for {settings}.", remedy)
         return value
 
@@ -102,11 +92,7 @@ def run_sweep(
 
 
 def results(storage: str | Path) -> list[Result]:
-    """Return the finished trials of a sweep, in the order in which they were planned.
-
-    Raises:
-        CourseError: there is no such sweep.
-    """
+    """Return the finished trials of a sweep, in the order of the plan; CourseError where there is no such sweep."""
     study = _open(Path(storage))
     found = {_key(trial.params): trial.value for trial in study.trials if trial.state.name == "COMPLETE"}
     planned = json.loads(study.user_attrs["choices"])
@@ -114,12 +100,10 @@ def results(storage: str | Path) -> list[Result]:
 
 
 def counts(storage: str | Path) -> dict[str, int]:
-    """Return how many trials are "finished", "waiting" and "running", how many were "put back" after a death or an
-    error, and how many were "pruned", if any. Raises as `results`.
-    """
+    """Return how many trials are "finished", "waiting", "running", "put back" after an error. Raises as `results`."""
     states = Counter(trial.state.name for trial in _open(Path(storage)).trials)
-    names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL", "pruned": "PRUNED"}
-    return {name: states[state] for name, state in names.items() if name != "pruned" or states[state]}
+    names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL"}
+    return {name: states[state] for name, state in names.items()}
 
 
 def by_setting(found: Sequence[Result], name: str) -> dict[Any, list[float]]:
@@ -178,12 +162,12 @@ def _run_next(study: Study, grid: Sequence[Settings], run: Callable[[Trial], flo
     return not overtaken
 
 
-def _begin(storage: Path, plan: Mapping[str, Any], pruner: BasePruner | None) -> Study:
+def _begin(storage: Path, plan: Mapping[str, Any]) -> Study:
     """Return the sweep of a new storage, or go on with one that was begun with the same plan."""
     import optuna
 
-    options = {"direction": "maximize", "pruner": pruner or optuna.pruners.NopPruner(), "load_if_exists": True}
-    study = optuna.create_study(storage=_database(storage), study_name="sweep", **options)
+    options = {"study_name": "sweep", "direction": "maximize", "load_if_exists": True}
+    study = optuna.create_study(storage=_database(storage), **options)
     for name, wanted in plan.items():
         text = json.dumps(wanted)
         held = study.user_attrs.get(name, text)

@@ -24,7 +24,8 @@ from rapidadapt_lessons.training.data import Experience, domain_experience, task
 from rapidadapt_lessons.training.loop import TrainConfig
 from rapidadapt_lessons.training.rows import Row, perplexity
 
-SCENARIO = LanguageScenario(batch_size=3)
+SCENARIO = LanguageScenario()
+SCENARIO.batch_size = 3
 
 
 # With the real model.
