@@ -69,10 +69,7 @@ class Predictor:
 
 
 def load_predictor(folder: str | Path) -> Predictor:
-    """Load what `adapt` wrote into the course's own model.
-
-    Raises CourseError where the folder is not from there, is damaged, or belongs to another model.
-    """
+    """Load what `adapt` wrote into the course's own model. Raises CourseError for another folder, or another model."""
     how = read_adapted(folder)
     if how.model != DEFAULT_MODEL:  # and never load whatever a file names
         raise CourseError(f"this belongs to the model {how.model!r}, not {DEFAULT_MODEL}.", "adapt again.")
@@ -101,19 +98,20 @@ def lines_of_stream(stream: io.BufferedIOBase) -> Iterator[list[str]]:
         if ended and rest:
             lines.append(rest)
         for group in _in_groups(lines):
-            texts = []
-            for line in group:
-                number += 1
-                try:
-                    texts.append(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r"))
-                except UnicodeDecodeError as error:
-                    remedy = "convert it, or give the file's name: files may be Latin-1."
-                    raise BadData(f"line {number} is not UTF-8 text.", remedy) from error
-            yield texts
+            yield [_decoded(line, number + i) for i, line in enumerate(group, start=1)]
+            number += len(group)
 
 
 def _in_groups(lines: Sequence) -> Iterator[Sequence]:
     return (lines[start : start + AT_ONCE] for start in range(0, len(lines), AT_ONCE))
+
+
+def _decoded(line: bytes, number: int) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
+    except UnicodeDecodeError as error:
+        remedy = "convert it, or give the file's name: files may be Latin-1."
+        raise BadData(f"line {number} is not UTF-8 text.", remedy) from error
 
 
 def predict_lines(predictor: Predictor, groups: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -148,10 +146,8 @@ def predict_csv(
 
 
 def _cells(predictor: Predictor, texts: Sequence[str], places: Sequence[str], **options) -> list[tuple[str, str]]:
-    """Return each text's answer and its probability as texts; of an empty one both are empty.
-
-    Raises BadData, naming its place, where a text is too long.
-    """
+    """Return each answer and its probability as texts, empty for an empty text. Raises BadData, naming its place, for
+    one that is too long."""
     asked = [i for i, text in enumerate(texts) if text.strip()]
     for i in asked:
         far = len(texts[i]) > MOST_CHARACTERS
