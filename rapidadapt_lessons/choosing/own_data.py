@@ -52,8 +52,9 @@ class Reading:
             seen = f' (for instance "{beyond[:40]}")' if beyond else ""
             lines.append(f"Not UTF-8, so it was taken as {file.encoding}: check that letters look right{seen}.")
         if self.skipped:
-            rows = _count(len(self.skipped), "row")
-            lines.append(f"Skipped, since a cell is missing: {rows} ({_some(self.skipped)}).")
+            lines.append(
+                f"Skipped, since a cell is missing: {_count(len(self.skipped), 'row')} ({_some(self.skipped)})."
+            )
         duplicates = f"{_count(twice, 'row')}, counted once" if twice else "none"
         lines.append(f"Duplicates: {duplicates}. Conflicting answers: none.")
         kind = f"a choice between {', '.join(map(repr, self.labels))}" if self.labels else "texts to be written"
