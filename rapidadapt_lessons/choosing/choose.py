@@ -12,46 +12,28 @@ from .methods import Trial, by_method
 
 @dataclass(frozen=True)
 class Limits:
-    """What the reader has.
+    """What the reader has. Raises CourseError where a limit is negative."""
 
-    Attributes:
-        examples: solved examples at hand.
-        prepare_seconds: from the examples to the first answer.
-        memory_bytes: beside the weights of the model.
-        stored_bytes: to be kept on disk.
-        changing: whether the old task must still work after a new one has been learned.
-
-    Raises:
-        CourseError: a negative limit.
-    """
-
-    examples: int
-    prepare_seconds: float = float("inf")
-    memory_bytes: float = float("inf")
-    stored_bytes: float = float("inf")
-    changing: bool = False
+    examples: int  # solved ones at hand
+    prepare_seconds: float = float("inf")  # from the examples to the first answer
+    memory_bytes: float = float("inf")  # beside the weights of the model
+    stored_bytes: float = float("inf")  # to be kept on disk
+    changing: bool = False  # whether the old task must still work after a new one has been learned
 
     def __post_init__(self) -> None:
-        for name in ("examples", "prepare_seconds", "memory_bytes", "stored_bytes"):
-            if not (value := getattr(self, name)) >= 0:
+        for name, value in vars(self).items():
+            if not value >= 0:
                 raise CourseError(f"{name} is {value}.", "give 0 or more.")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to use, and why.
+    """What to use, and why."""
 
-    Attributes:
-        trial: the trial that won; None where no method keeps within the limits.
-        scores: for each method that does, its quality, less what a change would cost it.
-        excluded: for each other method, why not.
-        reason: the choice in a sentence or two.
-    """
-
-    trial: Trial | None
-    scores: dict[str, float]
-    excluded: dict[str, str]
-    reason: str
+    trial: Trial | None  # that won; None where no method keeps within the limits
+    scores: dict[str, float]  # for each method that does, its quality, less what a change would cost it
+    excluded: dict[str, str]  # for each other method, why not
+    reason: str  # the choice in a sentence or two
 
 
 def choose(
@@ -69,8 +51,7 @@ def choose(
             learned; needed, and subtracted, where `limits.changing`.
         close: the most that counts as equally good, as a share, where that is less than one query.
 
-    Raises:
-        CourseError: there are no trials, or `lost` lacks a method that it is needed for.
+    Raises CourseError where there are no trials, or `lost` lacks a method that it is needed for.
     """
     require_some(trials, "trials to choose from", "run methods.try_each_method first.")
     best: dict[str, Trial] = {}
@@ -86,8 +67,8 @@ def choose(
         return Choice(None, {}, excluded, "No method keeps within these limits: allow more of something.")
     cost = (lost or {}) if limits.changing else dict.fromkeys(best, 0.0)
     if missing := best.keys() - cost.keys():
-        unknown = ", ".join(sorted(missing))
-        raise CourseError(f"nothing was measured of what {unknown} would lose.", "pass it in `lost`.")
+        problem = f"nothing was measured of what {', '.join(sorted(missing))} would lose."
+        raise CourseError(problem, "pass it in `lost`.")
     scores = {method: t.quality - cost[method] for method, t in best.items()}
     top = max(scores.values())
     one_query = min(close, 1 / len(next(iter(best.values())).right))

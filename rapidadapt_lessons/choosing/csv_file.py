@@ -1,9 +1,7 @@
 """A CSV file as it lies on disk: its encoding, its delimiter, its header, and its rows with their lines.
 
-Cells are data and nothing else: none is changed, interpreted or left out, whatever it begins with. Python's own `csv`
-reads them, since pandas loses a row's line and its number of cells, which messages need; charset-normalizer takes
-short texts in Latin-1 for Central European ones.
-"""
+Cells are data: none is changed, interpreted or left out. Pandas would lose a row's line and its number of cells, which
+messages need; charset-normalizer takes short texts in Latin-1 for Central European ones."""
 
 from __future__ import annotations
 
@@ -24,21 +22,13 @@ _AS_UTF8 = 'save it as "CSV UTF-8" in your spreadsheet.'
 
 @dataclass(frozen=True)
 class CsvFile:
-    """What was read.
+    """What was read."""
 
-    Attributes:
-        name: the file's name, without its folder.
-        encoding: "UTF-8", "UTF-8 with a byte-order mark", "UTF-16", "Latin-1" or "Windows-1252".
-        delimiter: what stands between cells.
-        header: the names of the columns, from the first line.
-        rows: every other row that is not empty, as (the line that it begins at, its cells).
-    """
-
-    name: str
-    encoding: str
+    name: str  # without its folder
+    encoding: str  # "UTF-8", "UTF-8 with a byte-order mark", "UTF-16", "Latin-1" or "Windows-1252"
     delimiter: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[int, tuple[str, ...]], ...]
+    header: tuple[str, ...]  # the names of the columns, from the first line
+    rows: tuple[tuple[int, tuple[str, ...]], ...]  # every other row that is not empty: the line it begins at, its cells
 
     @property
     def names(self) -> str:
@@ -46,11 +36,7 @@ class CsvFile:
         return ", ".join(map(repr, self.header))
 
     def column(self, name: str) -> int:
-        """Return where a column stands.
-
-        Raises:
-            BadData: there is no such column, or more than one.
-        """
+        """Return where a column stands. Raises BadData where there is no such column, or more than one."""
         if self.header.count(name) != 1:
             how = "no" if name not in self.header else "more than one"
             raise BadData(f"{self.name} has {how} column {name!r}; it has {self.names}.", "name one of these.")
@@ -60,8 +46,7 @@ class CsvFile:
 def read_csv(path: str | Path) -> CsvFile:
     """Read a CSV file. The delimiter is the one of comma, semicolon and tab that the first line has most of.
 
-    Raises:
-        BadData: the file is missing, empty, not text, or no proper CSV; with the line.
+    Raises BadData, with the line, where the file is missing, empty, not text, or no proper CSV.
     """
     path = Path(path)
     text, encoding = read_text(path)
@@ -89,11 +74,7 @@ def read_csv(path: str | Path) -> CsvFile:
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """Return a text file's text and the name of its encoding.
-
-    Raises:
-        BadData: the file is missing, or not text.
-    """
+    """Return a text file's text and the name of its encoding. Raises BadData where it is missing, or not text."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
         raise BadData(f"{path.name} {what}.", "give the path of a file; on Binder or Colab, upload it first.")
@@ -108,10 +89,7 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
     """Return the text that bytes stand for, and its encoding: UTF-8; UTF-16 with its mark; else one byte a letter.
 
     What is not UTF-8 counts as Latin-1 (or its extension Windows-1252) unless it holds control characters, or is
-    mostly UTF-8: then it is binary data, or damaged.
-
-    Raises:
-        BadData: it is none of these.
+    mostly UTF-8: then it is binary data, or damaged, and BadData is raised.
     """
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     marked = data.startswith(codecs.BOM_UTF8)

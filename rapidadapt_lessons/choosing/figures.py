@@ -11,36 +11,31 @@ from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas, label_ends
 from .choose import Limits, choose
 from .methods import METHODS, Trial, by_method
 
-_COLOUR = {method: COLOURS[i] for i, method in enumerate(METHODS)}
-_MARKER = {method: MARKERS[i] for i, method in enumerate(METHODS)}
+_COLOUR = dict(zip(METHODS, COLOURS))
 
 
 def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
-    """Draw quality against the number of examples, and beside it what each method costs at its largest number.
+    """Draw quality against the number of examples, and below it what each method costs at its largest number.
 
-    The description leaves seconds out, since they differ from machine to machine.
-
-    Raises:
-        CourseError: there are no trials.
+    The description leaves seconds out, since they differ from machine to machine. Raises CourseError without trials.
     """
     require_some(trials, "trials to draw", "run methods.try_each_method first.")
     import matplotlib
     from matplotlib.figure import Figure
 
+    last = [of_method[-1] for of_method in by_method(trials).values()]
+    panels = [
+        ("seconds to prepare", [t.prepare_seconds for t in last], "{:.1f}"),
+        ("milliseconds a query,\nall scored together", [t.answer_seconds * 1e3 for t in last], "{:.0f}"),
+        ("memory beside\nthe weights (MB)", [t.memory_bytes / 1e6 for t in last], "{:.0f}"),
+        ("stored (kB)", [t.stored_bytes / 1e3 for t in last], "{:,.0f}"),
+    ]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 7), layout="constrained")
-        panes = [["quality"] * 4, ["seconds", "query", "memory", "stored"]]
-        grid = figure.subplot_mosaic(panes, height_ratios=[1.7, 1])
+        grid = figure.subplot_mosaic([["quality"] * len(panels), range(len(panels))], height_ratios=[1.7, 1])
     words = _quality(grid["quality"], trials)
-    last = [of_method[-1] for of_method in by_method(trials).values()]
-    panels = {
-        "seconds": ("seconds to prepare", [t.prepare_seconds for t in last], "{:.1f}"),
-        "query": ("milliseconds a query,\nall scored together", [t.answer_seconds * 1e3 for t in last], "{:.0f}"),
-        "memory": ("memory beside\nthe weights (MB)", [t.memory_bytes / 1e6 for t in last], "{:.0f}"),
-        "stored": ("stored (kB)", [t.stored_bytes / 1e3 for t in last], "{:,.0f}"),
-    }
-    for i, (name, (label, values, form)) in enumerate(panels.items()):
-        axes = grid[name]
+    for i, (label, values, form) in enumerate(panels):
+        axes = grid[i]
         axes.barh(range(len(last)), values, color=[_COLOUR[t.method] for t in last])
         for row, value in enumerate(values):
             axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
@@ -48,15 +43,14 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
         axes.set(xlabel=label, xlim=(0, max(values) * 1.4 or 1))
         axes.locator_params(axis="x", nbins=3)
         axes.invert_yaxis()
-    grid["seconds"].set_title(f"What it costs with {last[-1].examples} examples", loc="left", fontsize=10.5)
+    grid[0].set_title(f"What it costs with {last[-1].examples} examples", loc="left", fontsize=10.5)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     costs = "; ".join(
         f"{t.method}, {t.examples} examples: {t.memory_bytes / 1e6:.0f} MB, {t.stored_bytes / 1e3:,.0f} kB"
         for t in last
     )
-    return Picture(
-        figure, f"Line chart and bar charts. {title}. Quality by examples. {words}. Memory and what is stored: {costs}."
-    )
+    alt = f"Line chart and bar charts. {title}. Quality by examples. {words}. Memory and what is stored: {costs}."
+    return Picture(figure, alt)
 
 
 def _quality(axes, trials: Sequence[Trial]) -> str:
@@ -68,7 +62,7 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
         ys = [t.quality for t in of_method]
         spans = [wilson(sum(t.right), len(t.right)) for t in of_method]
         error = [[y - low for y, (low, _) in zip(ys, spans)], [high - y for y, (_, high) in zip(ys, spans)]]
-        look = {"color": _COLOUR[method], "marker": _MARKER[method], "ms": 5, "lw": 1.8}
+        look = {"color": _COLOUR[method], "marker": MARKERS[METHODS.index(method)], "ms": 5, "lw": 1.8}
         axes.errorbar(xs, ys, yerr=error, capsize=3, elinewidth=0.8, **look)
         if of_method[-1].examples == sizes[-1]:
             ends.append((ys[-1], method, _COLOUR[method]))
@@ -77,9 +71,8 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
             axes.annotate(method, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[method])
         words.append(f"{method}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_method))
     axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
-    lowest = min(wilson(sum(t.right), len(t.right))[0] for t in trials)
-    axes.set(xlabel="examples (points moved apart sideways)", ylabel="share of queries right")
-    axes.set_ylim(lowest - 0.05, 1.05)
+    low = min(wilson(sum(t.right), len(t.right))[0] for t in trials)
+    axes.set(xlabel="examples (points moved apart sideways)", ylabel="share of queries right", ylim=(low - 0.05, 1.05))
     label_ends(axes, ends, len(sizes) - 0.85)
     return "; ".join(words)
 
@@ -90,12 +83,8 @@ def decision_chart(
 ) -> Picture:  # fmt: skip
     """Draw the winner of `choose` for each number of examples and each number of seconds to prepare.
 
-    Args:
-        lost: what each method loses when a second task is learned; None where nothing changes.
-
-    The description tells the winners for no time at all and for unlimited time: the rest depends on the machine.
-
-    Raises: as `choose`.
+    With `lost`, what each method loses when a second task is learned, such a task is to come. The description gives
+    the winners for no time at all and for unlimited time: the rest depends on the machine. Raises as `choose`.
     """
     require_some(trials, "trials to draw", "run methods.try_each_method first.")
     from matplotlib.patches import Rectangle
@@ -129,12 +118,8 @@ def choice_view(
     trials: Sequence[Trial], lost: Mapping[str, float],
     examples: int, seconds: float, megabytes: float, kilobytes: float, changing: bool,
 ) -> str:  # fmt: skip
-    """Return the winner within the reader's limits as HTML, with every method's score, or why it is out.
-
-    Raises: as `choose`.
-    """
-    limits = Limits(examples, seconds, megabytes * 1e6, kilobytes * 1e3, changing)
-    choice = choose(trials, limits, lost)
+    """Return the winner within the limits as HTML, with every method's score, or why it is out. Raises as `choose`."""
+    choice = choose(trials, Limits(examples, seconds, megabytes * 1e6, kilobytes * 1e3, changing), lost)
     left, rows = "<td style='text-align:left'>", []
     for method, of_method in by_method(trials).items():
         won = choice.trial is not None and choice.trial.method == method

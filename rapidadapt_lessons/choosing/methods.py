@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -34,32 +35,24 @@ METHODS = (ZERO, FEW, CALIBRATED, META, LORA, CONTINUAL)  # the least effort fir
 ADAPTER = lora.LoRAConfig(rank=8, lora_alpha=16)
 FULL = TrainConfig(steps=16, batch_size=8, lr=1e-3)  # an adapter from scratch
 UPDATE = TrainConfig(steps=6, batch_size=8, lr=1e-3)  # an adapter brought up to date
+MOST_REPLAYED = 16  # earlier examples that continual updating trains on again
 
 
 @dataclass(frozen=True)
 class Trial:
     """One method, measured with one number of examples.
 
-    Attributes:
-        method: one of METHODS.
-        examples: how many examples it was given.
-        right: for each query, whether the answer was right.
-        prepare_seconds: from the examples to the first answer; 0 for a prompt that is not calibrated.
-        answer_seconds: for one query, scored together with the others.
-        memory_bytes: what has to be held beside the weights of the model, counted tensor by tensor: the keys and
-            values of a prompt, or all that a training step needs.
-        stored_bytes: what has to be kept on disk to answer tomorrow: the text of a prompt, or an adapter.
-        history: of an adapter's training: its losses, and the evaluations that were asked for.
+    Beside the weights of the model, a prompt's keys and values have to be held, or all that a training step needs.
     """
 
-    method: str
+    method: str  # one of METHODS
     examples: int
-    right: tuple[bool, ...]
-    prepare_seconds: float
-    answer_seconds: float
-    memory_bytes: int
-    stored_bytes: int
-    history: History | None = field(default=None, compare=False, repr=False)
+    right: tuple[bool, ...]  # for each query
+    prepare_seconds: float  # from the examples to the first answer; 0 for a prompt that is not calibrated
+    answer_seconds: float  # for one query, scored together with the others
+    memory_bytes: int  # beside the weights, counted tensor by tensor
+    stored_bytes: int  # on disk, to answer tomorrow: the text of a prompt, or an adapter
+    history: History | None = field(default=None, compare=False, repr=False)  # of an adapter's training
 
     @property
     def quality(self) -> float:
@@ -77,13 +70,9 @@ def prompt_trial(
     model: Model, tokenizer: Tokenizer, task: Task,
     support: Sequence[Example], queries: Sequence[Example], *, calibrated: bool = False,
 ) -> Trial:  # fmt: skip
-    """Measure a prompt, with as many examples as there are in the support.
+    """Measure a prompt that shows the whole support; `calibrated` by what the prompt alone suggests.
 
-    Args:
-        calibrated: first measure what the prompt alone suggests, and divide it out. That is time to prepare.
-
-    Raises:
-        CourseError: calibrated, but the task has no labels.
+    Raises CourseError where a task without labels is to be calibrated.
     """
     template, prior, begin = template_of(task), None, time.perf_counter()
     if calibrated:
@@ -111,13 +100,9 @@ def train_adapter(
     model: nn.Module, rows: Sequence[Row], config: TrainConfig = FULL, *,
     start: State | None = None, progress: bool = False, **options,
 ) -> tuple[dict[str, Tensor], History]:  # fmt: skip
-    """Train LoRA on the rows and return its matrices, which the model holds too, and what happened.
+    """Train LoRA, from its usual start or matrices of yours; return the matrices, which the model holds too.
 
-    Args:
-        start: the matrices to start from; None for LoRA's usual start, A random and B zero.
-        options: for `training.train`, such as `checkpoint`.
-
-    Raises: as `training.train`.
+    Options are those of `training.train`, and so is what is raised.
     """
     fresh_adapter(model, start)
     config = replace(config, batch_size=min(config.batch_size, len(rows)))
@@ -141,13 +126,10 @@ def adapter_trial(
     """Train an adapter, measure it, take it out of the model, and return the trial and the adapter's matrices.
 
     Args:
-        method: what to call it.
         replay: earlier examples that are trained on again.
         options: for `train_adapter`, such as a meta-learned `start`, or an adapter's that is brought up to date.
 
-    Raises:
-        NotEnoughExamples: there are neither support nor replay.
-        TrainingDiverged: as `training.train`.
+    Raises NotEnoughExamples where there are neither support nor replay; and as `training.train`.
     """
     if not (learned := [*support, *replay]):
         raise NotEnoughExamples("0 examples to train an adapter on.", "give at least one, or use a prompt.")
@@ -176,24 +158,21 @@ def step_bytes(model: nn.Module, rows: Sequence[Row]) -> int:
 def continual_trials(
     model: Model, tokenizer: Tokenizer, task: Task,
     support: Sequence[Example], queries: Sequence[Example],
-    sizes: Sequence[int], *, most_replayed: int = 16, seed: int = 0,
-) -> tuple[list[Trial], dict[str, Tensor]]:  # fmt: skip
+    sizes: Sequence[int],
+) -> list[Trial]:  # fmt: skip
     """Measure one adapter that is brought up to date as examples arrive, never trained from the start again.
 
-    At each size it trains on what is new, with up to `most_replayed` earlier examples drawn at random. The
-    `prepare_seconds` add up, from the first example on.
-
-    Raises:
-        NotEnoughExamples: sizes do not rise from 1 or more to at most the size of the support.
+    At each size it trains on what is new, with up to MOST_REPLAYED earlier examples drawn at random. The
+    `prepare_seconds` add up, from the first example on. Raises NotEnoughExamples where sizes do not rise.
     """
-    if not sizes or any(a >= b for a, b in zip([0, *sizes], [*sizes, len(support) + 1])):
+    if not sizes or any(a >= b for a, b in pairwise([0, *sizes, len(support) + 1])):
         raise NotEnoughExamples(
             f"the sizes are {list(sizes)}, and there are {len(support)} examples.",
             "give rising numbers, from 1 to the number of examples.",
         )
     trials, state, seen, spent = [], None, 0, 0.0
     for size in sizes:
-        replay = random.Random(f"{seed}:{size}").sample(list(support[:seen]), min(most_replayed, seen))
+        replay = random.Random(f"0:{size}").sample(list(support[:seen]), min(MOST_REPLAYED, seen))
         trial, state = adapter_trial(
             model, tokenizer, task, support[seen:size], queries, method=CONTINUAL, config=UPDATE if seen else FULL,
             start=state, replay=replay,
@@ -201,25 +180,21 @@ def continual_trials(
         spent += trial.prepare_seconds
         trials.append(replace(trial, examples=size, prepare_seconds=spent))
         seen = size
-    return trials, state
+    return trials
 
 
 def try_each_method(
     model: Model, tokenizer: Tokenizer, task: Task, *,
     sizes: Sequence[int] = (4, 16, 64), n_query: int = 48, seed: int = 0, methods: Sequence[str] = METHODS,
-    meta_start: State | None = None, meta_config: TrainConfig = UPDATE, progress: bool = True,
+    meta_start: State | None = None, progress: bool = True,
 ) -> tuple[list[Trial], dict[str, Tensor]]:  # fmt: skip
     """Try every method with each number of examples, and return the trials and LoRA's matrices at the largest.
 
     Sizes beyond what the task has are replaced by all that it has. Calibration is left out where the task has no
-    labels, the meta-learned start where there is none. The model ends as it was, without an adapter.
+    labels, the meta-learned start where there is none. Where LoRA is not among the methods, the matrices are empty.
+    The model ends as it was, without an adapter.
 
-    Args:
-        methods: those to try; without LoRA there are no matrices, so the second value is empty.
-
-    Raises:
-        NotEnoughExamples: a size is less than 1, or there are not `n_query` queries.
-        TrainingDiverged: as `training.train`.
+    Raises NotEnoughExamples where a size is less than 1, or there are not `n_query` queries; and as `training.train`.
     """
     from tqdm.auto import tqdm
 
@@ -238,9 +213,9 @@ def try_each_method(
             bar.set_description(f"{method}, {k}")
             given = model, tokenizer, task, episode.support[:k], episode.query
             if method == CONTINUAL:
-                trials += continual_trials(*given, sizes)[0]
+                trials += continual_trials(*given, sizes)
             elif method == META:
-                trials.append(adapter_trial(*given, method=META, config=meta_config, start=meta_start)[0])
+                trials.append(adapter_trial(*given, method=META, config=UPDATE, start=meta_start)[0])
             elif method == LORA:
                 trial, adapter = adapter_trial(*given)
                 trials.append(trial)
@@ -255,13 +230,10 @@ def most_examples(task: Task) -> int:
     """Return how many examples an episode of the task can give: of labels, as many of each."""
     if not task.labels:
         return len(task.support_pool)
-    counts = [sum(e.y == label for e in task.support_pool) for label in task.labels]
-    return min(counts) * len(counts)
+    return len(task.labels) * min(sum(e.y == label for e in task.support_pool) for label in task.labels)
 
 
-def meta_learned_start(
-    model: Model, tokenizer: Tokenizer, config: MetaConfig, *, progress: bool = True
-) -> dict[str, Tensor]:
+def meta_learned_start(model: Model, tokenizer: Tokenizer, config: MetaConfig, *, progress: bool = True) -> State:
     """Learn a start for `methods.ADAPTER` on the course's family of small tasks. The model ends without an adapter."""
     fresh_adapter(model)
     try:

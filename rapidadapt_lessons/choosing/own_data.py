@@ -29,23 +29,15 @@ CUE = "Input: {x}\nOutput: {y}"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file of pairs held, and how it was read.
-
-    Attributes:
-        x, y: the columns that were used.
-        pairs: every row that can be used, with the line that it begins at.
-        examples: the different pairs, in the file's order.
-        labels: the answers, where they are a few that return; else empty.
-        skipped: each row that was left out, in words, because a cell of it is missing.
-    """
+    """What a file of pairs held, and how it was read."""
 
     file: CsvFile
-    x: str
-    y: str
-    pairs: tuple[tuple[int, Example], ...]
-    examples: tuple[Example, ...]
-    labels: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
+    x: str  # the column that the model reads
+    y: str  # the one that it answers
+    pairs: tuple[tuple[int, Example], ...]  # every row that can be used, with the line that it begins at
+    examples: tuple[Example, ...]  # the different pairs, in the file's order
+    labels: tuple[str, ...]  # the answers, where they are a few that return; else empty
+    skipped: tuple[str, ...]  # each row that was left out because a cell of it is missing, in words
 
     def summary(self) -> list[str]:
         """Say how the file was read, in lines for people."""
@@ -60,8 +52,9 @@ class Reading:
             seen = f' (for instance "{beyond[:40]}")' if beyond else ""
             lines.append(f"Not UTF-8, so it was taken as {file.encoding}: check that letters look right{seen}.")
         if self.skipped:
-            rows = _count(len(self.skipped), "row")
-            lines.append(f"Skipped, since a cell is missing: {rows} ({_some(self.skipped)}).")
+            lines.append(
+                f"Skipped, since a cell is missing: {_count(len(self.skipped), 'row')} ({_some(self.skipped)})."
+            )
         duplicates = f"{_count(twice, 'row')}, counted once" if twice else "none"
         lines.append(f"Duplicates: {duplicates}. Conflicting answers: none.")
         kind = f"a choice between {', '.join(map(repr, self.labels))}" if self.labels else "texts to be written"
@@ -87,14 +80,12 @@ def read_data(
     """Read a CSV file of text pairs. Runs of white space count as one space.
 
     Args:
-        x: the column that the model reads; None for the first of two.
-        y: the column that it should answer; None for the second of two.
+        x, y: the columns that the model reads and answers; None where there are two columns.
         skip_missing: leave rows out that lack a cell, and list them; otherwise they are an error.
         naming: how the reader can name columns, for messages.
 
-    Raises:
-        BadData: the file is missing, not text, not a table of pairs, contradicts itself, or has too few or too many
-            pairs, or one answer only: with the lines to mend.
+    Raises BadData, with the lines to mend, where the file is no table of pairs, contradicts itself, or has too few or
+    too many pairs, or one answer only.
     """
     file = read_csv(path)
     columns = _columns(file, x, y, naming)
@@ -130,12 +121,8 @@ def read_pairs(
     Args:
         tokenizer: to check that no pair is too long for the model; None to leave that out.
         cue: how one pair is written for the model, with {x} and, at the end, {y}.
-        seed: of the split.
-        x, y: as for `read_data`.
 
-    Raises:
-        BadData: as `read_data`, or a row lacks a cell, or a pair is too long.
-        BadPrompt: the cue lacks {x} or {y}.
+    Raises BadData as `read_data`, and where a row lacks a cell or a pair is too long; BadPrompt for a faulty cue.
     """
     Template(cue)  # raises where it is faulty, before anything is read
     reading = read_data(path, x=x, y=y)
@@ -155,10 +142,7 @@ def as_task(reading: Reading, pool: Sequence[Example], queries: Sequence[Example
 
 
 def split(reading: Reading, sizes: Sequence[int], seed: int) -> list[tuple[Example, ...]]:
-    """Split the different pairs at random into parts of these sizes and a last one with the rest.
-
-    Of each label every part gets its share, up to rounding.
-    """
+    """Split the different pairs at random into parts of these sizes and the rest, each with its share of each label."""
     examples = list(reading.examples)
     random.Random(seed).shuffle(examples)
     if reading.labels:

@@ -25,14 +25,8 @@ def methods_playground(
     model: Model, tokenizer: Tokenizer, meta_start: State | None,
     text: str, cue: str = CUE, what: str = READ,
 ) -> str:  # fmt: skip
-    """Read the reader's own lines as the lesson reads a file, and try the prompts, or every method, on them.
-
-    Args:
-        text: a CSV with the names of its two columns in the first line.
-        cue: how a pair is written for the model, with {x} and, at the end, {y}.
-        what: READ, PROMPTS or EVERY.
-
-    Raises: BadData, BadPrompt; as `methods.try_each_method`.
+    """Read a CSV of the reader's own as the lesson reads a file; try the prompts, or every method, on it (READ,
+    PROMPTS or EVERY). Raises BadData and BadPrompt as `own_data.read_pairs`, and as `methods.try_each_method`.
     """
     require_one_of((READ, PROMPTS, EVERY), "choice", what)
     require_whole(text + cue)
@@ -42,8 +36,9 @@ def methods_playground(
         task, lines = read_pairs(path, tokenizer, cue=cue.strip()), read_data(path).summary()
     learned, held_out = len(task.support_pool), len(task.query_set)
     if (count := learned + held_out) > MOST_TYPED_PAIRS:
-        problem = f"there are {count} pairs; {MOST_TYPED_PAIRS} is the most here."
-        raise BadData(problem, "read a file, as in section 6.7.")
+        raise BadData(
+            f"there are {count} pairs; {MOST_TYPED_PAIRS} is the most here.", "read a file, as in section 6.7."
+        )
     lines.append(f"{learned} pairs to learn from, {held_out} held out: one query is {1 / held_out:.0%}.")
     html = "".join(f"<p>{escape(line)}</p>" for line in lines)
     if what == READ:

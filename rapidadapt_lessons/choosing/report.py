@@ -38,11 +38,7 @@ def table_row(trial: Trial) -> dict[str, str]:
 
 
 def report_text(task: Task, trials: Sequence[Trial], choice: Choice) -> str:
-    """Return the report in Markdown: what was tried, what it achieved and cost, and what to use.
-
-    Raises:
-        CourseError: there are no trials.
-    """
+    """Return what was tried, achieved and chosen, in Markdown. Raises CourseError where there are no trials."""
     require_some(trials, "trials to report", "run methods.try_each_method first.")
     labels = ", ".join(map(_literal, task.labels))
     kind = f"choice between {labels}" if labels else "answers compared letter by letter"
@@ -79,10 +75,8 @@ def save_results(
 ) -> Path:
     """Write `adapter/`, which `peft` and `lora.load_adapter` read, and the report. Return the folder.
 
-    The model ends without an adapter.
-
-    Raises:
-        CourseError: the folder holds files that are not from here, or cannot be written.
+    The model ends without an adapter. Raises CourseError where the folder holds files that are not from here, or
+    cannot be written.
     """
     folder = Path(folder)
     text = report_text(task, trials, choice)

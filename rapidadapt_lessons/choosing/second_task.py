@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,18 +18,11 @@ from .methods import FULL, fresh_adapter, train_adapter
 
 @dataclass(frozen=True)
 class SecondTask:
-    """What an adapter knew of its first task, and what it knows after it has learned a second.
-
-    Attributes:
-        first_before, first_after: the share of the first task's queries answered right, before and after.
-        second_after: the share of the second task's queries answered right, after.
-        seconds: that learning the second task took.
-    """
+    """The share of a task's queries that an adapter answers right, before and after it has learned a second task."""
 
     first_before: float
     first_after: float
     second_after: float
-    seconds: float
 
     @property
     def lost(self) -> float:
@@ -49,10 +41,7 @@ def learn_second(
         start: the adapter's matrices, as trained on the first task.
         replay: examples of the first task that are trained on again, mixed among the second's.
 
-    Raises:
-        NotEnoughExamples: there is no support.
-        AdapterMismatch: `start` is of another shape.
-        TrainingDiverged: as `training.train`.
+    Raises NotEnoughExamples without support, AdapterMismatch where `start` is of another shape; as `training.train`.
     """
     if not support:
         raise NotEnoughExamples("0 examples of the second task.", "give at least one.")
@@ -65,9 +54,7 @@ def learn_second(
     try:
         fresh_adapter(model, start)
         before = share_right(first)
-        begin = time.perf_counter()
         train_adapter(model, rows, config, start=start)
-        seconds = time.perf_counter() - begin
-        return SecondTask(before, share_right(first), share_right(second), seconds)
+        return SecondTask(before, share_right(first), share_right(second))
     finally:
         lora.remove(model)

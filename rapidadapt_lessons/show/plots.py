@@ -304,17 +304,20 @@ def lines(
     ylabel: str,
     log_x: bool = False,
     levels: Mapping[str, float] = {},
+    points: bool = True,
     alt: str | None = None,
 ) -> Picture:
     """Draw one line for each name over true distances in x.
 
     Args:
         levels: what does not depend on x, drawn as thin lines from side to side; the scale then starts at 0.
+        points: mark each value.
         alt: the description; None lists every value, to two digits after the point.
     """
     figure, axes = canvas(7, 4)
     for i, (name, values) in enumerate(series.items()):
         colour, marker, look = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LOOKS[i % len(LOOKS)]
+        marker = marker if points else None
         axes.plot(list(values), list(values.values()), color=colour, marker=marker, ls=look, lw=1.8, ms=5, label=name)
     if log_x:
         axes.set_xscale("log")

@@ -1,7 +1,6 @@
 """`adapt`: from a CSV file to an adapted model in a folder, within a time budget.
 
-The data are split in three. Every method learns from the first part and is measured on the second, by which one is
-chosen. The third is used once, for the method that was chosen.
+Every method learns from one part of the data and is measured on a second; the one chosen by it is tested on a third.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
 from ..choosing import methods
 from ..choosing.choose import Limits, choose
 from ..choosing.methods import CALIBRATED, FEW, LORA, META, ZERO, Trial
-from ..choosing.own_data import CUE, Reading, as_task, read_data, require_short, split
+from ..choosing.own_data import Reading, as_task, read_data, require_short, split
 from ..errors import CourseError, TrainingDiverged
 from ..lm.download import DEFAULT_MODEL
 from ..lm.model import context_length, load_model
@@ -44,18 +44,10 @@ NAMING = "--input COLUMN --output COLUMN"
 
 
 def adapt(
-    data: str | Path,
-    out: str | Path,
-    *,
-    x: str | None = None,
-    y: str | None = None,
-    method: str = "auto",
-    budget: float = BUDGET,
-    seed: int = 0,
-    plan: str | Path | None = None,
-    say: Callable[[str], object] = print,
-    progress: bool = True,
-) -> Outcome:
+    data: str | Path, out: str | Path, *, x: str | None = None, y: str | None = None,
+    method: str = "auto", budget: float = BUDGET, seed: int = 0, plan: str | Path | None = None,
+    say: Callable[[str], object] = print, progress: bool = True,
+) -> Outcome:  # fmt: skip
     """Adapt the course's model to a file of text pairs, and write the folder `out`.
 
     Args:
@@ -66,8 +58,7 @@ def adapt(
         plan: a plan to repeat; its method, seed and budget then hold.
         say: called with each line for people.
 
-    Raises:
-        CourseError: with a message for people; nothing was written.
+    Raises CourseError, with a message for people; nothing was written.
     """
     named, out = Path(out), Path(out).absolute()
     given = adapt_plan.read_plan(plan) if plan is not None else None
@@ -108,7 +99,7 @@ def three_parts(reading: Reading, seed: int) -> tuple[Task, tuple[Example, ...]]
     last two, up to MOST_VALIDATION and MOST_TEST."""
     quarter = len(reading.examples) // 4
     test, validation, pool = split(reading, [min(MOST_TEST, quarter), min(MOST_VALIDATION, quarter)], seed)
-    return as_task(reading, pool, validation, CUE), test
+    return as_task(reading, pool, validation), test
 
 
 def max_new_tokens(model: Model, tokenizer: Tokenizer, task: Task) -> int:
@@ -150,8 +141,7 @@ class _Run:
             self.say(f"  {planned.sentence()}")
         for method, why in plan.left_out.items():
             self.say(f"  left out: {method} ({why})")
-        trials: list[Trial] = []
-        failed: dict[str, str] = {}
+        trials, failed = [], {}
         for planned in plan.methods:
             try:
                 trial = self.trial(planned, plan.seed)
@@ -189,11 +179,7 @@ class _Run:
         if planned.method == META:
             start = methods.meta_learned_start(*parts, planned.meta_training(seed), progress=self.progress)
         before = time.perf_counter() - begin
-
-        def accuracy(model) -> float:
-            right = answered_right(model, self.tokenizer, task, task.query_set)
-            return sum(right) / len(right)
-
+        accuracy = lambda model: fmean(answered_right(model, self.tokenizer, task, task.query_set))  # noqa: E731
         trial, self.adapters[planned.method] = methods.adapter_trial(
             *parts, task, task.support_pool[: planned.examples], task.query_set,
             method=planned.method, config=planned.training(seed), start=start, progress=self.progress,
@@ -212,7 +198,6 @@ class _Run:
         return Adapted(DEFAULT_MODEL, trial.method, template, shown, self.task.labels, prior, self.most_new, adapter)
 
     def write(self, outcome: Outcome, folder: Path) -> None:
-        """Write all files into the folder."""
         files = {
             FILE: outcome.how.to_json(),
             "prompt.txt": outcome.how.prompt("{input}").text + "\n",

@@ -21,32 +21,19 @@ from .saved_prompt import Adapted
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that the report and the model card say.
-
-    Attributes:
-        reading: the file.
-        task: learned from its pool, and chosen by its query set, the validation split.
-        plan: what was to be tried.
-        trials: what was tried, measured on the validation split.
-        failed: methods whose training broke off, and why.
-        choice: what was chosen, by the validation split alone.
-        how: how the chosen method is asked.
-        test, answers: the test split, which no choice has seen, and what the chosen method answered.
-        adapter_method: the method that trained the saved adapter; empty where none did.
-        seconds: that all of it took, without loading the model.
-    """
+    """All that the report and the model card say."""
 
     reading: Reading
-    task: Task
+    task: Task  # learned from its pool, and chosen by its query set, the validation split
     plan: Plan
-    trials: tuple[Trial, ...]
-    failed: dict[str, str]
-    choice: Choice
-    how: Adapted
-    test: tuple[Example, ...]
-    answers: tuple[Answer, ...]
-    adapter_method: str
-    seconds: float
+    trials: tuple[Trial, ...]  # measured on the validation split
+    failed: dict[str, str]  # methods whose training broke off, and why
+    choice: Choice  # by the validation split alone
+    how: Adapted  # how the chosen method is asked
+    test: tuple[Example, ...]  # the test split, which no choice has seen
+    answers: tuple[Answer, ...]  # of the chosen method, to the test split
+    adapter_method: str  # that trained the saved adapter; empty where none did
+    seconds: float  # that all of it took, without loading the model
 
     @property
     def right(self) -> int:
@@ -80,18 +67,13 @@ class Outcome:
 
     def to_json(self) -> str:
         """Return the numbers, for programs."""
-        low, high = self.interval
+        answers = [
+            {"input": e.x, "answer": e.y, "predicted": a.text, "probability": round(a.probability, 4)}
+            for e, a in zip(self.test, self.answers)
+        ]
         written = {
             "chosen": self.how.method,
-            "test": {
-                "right": self.right,
-                "of": len(self.test),
-                "interval": [low, high],
-                "answers": [
-                    {"input": e.x, "answer": e.y, "predicted": a.text, "probability": round(a.probability, 4)}
-                    for e, a in zip(self.test, self.answers)
-                ],
-            },
+            "test": {"right": self.right, "of": len(self.test), "interval": self.interval, "answers": answers},
             "validation": [asdict(trial) for trial in self.trials],
             "failed": self.failed,
             "left_out": self.plan.left_out,

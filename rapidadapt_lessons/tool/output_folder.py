@@ -30,25 +30,17 @@ def require_new(out: Path) -> None:
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise CourseError(f"nothing can be written to the folder {above.name or above}.", "name another with --out.")
     if (free := shutil.disk_usage(above).free) < ROOM:
-        raise NotEnoughDisk(
-            f"the disk of {out.name} has {free / 1e6:.0f} MB free; {ROOM / 1e6:.0f} MB are needed.",
-            "free some space, or name a folder elsewhere with --out.",
-        )
-    if out.is_dir():
-        _require_replaceable(out)
-
-
-def _require_replaceable(out: Path) -> None:
-    """Raise CourseError where an empty folder cannot give way to the output: a mount point, or the current folder."""
+        problem = f"the disk of {out.name} has {free / 1e6:.0f} MB free; {ROOM / 1e6:.0f} MB are needed."
+        raise NotEnoughDisk(problem, "free some space, or name a folder elsewhere with --out.")
+    if not out.is_dir():
+        return
     if out.samefile(os.curdir):
         raise CourseError(f"the output folder {out.name} is the current one.", "name a new one, such as --out result.")
-    try:
+    try:  # a mount point cannot give way to the output
         out.replace(out.with_name(f".{out.name}.{uuid4().hex[:12]}")).replace(out)
     except OSError as error:
-        raise CourseError(
-            f"the output folder {out.name} cannot be replaced ({error.strerror}).",
-            f"name a new folder in it, such as {out.name}/result, with --out.",
-        ) from error
+        problem = f"the output folder {out.name} cannot be replaced ({error.strerror})."
+        raise CourseError(problem, f"name a new folder in it, such as {out.name}/result, with --out.") from error
 
 
 @contextmanager
@@ -56,10 +48,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out` to write into. It becomes `out` when the block ends well, and else goes.
 
     What a killed run has left there is deleted. A lock beside it, which the system frees when a run is killed, keeps
-    two runs from writing the same output.
-
-    Raises:
-        CourseError: as `require_new`, or another run with this output is under way.
+    two runs apart. Raises CourseError as `require_new`, or where another run with this output is under way.
     """
     work = out.with_name(f".{out.name}.unfinished")
     lock = FileLock(f"{work}.lock")
@@ -68,10 +57,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise CourseError(
-                f"a run with the output {out.name} is already under way.",
-                "wait for its end, or name another with --out.",
-            ) from error
+            problem = f"a run with the output {out.name} is already under way."
+            raise CourseError(problem, "wait for its end, or name another with --out.") from error
     try:
         require_new(out)  # another run may have ended just now
         with disk_errors(out):
@@ -96,7 +83,6 @@ def disk_errors(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NotEnoughDisk(
-                f"the disk is full; {out.name} was not written.", "free some space and give the same command again."
-            ) from error
+            problem = f"the disk is full; {out.name} was not written."
+            raise NotEnoughDisk(problem, "free some space and give the same command again.") from error
         raise CourseError(f"{out.name} cannot be written ({error.strerror}).", "name another with --out.") from error

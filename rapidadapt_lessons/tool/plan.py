@@ -1,7 +1,6 @@
 """How long each method may train: decided from a budget and a short timing, before anything is trained.
 
-What a plan says depends on the machine's speed; what comes out of a plan and a seed does not. So a plan that is
-repeated (`adapt --plan`) gives the same adapter on a slower machine, in more time.
+The same plan and seed (`adapt --plan`) give the same adapter on a slower machine, in more time.
 """
 
 from __future__ import annotations
@@ -29,23 +28,15 @@ RESERVE = 0.15  # of the budget, for what was not timed
 
 @dataclass(frozen=True)
 class Planned:
-    """What one method will do, in counts, which mean the same on every machine.
+    """What one method will do, in counts, which mean the same on every machine."""
 
-    Attributes:
-        method: one of `methods.METHODS`.
-        examples: in the prompt, or to train on.
-        steps: updates of the adapter, each on `batch_size` times `accumulate` examples.
-        eval_every: updates between two points of the learning curve.
-        meta_iterations: tasks visited beforehand to learn a start.
-    """
-
-    method: str
-    examples: int = 0
-    steps: int = 0
+    method: str  # one of `methods.METHODS`
+    examples: int = 0  # in the prompt, or to train on
+    steps: int = 0  # updates of the adapter, each on `batch_size` times `accumulate` examples
     batch_size: int = ROWS
     accumulate: int = 1
-    eval_every: int = 0
-    meta_iterations: int = 0
+    eval_every: int = 0  # updates between two points of the learning curve
+    meta_iterations: int = 0  # tasks visited beforehand to learn a start
 
     def training(self, seed: int) -> TrainConfig:
         """Return how the adapter is trained."""
@@ -68,21 +59,13 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be tried.
+    """What will be tried."""
 
-    Attributes:
-        method: one of METHOD_CHOICES.
-        seed: of the split, of draws and of training.
-        budget: seconds, which the plan was made for.
-        methods: what each method will do, in the order of `methods.METHODS`.
-        left_out: methods that are not tried, and why.
-    """
-
-    method: str
-    seed: int
-    budget: float
-    methods: tuple[Planned, ...]
-    left_out: dict[str, str]
+    method: str  # one of METHOD_CHOICES
+    seed: int  # of the split, of draws and of training
+    budget: float  # seconds, which the plan was made for
+    methods: tuple[Planned, ...]  # in the order of `methods.METHODS`
+    left_out: dict[str, str]  # methods that are not tried, and why
 
     def to_json(self) -> str:
         """Return the file's text."""
@@ -95,11 +78,7 @@ class Plan:
 
 
 def parse_budget(text: str) -> float:
-    """Return the seconds of "120s", "2m", "1.5h" or "90".
-
-    Raises:
-        CourseError: it is none of these, or not above 0.
-    """
+    """Return the seconds of "120s", "2m", "1.5h" or "90". Raises CourseError for anything else, and for 0."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|)\s*", text)
     seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
     if not seconds:
@@ -108,11 +87,7 @@ def parse_budget(text: str) -> float:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Read a plan.
-
-    Raises:
-        BadData: the file is missing, or no plan.
-    """
+    """Read a plan. Raises BadData where the file is missing, or no plan."""
     path, remedy = Path(path), "give a plan.json that `adapt` wrote."
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -129,13 +104,13 @@ def read_plan(path: str | Path) -> Plan:
 
 def _checked(planned: Planned) -> Planned:
     """Return what was read, or raise where it makes no sense."""
-    numbers = {name: value for name, value in asdict(planned).items() if name != "method"}
-    whole = all(type(value) is int and 0 <= value <= 10**6 for value in numbers.values())
-    if planned.method not in METHODS or not whole:
-        raise ValueError(f"{planned.method!r} with {numbers}")
-    if planned.method in (LORA, META):
+    numbers = asdict(planned)
+    method = numbers.pop("method")
+    if method not in METHODS or not all(type(n) is int and 0 <= n <= 10**6 for n in numbers.values()):
+        raise ValueError(f"{method!r} with {numbers}")
+    if method in (LORA, META):
         planned.training(0)
-    if planned.method == META:
+    if method == META:
         planned.meta_training(0)
     return planned
 
@@ -145,10 +120,10 @@ def require_possible(plan: Plan, task: Task) -> None:
     for planned in plan.methods:
         most = most_examples(task) if planned.method in (ZERO, FEW, CALIBRATED) else len(task.support_pool)
         if planned.examples > most:
-            raise BadData(
-                f"the plan asks for {planned.examples} examples for {planned.method}; there are {most} to learn from.",
-                "use the data that the plan was made for, or leave --plan out.",
+            problem = (
+                f"the plan asks for {planned.examples} examples for {planned.method}; there are {most} to learn from."
             )
+            raise BadData(problem, "use the data that the plan was made for, or leave --plan out.")
         if planned.method == CALIBRATED and not task.labels:
             raise BadData("the plan calibrates labels; these answers are no labels.", "leave --plan out.")
 
@@ -164,17 +139,14 @@ def make_plan(
         batch_size: rows that training takes at once; an update takes ROWS in any case.
         n_test: test queries.
 
-    Raises:
-        CourseError: the method is unknown, or calibration was asked for and there are no labels.
+    Raises BadData where calibration was asked for and a prompt has no room for examples.
     """
-    require_method(method, task)
     no_room = "no example fits into a prompt beside the longest input"
     if method == "calibrated" and not shots:
         raise BadData(f"{no_room}, and calibration needs some.", "use --method lora, or shorter texts.")
     n, n_query = len(task.support_pool), len(task.query_set)
     shape = {"examples": n, "batch_size": batch_size, "accumulate": ROWS // batch_size}
-    left_out: dict[str, str] = {}
-    planned = [Planned(ZERO)]
+    planned, left_out = [Planned(ZERO)], {}
     left = budget * (1 - RESERVE) - n_test * (timing.answer + timing.write) - shots * timing.shot
     left -= n_query * timing.answer
     if method in ("auto", "prompt"):
@@ -225,8 +197,6 @@ def require_method(method: str, task: Task) -> None:
     """Raise CourseError where a method is unknown, or cannot be used on a task."""
     require_one_of(METHOD_CHOICES, "method", method)
     if method == "calibrated" and not task.labels:
-        raise BadData(
-            "calibration needs labels, and these answers are none: they are too many, or one of them is too rare "
-            "(2 to 8 different ones, each at least 3 times, are labels).",
-            "use --method prompt, lora or auto.",
-        )
+        problem = "calibration needs labels, and these answers are none: they are too many, or one of them is too rare "
+        problem += "(2 to 8 different ones, each at least 3 times, are labels)."
+        raise BadData(problem, "use --method prompt, lora or auto.")

@@ -1,7 +1,6 @@
 """Answers from an adapted model, each with its probability: many at a time, streaming, or as two columns of a CSV.
 
-Where there are labels, the answer is the likeliest, and its probability is among them. Elsewhere the answer is what
-greedy decoding writes, and its probability is that of these very tokens and of an end after them.
+Answers and probabilities are those of `answers.best_answers`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from ..choosing.csv_file import CsvFile, read_csv, read_text, write_rows
 from ..errors import BadData, CourseError
@@ -39,20 +40,23 @@ class Predictor:
     tokenizer: Tokenizer
     how: Adapted
 
-    def answers(self, texts: Sequence[str], *, at_once: int = AT_ONCE, progress: bool = False) -> list[Answer]:
+    def answers(self, texts: Sequence[str], *, progress: bool = False) -> list[Answer]:
         """Answer every text, those of like length together. Runs of white space become one space, in answers too.
 
-        Raises:
-            BadPrompt: a text is empty or too long for the model; `too_long` tells beforehand.
+        Raises BadPrompt where a text is empty or too long for the model; `too_long` tells beforehand.
         """
         from tqdm.auto import tqdm
 
         texts = [" ".join(text.split()) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+        prior = torch.tensor(self.how.prior) if self.how.prior else None
+        options = {"prior": prior, "max_new_tokens": self.how.max_new_tokens}
         found: dict[int, Answer] = {}
-        for start in tqdm(range(0, len(order), at_once), desc="answering", disable=not progress, leave=False):
-            chunk = order[start : start + at_once]
-            found |= zip(chunk, self._together([texts[i] for i in chunk]))
+        for start in tqdm(range(0, len(order), AT_ONCE), desc="answering", disable=not progress, leave=False):
+            chunk = order[start : start + AT_ONCE]
+            prompts = [self.how.prompt(texts[i]) for i in chunk]
+            answers = best_answers(self.model, self.tokenizer, prompts, self.how.labels, **options)
+            found |= zip(chunk, (Answer(" ".join(text.split()), probability) for text, probability in answers))
         return [found[i] for i in range(len(texts))]
 
     def too_long(self, text: str) -> int:
@@ -63,22 +67,9 @@ class Predictor:
         room = answer or self.how.max_new_tokens + 8
         return max(0, count(prompt.text) + room - context_length(self.model))
 
-    def _together(self, texts: Sequence[str]) -> list[Answer]:
-        import torch
-
-        prompts = [self.how.prompt(text) for text in texts]
-        options = {"prior": torch.tensor(self.how.prior) if self.how.prior else None}
-        options["max_new_tokens"] = self.how.max_new_tokens
-        found = best_answers(self.model, self.tokenizer, prompts, self.how.labels, **options)
-        return [Answer(" ".join(text.split()), probability) for text, probability in found]
-
 
 def load_predictor(folder: str | Path) -> Predictor:
-    """Load what `adapt` wrote into the course's own model.
-
-    Raises:
-        CourseError: the folder is not from there, is damaged, or belongs to another model.
-    """
+    """Load what `adapt` wrote into the course's own model. Raises CourseError for another folder, or another model."""
     how = read_adapted(folder)
     if how.model != DEFAULT_MODEL:  # and never load whatever a file names
         raise CourseError(f"this belongs to the model {how.model!r}, not {DEFAULT_MODEL}.", "adapt again.")
@@ -90,17 +81,14 @@ def load_predictor(folder: str | Path) -> Predictor:
 
 def lines_of_file(path: str | Path) -> Iterator[list[str]]:
     """Yield a text file's lines, AT_ONCE together. Encodings as in `csv_file.decode`."""
-    lines = re.split(r"\r\n|\r|\n", read_text(Path(path))[0])
-    return _in_groups(lines if lines[-1] else lines[:-1])
+    return _in_groups([line.rstrip("\n") for line in io.StringIO(read_text(Path(path))[0], newline=None)])
 
 
 def lines_of_stream(stream: io.BufferedIOBase) -> Iterator[list[str]]:
     """Yield a stream's lines as they come: those that one read finds there, AT_ONCE at most.
 
-    So a writer that waits for an answer gets it, and one that does not is answered in groups.
-
-    Raises:
-        BadData: a line is not UTF-8.
+    So a writer that waits for an answer gets it, and one that does not is answered in groups. Raises BadData where a
+    line is not UTF-8.
     """
     number, rest, ended = 0, b"", False
     while not ended:
@@ -122,16 +110,14 @@ def _decoded(line: bytes, number: int) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
-        raise BadData(
-            f"line {number} is not UTF-8 text.", "convert it, or give the file's name: files may be Latin-1."
-        ) from error
+        remedy = "convert it, or give the file's name: files may be Latin-1."
+        raise BadData(f"line {number} is not UTF-8 text.", remedy) from error
 
 
 def predict_lines(predictor: Predictor, groups: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield a line for each line: the answer, a tab, its probability. An empty line stays empty.
 
-    Raises:
-        BadData: a line is too long; those of the groups before it are answered.
+    Raises BadData where a line is too long; those of the groups before it are answered.
     """
     before = 0
     for group in groups:
@@ -147,9 +133,7 @@ def predict_csv(
     """Return a CSV file's header and rows with two columns more, the answer and its probability.
 
     Rows that are short are filled up with empty cells. Where the column's cell is empty, so are the two new ones.
-
-    Raises:
-        BadData: there is no such column, a row has too many cells, or a cell is too long: with the lines.
+    Raises BadData, with the line, where there is no such column, or a row or a cell is too long.
     """
     place, width = file.column(column), len(file.header)
     if wide := [line for line, row in file.rows if len(row) > width]:
@@ -162,11 +146,8 @@ def predict_csv(
 
 
 def _cells(predictor: Predictor, texts: Sequence[str], places: Sequence[str], **options) -> list[tuple[str, str]]:
-    """Return each text's answer and its probability as texts; of an empty one both are empty.
-
-    Raises:
-        BadData: a text is too long; the message says at which of the places.
-    """
+    """Return each answer and its probability as texts, empty for an empty text. Raises BadData, naming its place, for
+    one that is too long."""
     asked = [i for i, text in enumerate(texts) if text.strip()]
     for i in asked:
         far = len(texts[i]) > MOST_CHARACTERS
@@ -184,11 +165,8 @@ def predict_csv_file(
 ) -> str:
     """Answer a column of a CSV file, and write the table to a file, all of it or nothing, or to the standard output.
 
-    It is written as UTF-8, with the delimiter that it came with. Returns what there is to say about it.
-
-    Raises:
-        CourseError: `out` is there and `overwrite` was not given, or it cannot be written.
-        BadData: as `csv_file.read_csv` and `predict_csv`.
+    It is written as UTF-8, with the delimiter that it came with. Returns what there is to say about it. Raises
+    CourseError where `out` is there and `overwrite` was not given, or it cannot be written; and as `predict_csv`.
     """
     if out is not None and out.exists() and not (overwrite and out.is_file()):
         raise CourseError(f"{out.name} is there already.", "name another file with --out, or add --overwrite.")
@@ -198,24 +176,18 @@ def predict_csv_file(
     if out is None:
         write_rows(sys.stdout, header, rows, file.delimiter)
     else:
-        _replace(out, header, rows, file)
+        text = io.StringIO(newline="")
+        try:
+            write_rows(text, header, rows, file.delimiter)
+            write_whole(out, text.getvalue().encode("utf-8" if file.encoding == "UTF-8" else "utf-8-sig"))
+        except OSError as error:
+            raise CourseError(f"{out.name} cannot be written ({error.strerror}).", "name another file.") from error
     empty = sum(not row[-1] for row in rows)
-    said = [f"{len(rows) - empty} answers" + (f"; {empty} rows have nothing in {column!r}" if empty else "") + "."]
+    said = f"{len(rows) - empty} answers" + (f"; {empty} rows have nothing in {column!r}" if empty else "") + "."
     if n := formulas(rows):
-        said.append(
-            f"{n} cells begin with = + - or @ and were written as they are: import the file into a spreadsheet as text."
-        )
-    return " ".join(said)
-
-
-def _replace(out: Path, header: Sequence[str], rows: Sequence[Sequence[str]], file: CsvFile) -> None:
-    """Write a file, all of it or nothing. A byte-order mark stays where there was one."""
-    text = io.StringIO(newline="")
-    try:
-        write_rows(text, header, rows, file.delimiter)
-        write_whole(out, text.getvalue().encode("utf-8" if file.encoding == "UTF-8" else "utf-8-sig"))
-    except OSError as error:
-        raise CourseError(f"{out.name} cannot be written ({error.strerror}).", "name another file.") from error
+        said += f" {n} cells begin with = + - or @ and were written as they are: "
+        said += "import the file into a spreadsheet as text."
+    return said
 
 
 def formulas(rows: Iterable[Sequence[str]]) -> int:

@@ -1,7 +1,6 @@
-"""The report of `adapt` as one page: tables and figures in a single HTML file that loads nothing from elsewhere.
+"""The report of `adapt` as one HTML file, which forbids itself scripts and whatever lies elsewhere.
 
-Everything that comes from the reader's file or from the model is escaped, and the page forbids itself scripts and
-whatever lies elsewhere.
+Everything that comes from the reader's file or from the model is escaped.
 """
 
 from __future__ import annotations
@@ -100,9 +99,7 @@ def learning_pictures(trials: Sequence[Trial]) -> list[Picture]:
     accuracy = {
         t.method: t.history.evaluations | {len(losses[t.method]): t.quality} for t in trials if t.method in losses
     }
-    ends = "; ".join(
-        f"{method} from {values[0]:.2f} to {values[len(values) - 1]:.2f}" for method, values in losses.items()
-    )
+    ends = "; ".join(f"{method} from {found[0]:.2f} to {found[len(found) - 1]:.2f}" for method, found in losses.items())
     right = lines(
         accuracy, title="Accuracy while training", xlabel="updates", ylabel="share of validation queries right"
     )

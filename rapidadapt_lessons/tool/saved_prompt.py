@@ -20,27 +20,16 @@ KINDS = {  # of value that the file holds, beside its format
 
 @dataclass(frozen=True)
 class Adapted:
-    """What `predict` needs to know.
+    """What `predict` needs to know."""
 
-    Attributes:
-        model: the name of the base model.
-        method: one of `methods.METHODS`.
-        template: how an example and a query are written.
-        examples: those in front of every query; none for an adapter.
-        labels: the answers to choose from; empty where answers are written out.
-        prior: what the prompt alone suggests for each label, to be divided out; empty where it is not calibrated.
-        max_new_tokens: the most that is written for one answer, where there are no labels.
-        adapter: whether a LoRA adapter, in the folder `adapter` beside the file, belongs to it.
-    """
-
-    model: str
-    method: str
+    model: str  # the name of the base model
+    method: str  # one of `methods.METHODS`
     template: Template
-    examples: tuple[Example, ...] = ()
-    labels: tuple[str, ...] = ()
-    prior: tuple[float, ...] = ()
-    max_new_tokens: int = 16
-    adapter: bool = False
+    examples: tuple[Example, ...] = ()  # those in front of every query; none for an adapter
+    labels: tuple[str, ...] = ()  # the answers to choose from; empty where answers are written out
+    prior: tuple[float, ...] = ()  # what the prompt alone suggests for each label, to be divided out; empty for nothing
+    max_new_tokens: int = 16  # for one answer, where there are no labels
+    adapter: bool = False  # whether a LoRA adapter, in the folder `adapter` beside the file, belongs to it
 
     def prompt(self, text: str) -> Prompt:
         """Return the prompt for one input."""
@@ -54,27 +43,20 @@ class Adapted:
 
 
 def read_adapted(folder: str | Path) -> Adapted:
-    """Read what `adapt` wrote.
-
-    Raises:
-        CourseError: the folder is missing, or its file is missing, damaged or of another kind.
-    """
-    folder = Path(folder)
+    """Read what `adapt` wrote. Raises CourseError where the folder or its file is missing or damaged."""
+    folder, remedy = Path(folder), "give the folder that `adapt` wrote (its --out)."
     if not folder.is_dir():
-        raise CourseError(f"{folder.name} is not a folder.", "give the folder that `adapt` wrote (its --out).")
+        raise CourseError(f"{folder.name} is not a folder.", remedy)
     try:
         text = (folder / FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(
-            f"{folder.name} holds no {FILE} that can be read.", "give the folder that `adapt` wrote (its --out)."
-        ) from error
+        raise CourseError(f"{folder.name} holds no {FILE} that can be read.", remedy) from error
     try:
         return _from_json(json.loads(text))
     except (ValueError, TypeError, KeyError, RecursionError, BadPrompt) as error:
-        raise CourseError(
-            f"{FILE} in {folder.name} is damaged, or of another version ({type(error).__name__}: {str(error)[:80]}).",
-            "run `adapt` again.",
-        ) from error
+        why = f"{type(error).__name__}: {str(error)[:80]}"
+        problem = f"{FILE} in {folder.name} is damaged, or of another version ({why})."
+        raise CourseError(problem, "run `adapt` again.") from error
 
 
 def _from_json(found: dict) -> Adapted:

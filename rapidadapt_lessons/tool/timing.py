@@ -28,21 +28,13 @@ ROW_TOKENS = 2048  # in one forward pass of training: more are cut into several,
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that things take on this machine.
+    """Seconds that things take on this machine."""
 
-    Attributes:
-        answer: scoring one query without examples.
-        shot: reading one example in a prompt, once for all queries.
-        write: writing out one answer, among others; 0 where there are labels to choose from.
-        step: one update of an adapter.
-        meta_step: one inner step of meta-training.
-    """
-
-    answer: float
-    shot: float
-    write: float
-    step: float
-    meta_step: float
+    answer: float  # scoring one query without examples
+    shot: float  # reading one example in a prompt, once for all queries
+    write: float  # writing out one answer, among others; 0 where there are labels to choose from
+    step: float  # one update of an adapter
+    meta_step: float  # one inner step of meta-training
 
     def sentence(self) -> str:
         """Return it as a line for people."""
@@ -65,10 +57,8 @@ def rows_at_once(tokenizer: Tokenizer, task: Task) -> int:
 
 
 def shots_that_fit(model: Model, tokenizer: Tokenizer, task: Task, longest: str, seed: int, max_new_tokens: int) -> int:
-    """Return how many examples a prompt has room for, MOST_SHOTS at most.
-
-    They may take half of the model's context, and leave room for the longest input and its answer.
-    """
+    """Return how many examples, MOST_SHOTS at most, fit into half of the model's context and leave room for the longest
+    input and its answer."""
     template, limit = template_of(task), context_length(model)
     for k in range(min(MOST_SHOTS, most_examples(task)), 0, -1):
         shown = prompt_examples(task, k, seed)
@@ -81,12 +71,9 @@ def shots_that_fit(model: Model, tokenizer: Tokenizer, task: Task, longest: str,
 
 def time_steps(
     model: Model, tokenizer: Tokenizer, task: Task,
-    *, shots: int, seed: int, max_new_tokens: int, batch_size: int = ROWS,
+    *, shots: int, seed: int, max_new_tokens: int, batch_size: int,
 ) -> Timing:  # fmt: skip
-    """Time each thing that a plan consists of, for a second or a few. Nothing is trained: gradients are thrown away.
-
-    The model ends as it was.
-    """
+    """Time each part of a plan, for a second or a few. Gradients are thrown away; the model ends as it was."""
     queries = task.query_set[:8]
     score = lambda support: answered_right(model, tokenizer, task, queries, support)  # noqa: E731
     answer = _seconds(lambda: score(())) / len(queries)

@@ -151,8 +151,9 @@ def test_continual_updating_sees_each_example_when_it_arrives(small, monkeypatch
         return found, f"state {len(calls)}"
 
     monkeypatch.setattr(methods, "adapter_trial", trial)
-    found, state = methods.continual_trials(*small, LABELS, PAIRS[:10], LABELS.query_set, (2, 6, 10), most_replayed=3)
-    assert [t.prepare_seconds for t in found] == [10, 110, 1110] and state == "state 3"
+    monkeypatch.setattr(methods, "MOST_REPLAYED", 3)
+    found = methods.continual_trials(*small, LABELS, PAIRS[:10], LABELS.query_set, (2, 6, 10))
+    assert [t.prepare_seconds for t in found] == [10, 110, 1110]
     assert [c[0] for c in calls] == [PAIRS[:2], PAIRS[2:6], PAIRS[6:10]]
     assert [len(c[1]) for c in calls] == [0, 2, 3]
     assert set(calls[1][1]) <= set(PAIRS[:2]) and set(calls[2][1]) <= set(PAIRS[:6])

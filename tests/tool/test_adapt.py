@@ -274,7 +274,7 @@ def test_prompts_without_room_are_left_out():
     with pytest.raises(BadData, match="no example fits"):
         plan_for(120, method="calibrated", shots=0)
     with pytest.raises(BadData, match="needs labels"):
-        plan_for(120, method="calibrated", task=task_of(labels=()))
+        adapt_plan.require_method("calibrated", task_of(labels=()))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("120s", 120), ("2m", 120), ("1.5h", 5400), ("90", 90), (" 3 s ", 3)])

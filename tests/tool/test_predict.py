@@ -71,11 +71,12 @@ def saved(folder, small, how: Adapted):
 
 
 @pytest.mark.parametrize("kind", HOW)
-def test_an_answer_does_not_depend_on_what_else_is_asked(small, tmp_path, kind):
+def test_an_answer_does_not_depend_on_what_else_is_asked(small, tmp_path, monkeypatch, kind):
     predictor = load_predictor(saved(tmp_path / "out", small, HOW[kind]))
     together = predictor.answers(TEXTS)
     for at_once in (1, 3):
-        apart = predictor.answers(TEXTS, at_once=at_once)
+        monkeypatch.setattr(predict, "AT_ONCE", at_once)
+        apart = predictor.answers(TEXTS)
         assert [a.text for a in apart] == [a.text for a in together]
         assert [a.probability for a in apart] == pytest.approx([a.probability for a in together], abs=1e-4)
     assert together[2] == together[6] and len(together) == len(TEXTS) and predictor.answers([]) == []
