@@ -22,6 +22,7 @@ from ..errors import CourseError
 if TYPE_CHECKING:
     from filelock import BaseFileLock
     from optuna import Study, Trial
+    from optuna.pruners import BasePruner
     from optuna.storages import RDBStorage
 
 Settings = dict[str, Any]
@@ -39,10 +40,11 @@ class Result:
 def run_sweep(
     storage: str | Path,
     choices: Mapping[str, Sequence[Any]],
-    objective: Callable[[Settings], float],
+    objective: Callable[..., float],
     *,
     fixed: Mapping[str, Any] | None = None,
     most: int | None = None,
+    pruner: BasePruner | None = None,
 ) -> int:
     """Run the trials of a sweep that wait, until none is left, and return how many this worker ended.
 
@@ -55,6 +57,8 @@ def run_sweep(
         objective: takes a trial's settings and returns a number, the higher the better.
         fixed: what is the same in all trials; a sweep with other values is another sweep.
         most: stop after so many trials.
+        pruner: one of `optuna.pruners`, to end trials early that fall behind. The objective is then called with the
+            settings and Optuna's trial, for its `report` and `should_prune`.
 
     Raises CourseError where there is nothing to choose from, the storage is of another sweep, or the objective returned
     NaN; and what the objective raises. Its trial then waits again.
@@ -66,11 +70,11 @@ def run_sweep(
     # SQLite locks no rows, so two workers could take the same trial. The system frees this lock when its holder dies.
     lock = FileLock(storage.with_name(f"{storage.name}.lock"), timeout=120)
     with lock:
-        study = _begin(storage, {"choices": grid, "fixed": dict(fixed or {})})
+        study = _begin(storage, {"choices": grid, "fixed": dict(fixed or {})}, pruner)
 
     def run(trial: Trial) -> float:
         settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
-        value = float(objective(settings))
+        value = float(objective(settings, trial) if pruner else objective(settings))
         if math.isnan(value):
             remedy = "let it return a number for these settings too, such as the worst where training diverges."
             raise CourseError(f"the objective returned NaN for {settings}.", remedy)
@@ -100,10 +104,12 @@ def results(storage: str | Path) -> list[Result]:
 
 
 def counts(storage: str | Path) -> dict[str, int]:
-    """Return how many trials are "finished", "waiting", "running", "put back" after an error. Raises as `results`."""
+    """Return how many trials are "finished", "waiting", "running", "put back" after a death or an error, and "pruned",
+    if any. Raises as `results`.
+    """
     states = Counter(trial.state.name for trial in _open(Path(storage)).trials)
-    names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL"}
-    return {name: states[state] for name, state in names.items()}
+    names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL", "pruned": "PRUNED"}
+    return {name: states[state] for name, state in names.items() if name != "pruned" or states[state]}
 
 
 def by_setting(found: Sequence[Result], name: str) -> dict[Any, list[float]]:
@@ -162,12 +168,12 @@ def _run_next(study: Study, grid: Sequence[Settings], run: Callable[[Trial], flo
     return not overtaken
 
 
-def _begin(storage: Path, plan: Mapping[str, Any]) -> Study:
+def _begin(storage: Path, plan: Mapping[str, Any], pruner: BasePruner | None) -> Study:
     """Return the sweep of a new storage, or go on with one that was begun with the same plan."""
     import optuna
 
-    options = {"study_name": "sweep", "direction": "maximize", "load_if_exists": True}
-    study = optuna.create_study(storage=_database(storage), **options)
+    options = {"direction": "maximize", "pruner": pruner or optuna.pruners.NopPruner(), "load_if_exists": True}
+    study = optuna.create_study(storage=_database(storage), study_name="sweep", **options)
     for name, wanted in plan.items():
         text = json.dumps(wanted)
         held = study.user_attrs.get(name, text)

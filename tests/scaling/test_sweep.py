@@ -197,6 +197,26 @@ def test_a_worker_that_slept_leaves_its_trial_to_the_one_that_took_it_over(tmp_p
     assert slept == [ALL[0], 12] and finished_once(storage)
 
 
+def test_a_pruner_ends_trials_that_fall_behind(tmp_path):
+    import optuna
+
+    storage, steps = tmp_path / "sweep.db", Counter()
+
+    def objective(settings, trial):
+        for step in range(3):
+            steps[settings["rank"]] += 1
+            trial.report(-value(settings), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value(settings)
+
+    pruner = optuna.pruners.ThresholdPruner(lower=-3)
+    assert sweep.run_sweep(storage, CHOICES, objective, pruner=pruner) == 12
+    assert steps == {1: 12, 2: 12, 4: 4} and {r.settings["rank"] for r in sweep.results(storage)} == {1, 2}
+    assert sweep.counts(storage) == {"finished": 8, "waiting": 0, "running": 0, "put back": 0, "pruned": 4}
+    assert sweep.run_sweep(storage, CHOICES, objective, pruner=pruner) == 0
+
+
 def test_a_plan_that_was_killed_half_way_is_completed(tmp_path, monkeypatch):
     import optuna
 
