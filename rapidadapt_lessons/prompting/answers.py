@@ -36,11 +36,7 @@ def best_answers(
     With labels that is the likeliest one, its probability taken among the labels; without, it is the greedy answer,
     its probability taken among all possible texts.
 
-    Args:
-        prior: as for `label_scores`.
-        max_new_tokens: the most that is written where there are no labels.
-
-    Raises: as `scoring.label_logprobs`, `scoring.generate_answers` and `calibration.contextual_calibration`.
+    `prior` is as for `label_scores`; `max_new_tokens` counts where there are no labels.
     """
     if labels:
         best = label_scores(model, tokenizer, prompts, labels, prior).max(-1)
@@ -60,11 +56,7 @@ def answered_right(
 ) -> tuple[bool, ...]:
     """Say for each query whether the model, with the support in its prompt, answers it right.
 
-    Args:
-        prior: as for `label_scores`.
-
-    Raises:
-        CourseError: there is a prior, but the task has no labels.
+    `prior` is as for `label_scores`. Raises CourseError where there is one, but the task has no labels.
     """
     prompts = build_prompts(queries, support, template_of(task))
     if task.labels:
@@ -80,9 +72,7 @@ def label_scores(
 ) -> Tensor:
     """Return the probability of each label among the labels, [prompts, labels]; each row sums to 1.
 
-    Args:
-        prior: what the prompt alone suggests, [labels], to be divided out (Zhao et al. 2021, section 5); from
-            `calibration.content_free_prior`.
+    `prior` is what the prompt alone suggests, [labels] (`calibration.content_free_prior`), to be divided out.
     """
     scores = scoring.label_logprobs(model, tokenizer, prompts, labels).softmax(-1)
     return scores if prior is None else calibration.contextual_calibration(scores, prior)

@@ -1,23 +1,20 @@
 """Repairing label bias: contextual calibration, and batch calibration as a second opinion.
 
-A few-shot prompt makes some labels likelier than others before the model has read any query. Show it
-a query without content, see what it prefers, and divide that preference out.
+A few-shot prompt makes some labels likelier before the model has read any query. Show it a query without content,
+see what it prefers, and divide that out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import NonFiniteScores
+from ..lm.tasks import Example
 from ..lm.types import Model, Tokenizer
 from .prompts import ARROW, Template, build_prompt
 from .scoring import label_logprobs
-
-if TYPE_CHECKING:
-    from ..lm.tasks import Example
 
 CONTENT_FREE = ("N/A", "[MASK]", "...")
 
@@ -39,11 +36,10 @@ def content_free_prior(
 def contextual_calibration(probabilities: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
     """Divide each label's probability p, [queries, labels], by the prior p_cf, [labels], and normalise again.
 
-    Zhao et al. 2021, section 5: q = softmax(W p + b) with W = diag(p_cf)^-1 and b = 0. Here the
-    softmax is replaced by division by the sum, which picks the same label and keeps probabilities on
-    their own scale: a prior of equal parts changes nothing.
+    Zhao et al. 2021, section 5: q = softmax(W p + b) with W = diag(p_cf)^-1 and b = 0. Division by the sum replaces
+    the softmax here: it picks the same label, and a prior of equal parts changes nothing.
 
-    Raises: NonFiniteScores where the prior holds a zero, NaN or infinity, which nothing can be divided by.
+    Raises NonFiniteScores where nothing can be divided by the prior: it holds a zero, NaN or infinity.
     """
     if not torch.isfinite(prior).all() or (prior <= 0).any():
         raise NonFiniteScores(

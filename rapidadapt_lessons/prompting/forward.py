@@ -1,12 +1,13 @@
-"""The model's forward passes over many rows of tokens: what they begin with alike is computed once.
+"""The model's forward passes over many rows of tokens.
 
-Many queries behind one long few-shot prompt share most of their tokens. The keys and values of the shared part are
-computed once; what the rows do not share is packed behind it, or, where nothing is shared, padded.
+Queries behind one few-shot prompt share most of their tokens. The keys and values of the shared part are computed
+once; what the rows do not share is packed behind it, or, where nothing is shared, padded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, chain
 
 import torch
 
@@ -16,28 +17,25 @@ from ..lm.model import evaluating
 from ..lm.types import Model, Tokenizer
 
 Tokens = tuple[int, ...]
+MOST_ROWS = 64  # of one forward pass
 PACKED_TOKENS = 640  # enough to keep the processor busy, few enough that the mask stays small
 
 
 @torch.no_grad()
-def predictions(
-    model: Model, first: Mapping[Tokens, int], *, cache: bool, batch_size: int
-) -> Iterator[tuple[Tokens, torch.Tensor]]:
+def predictions(model: Model, first: Mapping[Tokens, int], cache: bool = True) -> Iterator[tuple[Tokens, torch.Tensor]]:
     """Yield each row of tokens with the log-probabilities of what follows it, float32 [n, vocabulary] on the CPU.
-
-    Where memory is short, a forward pass takes fewer rows than `batch_size`.
 
     Args:
         first: for each row the earliest position whose prediction is wanted, so n = len(row) - first[row].
         cache: compute the tokens that all rows begin with once.
 
-    Raises: NonFiniteScores where the model returned NaN or infinity.
+    Raises NonFiniteScores where the model returned NaN or infinity.
     """
     with evaluating(model):
         rows = sorted(first, key=len)
         shared = shared_length(rows, min(first.values())) if cache else 0
         wanted = max(len(row) - first[row] for row in rows)
-        batch_size = memory.batch_size(model, batch_size, len(rows[-1]) - shared, wanted)
+        batch_size = memory.batch_size(model, MOST_ROWS, len(rows[-1]) - shared, wanted)
         prefix = _prefix_cache(model, rows[0][:shared]) if shared else None
         for batch in _batches(rows, shared, batch_size):
             if prefix:
@@ -51,17 +49,15 @@ def predictions(
 
 
 @torch.no_grad()
-def generate(
-    model: Model, tokenizer: Tokenizer, rows: Sequence[Tokens], stop: str, most: int, cache: bool
-) -> torch.Tensor:
+def generate(model: Model, tokenizer: Tokenizer, rows: Sequence[Tokens], stop: str, most: int) -> torch.Tensor:
     """Return the new tokens after each row, [rows, at most `most`], chosen greedily, until the stop.
 
-    What differs between the rows ends at the right edge, where `generate` goes on, so the padding stands between it
-    and what is shared, and is masked. Raises NonFiniteScores.
+    Generation goes on at the right edge, so the padding stands between what is shared and what is not, and is masked.
+    Raises NonFiniteScores.
     """
     from transformers import DynamicCache
 
-    shared = shared_length(rows, min(map(len, rows)) - 1) if cache else 0
+    shared = shared_length(rows, min(map(len, rows)) - 1)
     width = max(map(len, rows))
     pads = [width - len(row) for row in rows]
     tokens = [row[:shared] + (tokenizer.pad_token_id,) * pad + row[shared:] for row, pad in zip(rows, pads)]
@@ -94,16 +90,13 @@ def shared_length(rows: Sequence[Tokens], limit: int) -> int:
 
 
 def _forward_padded(model: Model, batch: Sequence[Tokens], first: Mapping[Tokens, int]) -> list[torch.Tensor]:
-    """Return each row's wanted logits, computed plainly: each is a row of the batch."""
+    """Return each row's wanted logits; each is a row of the batch."""
     # Padding goes on the right, where causal attention keeps it out of every real token's sight.
     width = max(len(row) for row in batch)
     tokens = torch.tensor([row + (0,) * (width - len(row)) for row in batch])
     begin = min(first[row] for row in batch)
-    out = model(
-        input_ids=tokens.to(model.device),
-        use_cache=False,
-        logits_to_keep=torch.arange(begin, width, device=model.device),
-    )
+    keep = torch.arange(begin, width, device=model.device)
+    out = model(input_ids=tokens.to(model.device), use_cache=False, logits_to_keep=keep)
     return [logits[first[row] - begin : len(row) - begin] for row, logits in zip(batch, out.logits)]
 
 
@@ -120,15 +113,14 @@ def _forward_packed(
     shared: int,
     prefix: list[tuple[torch.Tensor, torch.Tensor]],
 ) -> list[torch.Tensor]:
-    """Return each row's wanted logits, computed fast: what the rows do not share stands end to end in a single row.
+    """Return each row's wanted logits: what the rows do not share stands end to end in a single row.
 
-    The attention mask lets each token see the prefix and the earlier tokens of its own prompt, so the
-    prompts cannot see each other, and nothing is padded or copied.
+    The attention mask lets each token see the prefix and the earlier tokens of its own prompt alone.
     """
     from transformers import DynamicCache
 
     lengths = [len(row) - shared for row in batch]
-    starts = [sum(lengths[:i]) for i in range(len(batch))]
+    starts = accumulate(lengths, initial=0)
     owner = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(lengths))
     n = len(owner)
     own_past = (owner[:, None] == owner[None, :]) & torch.ones(n, n, dtype=torch.bool).tril()
@@ -141,7 +133,7 @@ def _forward_packed(
         attention_mask=mask[None, None].to(model.device),
         past_key_values=DynamicCache(prefix),
         use_cache=True,
-        logits_to_keep=torch.tensor([i for span in keep for i in span], device=model.device),
+        logits_to_keep=torch.tensor([*chain(*keep)], device=model.device),
     )
     return list(out.logits[0].split([len(span) for span in keep]))
 

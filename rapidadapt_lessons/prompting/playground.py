@@ -36,7 +36,7 @@ def prompt_playground(
         labels: the answers to choose among, with commas between them; empty where the answer is to be written.
         instruction: a sentence for the forms that have one.
 
-    Raises: BadData, BadPrompt for what cannot be made a prompt, or is too long a one.
+    Raises BadData or BadPrompt for what makes no prompt, or one too long.
     """
     support = read_lines(examples)
     require_whole(template + query + labels + instruction)

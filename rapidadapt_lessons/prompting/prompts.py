@@ -1,7 +1,4 @@
-"""The text of a prompt: templates, zero- and few-shot, chat turns, choosing and ordering examples.
-
-Nothing here runs a model. `scoring` takes the prompts built here and says what a model makes of them.
-"""
+"""The text of a prompt: templates, zero- and few-shot, chat turns, choosing and ordering examples."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ class Template:
         separator: what stands between examples, beginning with a line break, which ends an answer.
         header: text before the first example, for instance an instruction.
 
-    Raises: BadPrompt for a pattern or a separator that is not like this.
+    Raises BadPrompt for a pattern or a separator that is not like this.
     """
 
     pattern: str = "{x} -> {y}"
@@ -49,7 +46,7 @@ class Template:
         return self._fill(x) + self.answer(y)
 
     def query(self, x: str) -> str:
-        """Return a query up to where the answer belongs, without trailing space: "cat ->". Raises: as `shot`."""
+        """Return a query up to where the answer belongs, without trailing space: "cat ->". Raises as `shot`."""
         return self._fill(x).rstrip(" ")
 
     def answer(self, y: str) -> str:
@@ -120,11 +117,8 @@ def chat_prompt(tokenizer: Tokenizer, query: str, support: Sequence[Example] = (
     """Write the same prompt as a conversation, in the format the model was instruction-tuned on.
 
     Each support example becomes a question by the user and an answer by the assistant.
-
-    Args:
-        template: the user's turn, with {x} for the input, such as "What is the plural of {x}?".
-
-    Raises: BadPrompt where the query is empty, {x} is missing, or the tokenizer has no chat template.
+    The template is the user's turn, with {x} for the input: "What is the plural of {x}?".
+    Raises BadPrompt where the query is empty, {x} is missing, or the tokenizer has no chat template.
     """
     if not query.strip():
         raise BadPrompt(f"the query is empty ({query!r}).", "give the model something to answer.")
@@ -158,7 +152,7 @@ def task_prompts(
 
 
 def reorder(support: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    """Return the same examples in another order. Seed 0 keeps the order as it is."""
+    """Return the same examples in another order; seed 0 keeps the order."""
     shuffled = list(support)
     if seed:
         random.Random(seed).shuffle(shuffled)
@@ -168,7 +162,7 @@ def reorder(support: Sequence[Example], seed: int) -> tuple[Example, ...]:
 def sort_by_label(support: Sequence[Example], labels: Sequence[str]) -> tuple[Example, ...]:
     """Return the examples with all of the first label first, then all of the second, and so on.
 
-    Raises: BadPrompt where an example's answer is not one of the labels.
+    Raises BadPrompt where an example's answer is not one of the labels.
     """
     if unknown := sorted({example.y for example in support} - set(labels)):
         raise BadPrompt(f"{unknown} are answers, but not among the labels {list(labels)}.", "name every label once.")
@@ -182,8 +176,7 @@ class NearestExamples:
     Similarity is the cosine between TF-IDF vectors (scikit-learn): of words, or with analyzer "char" of
     n-grams of 2 to 4 letters, which suits single words. Of equally similar ones, the pool's first is the nearest.
 
-    Raises: NotEnoughExamples where the pool is empty; BadPrompt where the analyzer is unknown, or no example of the
-        pool holds anything that it looks for.
+    Raises NotEnoughExamples where the pool is empty; BadPrompt where the analyzer is unknown, or finds nothing.
     """
 
     def __init__(self, pool: Sequence[Example], analyzer: str = "word"):
@@ -207,7 +200,7 @@ class NearestExamples:
     def select(self, query: str, k: int) -> tuple[Example, ...]:
         """Return the k nearest examples, the nearest last, so that it stands next to the query.
 
-        Raises: NotEnoughExamples where k is more than the pool holds, or negative.
+        Raises NotEnoughExamples where k is more than the pool holds, or negative.
         """
         if not 0 <= k <= len(self.pool):
             raise NotEnoughExamples(

@@ -1,11 +1,7 @@
 """What the model says about a prompt: log-probabilities, exact match, label scores, greedy answers.
 
-A causal language model gives, at each position, a distribution over the next token. The
-log-probability of an answer a = (a_1 ... a_m) after a prompt p is therefore
-
-    log P(a | p) = sum_t log P(a_t | p, a_1 ... a_{t-1}),
-
-and everything here is read off those terms. What many prompts begin with alike is computed once (`forward`).
+A model gives a distribution over the next token. So an answer a = (a_1 ... a_m) after a prompt p has
+log P(a | p) = sum_t log P(a_t | p, a_1 ... a_{t-1}), and everything here is read off those terms.
 """
 
 from __future__ import annotations
@@ -13,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,9 +18,9 @@ from ..lm.model import context_length
 from ..lm.types import Model, Tokenizer
 from . import forward
 from .forward import Tokens
+from .prompts import Prompt
 
-if TYPE_CHECKING:
-    from .prompts import Prompt
+GENERATED_ROWS = 32  # at once, in `generate_answers`
 
 
 @dataclass(frozen=True)
@@ -49,21 +44,17 @@ class Continuation:
 
 
 def score_continuations(
-    model: Model, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], *, cache: bool = True, batch_size: int = 64
+    model: Model, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], *, cache: bool = True
 ) -> list[Continuation]:
     """Score each (prompt, continuation) pair in batched forward passes, without generating.
 
-    Prompt and continuation are tokenised apart and joined, so the boundary between them is always a
-    boundary between tokens, as it is when the model generates.
+    Prompt and continuation are tokenised apart and joined, so the boundary between them is always a boundary between
+    tokens, as it is when the model generates. With `cache` the tokens that all prompts begin with are computed once;
+    the scores are the same up to rounding.
 
-    Args:
-        cache: compute the tokens that all prompts begin with once. The scores are the same up to rounding.
-        batch_size: rows in one forward pass.
-
-    Raises: BadPrompt where a prompt or continuation is empty, or together they exceed the model's context;
-        NonFiniteScores where the model returned NaN or infinity.
+    Raises BadPrompt where a prompt or continuation is empty, or together they exceed the model's context;
+    NonFiniteScores where the model returned NaN or infinity.
     """
-    require_at_least(1, "batch_size", batch_size)
     if not pairs:
         return []
     prompt_ids = {p: _encode(tokenizer, p, "prompt") for p in dict.fromkeys(p for p, _ in pairs)}
@@ -77,7 +68,7 @@ def score_continuations(
         wanted.setdefault(prompt + continuation[:-1], []).append(i)
     first = {row: min(len(ids[i][0]) for i in asking) - 1 for row, asking in wanted.items()}
     results: dict[int, Continuation] = {}
-    for row, table in forward.predictions(model, first, cache=cache, batch_size=batch_size):
+    for row, table in forward.predictions(model, first, cache):
         for i in wanted[row]:
             prompt, continuation = ids[i]
             predicted = table[len(prompt) - 1 - first[row] :]  # [m, vocabulary]
@@ -89,26 +80,23 @@ def score_continuations(
 
 
 def exact_matches(
-    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], answers: Sequence[str], **options
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], answers: Sequence[str], *, cache: bool = True
 ) -> list[bool]:
     """Say for each prompt whether greedy decoding would give exactly the answer, then stop.
 
     It does if and only if each of the answer's tokens is the most probable one given those before it, and so is
     something after it that ends an answer, as for `generate_answers`: the prompt's stop, a longer token that begins
-    with it ("\n\n"), or the model's end of text. One forward pass tells.
+    with it ("\n\n"), or the model's end of text.
 
     A model that writes the same letters in other tokens than the tokenizer ("t" and "oys" for "to" and
     "ys") is not recognised. That is rare where a space comes before the answer, less so in a chat.
 
-    Args:
-        options: `cache` and `batch_size`, as for `score_continuations`.
-
-    Raises: see `score_continuations`; BadPrompt also when prompts and answers differ in number.
+    `cache` and errors: as for `score_continuations`; BadPrompt also where prompts and answers differ in number.
     """
     if len(prompts) != len(answers):
         raise BadPrompt(f"{len(prompts)} prompts came with {len(answers)} answers.", "give one answer to each prompt.")
     pairs = [(p.text, p.answer_prefix + a + p.stop) for p, a in zip(prompts, answers)]
-    scored = score_continuations(model, tokenizer, pairs, **options)
+    scored = score_continuations(model, tokenizer, pairs, cache=cache)
     stops = {stop: len(_encode(tokenizer, stop, "stop")) for stop in {p.stop for p in prompts}}
     verdicts = []
     for p, s in zip(prompts, scored):
@@ -119,17 +107,14 @@ def exact_matches(
 
 
 def label_logprobs(
-    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], labels: Sequence[str], **options
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], labels: Sequence[str]
 ) -> torch.Tensor:
     """Return log P(label | prompt) for each prompt and label, in nats, shape [prompts, labels].
 
     Where one label begins another, it is log P(label, then the stop | prompt): see `label_continuations`.
 
-    Args:
-        options: `cache` and `batch_size`, as for `score_continuations`.
-
-    Raises: see `score_continuations`; BadPrompt also when there are fewer than two labels, or the tokenizer
-        cuts two of them into the same tokens, so that no model can tell them apart.
+    Raises as `score_continuations`; BadPrompt also where there are fewer than two labels, or two of them are the same
+    tokens, so that no model can tell them apart.
     """
     different = list(dict.fromkeys(labels))
     if len(different) < 2:
@@ -139,8 +124,8 @@ def label_logprobs(
         if (other := read.setdefault(_encode(tokenizer, label, "label"), label)) != label:
             raise BadPrompt(f"the labels {other!r} and {label!r} are the same to the model.", "rename one of them.")
     pairs = [(p.text, continuation) for p in prompts for continuation in label_continuations(p, labels)]
-    scored = score_continuations(model, tokenizer, pairs, **options)
-    return torch.tensor([s.total for s in scored]).reshape(len(prompts), len(labels))
+    totals = [s.total for s in score_continuations(model, tokenizer, pairs)]
+    return torch.tensor(totals).reshape(len(prompts), len(labels))
 
 
 def label_continuations(prompt: Prompt, labels: Sequence[str]) -> list[str]:
@@ -148,8 +133,7 @@ def label_continuations(prompt: Prompt, labels: Sequence[str]) -> list[str]:
 
     "C" begins "C++": the text "C++" is never more probable than its beginning, so the longer label could not win.
     Where that is so for any two labels of the set, all are scored with the stop after them, which is how training
-    teaches an answer (`training.rows.answer_rows`). Elsewhere any two labels differ inside both their texts, so no
-    text counts for two of them, and the labels' own text decides.
+    teaches an answer (`training.rows.answer_rows`). Elsewhere the labels' own text decides.
     """
     # In the order of the alphabet a label that begins others stands right before one of them.
     end = prompt.stop if any(b.startswith(a) for a, b in pairwise(sorted(set(labels)))) else ""
@@ -159,13 +143,13 @@ def label_continuations(prompt: Prompt, labels: Sequence[str]) -> list[str]:
 def next_tokens(model: Model, tokenizer: Tokenizer, text: str, k: int = 10) -> list[tuple[str, float]]:
     """Return the k most probable next tokens after `text`, each with its probability.
 
-    Raises: BadPrompt when the text is empty or too long; CourseError when k is not positive, or more
-        than the model has tokens; NonFiniteScores.
+    Raises BadPrompt where the text is empty or too long; CourseError where k is not positive, or more than the model
+    has tokens; NonFiniteScores.
     """
     require_at_least(1, "k", k)
     row = _encode(tokenizer, text, "prompt")
     _require_fits(model, text, len(row) + 1)
-    [(_, table)] = forward.predictions(model, {row: len(row) - 1}, cache=False, batch_size=1)
+    [(_, table)] = forward.predictions(model, {row: len(row) - 1})
     if k > table.shape[-1]:
         raise CourseError(f"k is {k}; the model knows {table.shape[-1]} tokens.", "ask for fewer.")
     top = table[0].exp().topk(k)
@@ -173,31 +157,23 @@ def next_tokens(model: Model, tokenizer: Tokenizer, text: str, k: int = 10) -> l
 
 
 def generate_answers(
-    model: Model,
-    tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
-    *,
-    max_new_tokens: int = 16,
-    cache: bool = True,
-    batch_size: int = 32,
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], *, max_new_tokens: int = 16
 ) -> list[str]:
     """Return the greedy answer to each prompt, up to its stop text, with transformers' `generate`.
 
-    Slower than `exact_matches`, and needed only to read what the model would say. `cache`: see `score_continuations`.
-
-    Raises: BadPrompt when a prompt is empty or leaves no room for `max_new_tokens`; NonFiniteScores.
+    Slower than `exact_matches`, and needed only to read what the model would say.
+    Raises BadPrompt where a prompt is empty or leaves no room for `max_new_tokens`; NonFiniteScores.
     """
     require_at_least(1, "max_new_tokens", max_new_tokens)
-    require_at_least(1, "batch_size", batch_size)
     rows = [_encode(tokenizer, p.text, "prompt") for p in prompts]
     for p, row in zip(prompts, rows):
         _require_fits(model, p.text, len(row) + max_new_tokens)
     answers = [""] * len(prompts)
     for stop in dict.fromkeys(p.stop for p in prompts):  # together, one prompt's stop would cut another's answer
         group = [i for i, p in enumerate(prompts) if p.stop == stop]
-        for start in range(0, len(group), batch_size):
-            chunk = group[start : start + batch_size]
-            new_tokens = forward.generate(model, tokenizer, [rows[i] for i in chunk], stop, max_new_tokens, cache)
+        for start in range(0, len(group), GENERATED_ROWS):
+            chunk = group[start : start + GENERATED_ROWS]
+            new_tokens = forward.generate(model, tokenizer, [rows[i] for i in chunk], stop, max_new_tokens)
             for i, new in zip(chunk, new_tokens):
                 text = tokenizer.decode(new, skip_special_tokens=False).split(stop)[0]
                 answers[i] = text.split(tokenizer.eos_token)[0].strip()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from ..errors import CourseError
+from ..guards import require_some
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,8 @@ class Interval:
 
 
 def interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
-    """Return the mean of repeats and its 95% interval, by Student's t, cut at `bounds`.
-
-    Raises:
-        CourseError: there are no values.
-    """
-    if not values:
-        raise CourseError("there are no values to average.", "run at least one seed.")
+    """Return the mean of repeats and its 95% interval, by Student's t, cut at `bounds`. Without values CourseError."""
+    require_some(values, "values to average", "run at least one seed.")
     centre = mean(values)
     if len(values) == 1:
         return Interval(centre, centre, centre)
@@ -36,11 +32,7 @@ def interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) 
 
 
 def wilson(right: int, of: int) -> tuple[float, float]:
-    """Return the 95% interval of a share by Wilson's score (Wilson 1927): also sound near 0 and 1.
-
-    Raises:
-        CourseError: it is a share of nothing.
-    """
+    """Return the 95% interval of a share by Wilson's score (Wilson 1927). Raises CourseError for a share of nothing."""
     if of < 1 or not 0 <= right <= of:
         raise CourseError(f"{right} right answers of {of}.", "give 1 query or more, and no more right answers.")
     from scipy.stats import binomtest

@@ -1,8 +1,5 @@
-"""A figure with its description in words.
-
-A notebook shows it as an image whose alt text is also its plain-text form, so that the numbers behind a figure
-can be read aloud, searched, and compared when the notebook is run again.
-"""
+"""A figure with its description in words, which a notebook keeps as alt text and as plain text: it can be read
+aloud, searched, and compared when the notebook is run again."""
 
 from __future__ import annotations
 
@@ -30,9 +27,9 @@ class Picture:
         return buffer.getvalue()
 
     def html(self) -> str:
-        """Return an HTML image with the alt text in place, for widgets. It shrinks where there is less room."""
-        alt, data = html.escape(self.alt, quote=True), base64.b64encode(self.png()).decode("ascii")
-        return f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'
+        """Return an HTML image with its alt text, for widgets. It shrinks where there is less room."""
+        data = base64.b64encode(self.png()).decode("ascii")
+        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{data}" style="max-width:100%">'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         image = base64.b64encode(self.png()).decode("ascii")

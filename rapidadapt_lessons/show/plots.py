@@ -1,7 +1,4 @@
-"""Figures for the lessons: labelled axes, colour-blind-safe colours, and a description in words.
-
-Every function returns a `Picture`, whose description tells the numbers. Without values each raises CourseError.
-"""
+"""Figures for the lessons, each with a description that tells its numbers. Without values they raise CourseError."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from statistics import mean
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from ..errors import CourseError
+from ..guards import require_some
 from .intervals import interval
 from .picture import Picture
 
@@ -40,22 +37,19 @@ STYLE = {
 def horizontal_bars(
     values: Mapping[str, float], *, title: str, xlabel: str, highlight: Sequence[str] = (), limit: float | None = None
 ) -> Picture:
-    """Draw one bar for each name, the first on top; highlighted names in the second colour.
-
-    Names and title are shown letter by letter: a "$" in a learner's text is no mathematics.
-    """
-    _require_values(values)
+    """Draw one bar for each name, the first on top; highlighted names in the second colour."""
+    require_some(values, "values to draw")
     figure, axes = canvas(7, 0.6 + 0.33 * len(values))
-    names = list(values)
-    colours = [COLOURS[1] if name in highlight else COLOURS[0] for name in names]
-    axes.barh(range(len(names)), list(values.values()), color=colours)
+    colours = [COLOURS[name in highlight] for name in values]
+    axes.barh(range(len(values)), list(values.values()), color=colours)
     for row, value in enumerate(values.values()):
         axes.text(value, row, f" {_short(value)} ", va="center", ha="left" if value >= 0 else "right")
-    axes.set_yticks(range(len(names)), [_literal(name) for name in names])
+    # Between two plain "$" of a learner's text matplotlib would set mathematics.
+    axes.set_yticks(range(len(values)), [name.replace("$", r"\$") for name in values])
+    axes.set_title(title.replace("$", r"\$"), loc="left")
     axes.invert_yaxis()
     low, high = min(0, *values.values()) * 1.15, limit or max(0, *values.values()) * 1.15
     axes.set(xlabel=xlabel, xlim=(low, high if high > low else 1))
-    axes.set_title(_literal(title), loc="left")
     listed = ", ".join(f"{name} {_short(value)}" for name, value in values.items())
     return Picture(figure, f"Bar chart. {title}. {xlabel}: {listed}.")
 
@@ -75,18 +69,15 @@ def curves(
     Args:
         results: for each name, for each x, the values of the repeats.
         chance: where to draw a dashed line for guessing.
-        limits: range of the y axis; None leaves it, or its upper end, to matplotlib. The default is for
-            shares, and cuts intervals at 0 and 1; with any other range they are drawn whole.
-        even: space the x values evenly, whatever lies between them: 0, 1, 2, 4, 8 double each time. False
-            puts each at its true place, for instance where a straight line is the message.
+        limits: range of the y axis; None leaves it, or its upper end, to matplotlib. The default also cuts the
+            intervals at 0 and 1.
+        even: space the x values evenly; False puts each at its true place.
     """
-    _require_values(results)
+    require_some(results, "values to draw")
     figure, axes = canvas(7, 4.2)
     positions = sorted({x for line in results.values() for x in line})
-    place = {x: float(i) for i, x in enumerate(positions)}
-    if not even and len(positions) > 1:
-        scale = (len(positions) - 1) / (positions[-1] - positions[0])
-        place = {x: (x - positions[0]) * scale for x in positions}
+    scale = (len(positions) - 1) / (positions[-1] - positions[0] or 1)
+    place = {x: i if even else (x - positions[0]) * scale for i, x in enumerate(positions)}
     told, ends = [], []
     cut = (0.0, 1.0) if limits == SHARES else (float("-inf"), float("inf"))
     for i, (name, line) in enumerate(results.items()):
@@ -125,11 +116,11 @@ def heat_map(
 
     Args:
         limits: the values of the colour scale's ends.
-        framed: the row and the column of each cell to put a frame round, counted from 0.
+        framed: the row and the column of each cell to frame, counted from 0.
     """
     from matplotlib.patches import Rectangle
 
-    _require_values(values)
+    require_some(values, "values to draw")
     figure, axes = canvas(1.6 + 1.25 * len(columns), 1.2 + 0.5 * len(rows))
     image = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
     middle = (limits[0] + limits[1]) / 2
@@ -160,14 +151,10 @@ def strips(
 ) -> Picture:
     """Draw every single value as a dot: one row for each outer name, one colour for each inner name.
 
-    Dots that would hide one another are stacked, so that they can be counted. A tick marks each row's
-    mean. Use it where the spread is the message.
-
-    Args:
-        means: False leaves the ticks out, where values fall into clumps and a mean lies in none of
-            them; the description then lists the values instead.
+    Dots that would hide one another are stacked. A tick marks each row's mean. Without `means` the ticks go, and
+    the description lists the values: for values in clumps, where a mean lies in none of them.
     """
-    _require_values(groups)
+    require_some(groups, "values to draw")
     kinds = list(dict.fromkeys(chain.from_iterable(groups.values())))
     same = (limits[1] - limits[0]) * 0.013  # the width of a dot
     stacks = {(name, kind): _stacked(group[kind], same) for name, group in groups.items() for kind in group}
@@ -188,7 +175,8 @@ def strips(
                 axes.plot([mean(values)] * 2, [y - tick, y + tick], color=colour, lw=2.5)
                 spread = f"mean {mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
             else:
-                spread = _counted(values)
+                found = Counter(f"{value:.2f}" for value in sorted(values))
+                spread = ", ".join(text if times == 1 else f"{text} ({times} times)" for text, times in found.items())
             told.append((f"{name} ({kind})" if len(kinds) > 1 else name, [spread]))
     if line is not None:
         axes.axvline(line, color=GREY, ls="--", lw=1)
@@ -204,11 +192,9 @@ def strips(
     return Picture(figure, f"Dot plot. {title}. {xlabel}. {_in_words(told)}")
 
 
-def grouped_bars(
-    groups: Mapping[str, Mapping[str, float]], *, title: str, ylabel: str = ACCURACY, limit: float | None = 1.0
-) -> Picture:
+def grouped_bars(groups: Mapping[str, Mapping[str, float]], *, title: str, ylabel: str = ACCURACY) -> Picture:
     """Draw bars side by side: one cluster for each outer name, one colour for each inner name."""
-    _require_values(groups)
+    require_some(groups, "values to draw")
     figure, axes = canvas(max(5.5, 1.7 * len(groups) + 1), 3.8)
     kinds = list(dict.fromkeys(chain.from_iterable(groups.values())))
     width = 0.8 / len(kinds)
@@ -221,9 +207,7 @@ def grouped_bars(
             if y == y:  # a cluster without this kind holds NaN there
                 axes.text(x, y, _short(y), ha="center", va="bottom", fontsize=9)
     axes.set_xticks(range(len(groups)), [name if len(name) <= 16 else fill(name, 13) for name in groups])
-    axes.set_ylabel(ylabel)
-    if limit:
-        axes.set_ylim(0, limit * 1.08)
+    axes.set(ylabel=ylabel, ylim=(0, 1.08))
     if len(kinds) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_title(title, loc="left")
@@ -243,14 +227,8 @@ def _stacked(values: Sequence[float], width: float) -> list[int]:
     return levels
 
 
-def _counted(values: Sequence[float]) -> str:
-    """Return the values in order as text, each with how often it occurs: "0.50 (11 times), 0.57"."""
-    found = Counter(f"{value:.2f}" for value in sorted(values))
-    return ", ".join(text if times == 1 else f"{text} ({times} times)" for text, times in found.items())
-
-
 def _in_words(told: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Return the end of a description: what there is to tell of each name."""
+    """Return the end of a description."""
     return "; ".join(f"{name}: {', '.join(parts)}" for name, parts in told) + "."
 
 
@@ -259,16 +237,6 @@ def _short(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return "<0.005" if 0 < value < 0.005 else f"{value:.2f}"
-
-
-def _require_values(values: Sequence | Mapping) -> None:
-    if len(values) == 0:
-        raise CourseError("there is nothing to draw: no values were given.", "give at least one.")
-
-
-def _literal(text: str) -> str:
-    """Return text that matplotlib shows as it is: between two plain "$" it would set mathematics."""
-    return text.replace("$", r"\$")
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -303,21 +271,21 @@ def lines(
     xlabel: str,
     ylabel: str,
     log_x: bool = False,
-    levels: Mapping[str, float] = {},
     points: bool = True,
+    levels: Mapping[str, float] = {},
     alt: str | None = None,
 ) -> Picture:
     """Draw one line for each name over true distances in x.
 
     Args:
-        levels: what does not depend on x, drawn as thin lines from side to side; the scale then starts at 0.
         points: mark each value.
+        levels: what does not depend on x, drawn as thin lines from side to side; the scale then starts at 0.
         alt: the description; None lists every value, to two digits after the point.
     """
     figure, axes = canvas(7, 4)
     for i, (name, values) in enumerate(series.items()):
-        colour, marker, look = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LOOKS[i % len(LOOKS)]
-        marker = marker if points else None
+        colour, look = COLOURS[i % len(COLOURS)], LOOKS[i % len(LOOKS)]
+        marker = MARKERS[i % len(MARKERS)] if points else None
         axes.plot(list(values), list(values.values()), color=colour, marker=marker, ls=look, lw=1.8, ms=5, label=name)
     if log_x:
         axes.set_xscale("log")

@@ -1,7 +1,7 @@
-"""Controls over plain functions, "views": values in, HTML out. They hold no logic of their own.
+"""Controls over plain functions, "views": values in, HTML out.
 
-A result goes into an HTML widget instead of the cell's output, so that a stored notebook keeps it, and a run
-without a browser is the same run.
+A result goes into an HTML widget instead of the cell's output: a stored notebook keeps it, and a run without a
+browser is the same run.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from .picture import Picture
 
 
 def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
-    """Show controls and, under them, what `view` makes of their values.
+    """Show controls and, under them, what `view` makes of their values, which it takes by name.
 
-    Args:
-        view: a plain function that takes the controls' values by name.
-        controls: as for `ipywidgets.interact`: a widget, or a value that stands for one.
-
-    Raises: whatever `view` raises that is not a `CourseError`, at once and at every later change.
+    Each control is a widget, or a value that stands for one, as for `ipywidgets.interact`. What `view` raises is shown
+    as a message; what is no `CourseError` is raised as well.
     """
     from IPython.display import display
     from ipywidgets import VBox
@@ -41,13 +38,10 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
 def on_demand(
     view: Callable[..., str | Picture], *, label: str = "Run", at_once: bool = False, **controls: Any
 ) -> None:
-    """Show what `view` makes of the controls' values when a button is pressed, as for what takes seconds.
+    """Show what `view` makes of the controls' values when a button is pressed: for what takes seconds.
 
-    Args:
-        at_once: compute once before the first press too, so that a stored notebook holds a result.
-        controls: as for `explore`.
-
-    Raises: as `explore`; after the first press Jupyter logs it.
+    Controls and errors: as for `explore`. With `at_once` it computes before the first press too, so that a stored
+    notebook holds a result.
     """
     from IPython.display import display
     from ipywidgets import Button, VBox
@@ -77,7 +71,7 @@ def text_box(value: str, lines: int = 6) -> Any:
 
 
 def render(view: Callable[..., str | Picture], **values: Any) -> str:
-    """Return what `view` shows as HTML. A `CourseError` becomes a message in its place; any other is a bug."""
+    """Return what `view` shows as HTML, or its `CourseError` as a message."""
     try:
         result = view(**values)
     except CourseError as error:
@@ -90,7 +84,7 @@ def _message(problem: str, remedy: str) -> str:
 
 
 def _result(value: str = "") -> Any:
-    """Return the widget for the result: as wide as its place, so that a wide table does not widen the figures too."""
+    """Return the result's widget: as wide as its place, so that a wide table does not widen the figures too."""
     from ipywidgets import HTML, Layout
 
     return HTML(value, layout=Layout(display="grid", grid_template_columns="minmax(0, 1fr)"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rapidadapt_lessons.errors import BadPrompt, CourseError, NonFiniteScores
 from rapidadapt_lessons.lm.tasks import load_task
-from rapidadapt_lessons.prompting import forward
+from rapidadapt_lessons.prompting import forward, scoring
 from rapidadapt_lessons.prompting.prompts import Prompt, build_prompt, build_prompts, chat_prompt, templates_for
 from rapidadapt_lessons.prompting.scoring import (
     count_tokens,
@@ -172,12 +172,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_cached_path_gives_the_scores_of_the_plain_one(real_model, case):
+def test_the_cached_path_gives_the_scores_of_the_plain_one(real_model, case, monkeypatch):
     pairs = CASES[case]()
     plain = score_continuations(*real_model, pairs, cache=False)
-    for batch_size in (1, 3, 64):
-        assert same(score_continuations(*real_model, pairs, cache=True, batch_size=batch_size), plain)
-    assert same(score_continuations(*real_model, pairs[:2], cache=False, batch_size=1), plain[:2])
+    for most in (64, 3, 1):
+        monkeypatch.setattr(forward, "MOST_ROWS", most)
+        assert same(score_continuations(*real_model, pairs, cache=True), plain)
+    assert same(score_continuations(*real_model, pairs[:2], cache=False), plain[:2])
 
 
 def test_small_packs_give_the_same_scores(real_model, monkeypatch):
@@ -197,12 +198,13 @@ def test_small_packs_give_the_same_scores(real_model, monkeypatch):
         max_size=6,
     ),
     head=st.text("xyz", max_size=5),
-    batch_size=st.integers(1, 4),
+    most=st.integers(1, 4),
 )
-def test_any_pairs_score_the_same_on_both_paths_and_by_hand(tiny, data, head, batch_size):
+def test_any_pairs_score_the_same_on_both_paths_and_by_hand(tiny, monkeypatch, data, head, most):
     pairs = [(head + p, c) for p, c in data]
-    plain = score_continuations(*tiny, pairs, cache=False, batch_size=batch_size)
-    cached = score_continuations(*tiny, pairs, cache=True, batch_size=batch_size)
+    monkeypatch.setattr(forward, "MOST_ROWS", most)
+    plain = score_continuations(*tiny, pairs, cache=False)
+    cached = score_continuations(*tiny, pairs, cache=True)
     for pair, a, b in zip(pairs, plain, cached, strict=True):
         expected = by_hand(*tiny, *pair)[0]
         assert a.logprobs.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
@@ -261,7 +263,7 @@ def test_exact_match_is_what_generation_says(real_model, name, kind):
     generated = generate_answers(model, tokenizer, prompts, max_new_tokens=10)
     assert verdicts == [a == b for a, b in zip(generated, answers, strict=True)]
     assert len(set(verdicts)) == 2, "queries that are all right or all wrong prove little"
-    assert verdicts == exact_matches(model, tokenizer, prompts, answers, cache=False, batch_size=5)
+    assert verdicts == exact_matches(model, tokenizer, prompts, answers, cache=False)
 
 
 def test_in_a_chat_only_answers_written_in_other_tokens_are_missed(real_model):
@@ -324,19 +326,22 @@ def test_what_was_generated_matches_and_a_part_of_it_does_not(real_model):
     assert exact_matches(*real_model, prompts, cut) == [False] * 4
 
 
-def test_a_generated_answer_does_not_depend_on_the_batch(real_model):
+def test_a_generated_answer_does_not_depend_on_the_batch(real_model, monkeypatch):
     episode = load_task("capitals").episode(3, n_query=3)
     prompts = [*build_prompts(episode.query[:2], episode.support), *build_prompts(episode.query[2:])]
     together = generate_answers(*real_model, prompts, max_new_tokens=4)
     assert together == [generate_answers(*real_model, [p], max_new_tokens=4)[0] for p in prompts]
-    assert together == generate_answers(*real_model, prompts, max_new_tokens=4, batch_size=2)
+    monkeypatch.setattr(scoring, "GENERATED_ROWS", 2)
+    assert together == generate_answers(*real_model, prompts, max_new_tokens=4)
 
 
 def test_a_generated_answer_is_the_same_with_the_shared_tokens_cached(real_model, monkeypatch):
     episode = load_task("country_fr").episode(4, n_query=6)
     prompts = build_prompts(episode.query, episode.support)
     assert len({count_tokens(real_model[1], p.text) for p in prompts}) > 1  # so that some are padded
-    plain = generate_answers(*real_model, prompts, max_new_tokens=6, cache=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(forward, "shared_length", lambda rows, limit: 0)
+        plain = generate_answers(*real_model, prompts, max_new_tokens=6)
     lengths = []
     keep = forward._prefix_cache
     monkeypatch.setattr(forward, "_prefix_cache", lambda m, prefix: lengths.append(len(prefix)) or keep(m, prefix))
@@ -359,15 +364,14 @@ def test_max_new_tokens_bounds_an_answer(real_model):
 # Labels
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_label_logprobs_have_a_row_for_each_prompt_and_a_column_for_each_label(real_model, cache):
+def test_label_logprobs_have_a_row_for_each_prompt_and_a_column_for_each_label(real_model):
     prompts = [build_prompt(x) for x in ("sky", "grass", "blood")]
     labels = ["blue", "light green", "red", "grey"]
-    table = label_logprobs(*real_model, prompts, labels, cache=cache)
+    table = label_logprobs(*real_model, prompts, labels)
     assert table.shape == (3, 4) and table.dtype == torch.float32
     expected = [[sum(by_hand(*real_model, p.text, " " + label)[0]) for label in labels] for p in prompts]
     torch.testing.assert_close(table, torch.tensor(expected), atol=1e-3, rtol=0)
-    turned = label_logprobs(*real_model, prompts[::-1], labels[::-1], cache=cache)
+    turned = label_logprobs(*real_model, prompts[::-1], labels[::-1])
     torch.testing.assert_close(turned.flip(0, 1), table, atol=1e-3, rtol=0)
 
 
@@ -505,20 +509,13 @@ def test_a_prompt_too_long_for_the_real_model_is_told_before_anything_is_compute
 @pytest.mark.parametrize("value", [0, -3])
 def test_sizes_below_1_are_told(tiny, value):
     calls = {
-        "batch_size": [
-            lambda: score_continuations(*tiny, [("a", "b")], batch_size=value),
-            lambda: exact_matches(*tiny, [Prompt("a")], ["b"], batch_size=value),
-            lambda: label_logprobs(*tiny, [Prompt("a")], ["b", "c"], batch_size=value),
-            lambda: generate_answers(*tiny, [Prompt("a")], batch_size=value),
-        ],
-        "k": [lambda: next_tokens(*tiny, "a", k=value)],
-        "max_new_tokens": [lambda: generate_answers(*tiny, [Prompt("a")], max_new_tokens=value)],
+        "k": lambda: next_tokens(*tiny, "a", k=value),
+        "max_new_tokens": lambda: generate_answers(*tiny, [Prompt("a")], max_new_tokens=value),
     }
-    for name, uses in calls.items():
-        for use in uses:
-            with pytest.raises(CourseError, match=f"{name} is {value}") as caught:
-                use()
-            assert "1 or more" in caught.value.remedy
+    for name, call in calls.items():
+        with pytest.raises(CourseError, match=f"{name} is {value}") as caught:
+            call()
+        assert "1 or more" in caught.value.remedy
 
 
 def test_numbers_that_differ_are_told(tiny):
@@ -594,5 +591,6 @@ def test_a_model_that_writes_the_longer_label_answers_it(tiny, monkeypatch, goes
         return tables
 
     monkeypatch.setattr(forward, "_forward_padded", say)
-    [scores] = label_logprobs(model, tokenizer, [Prompt("x")], ["C", "C++"], cache=False).softmax(-1).tolist()
+    monkeypatch.setattr(forward, "shared_length", lambda rows, limit: 0)
+    [scores] = label_logprobs(model, tokenizer, [Prompt("x")], ["C", "C++"]).softmax(-1).tolist()
     assert scores[goes_on] > 0.99

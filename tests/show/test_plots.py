@@ -436,6 +436,6 @@ def test_more_kinds_than_colours_can_be_drawn():
     ],
 )
 def test_nothing_to_draw_is_told(draw):
-    with pytest.raises(CourseError, match="nothing to draw") as caught:
+    with pytest.raises(CourseError, match="no values to draw") as caught:
         draw()
     assert "at least one" in caught.value.remedy
