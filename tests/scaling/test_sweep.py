@@ -189,8 +189,8 @@ def test_a_worker_that_slept_leaves_its_trial_to_the_one_that_took_it_over(tmp_p
             with monkeypatch.context() as patch:
                 patch.setattr(RDBStorage, "record_heartbeat", lambda self, trial: None)
                 time.sleep(5)
-                patch.undo()
-                slept.append(sweep.run_sweep(storage, CHOICES, value, most=12))
+                first = sweep.run_sweep(storage, CHOICES, value, most=1)  # takes the trial over before the heart beats
+            slept.append(first + sweep.run_sweep(storage, CHOICES, value, most=11))
         return -1.0
 
     assert sweep.run_sweep(storage, CHOICES, sleeps) == 0
