@@ -11,7 +11,7 @@ the lesson draws: examples, first weights, order of the rows, tasks. Queries sta
 some. Settings are the lesson's, and seed 0 is its own run where the lesson has one run only.
 
 A lesson's sentence holds where what it says is true of the lower and of the upper end of the interval: the mean of
-the seeds and its 95% interval by Student's t (`plots.interval`).
+the seeds and its 95% interval by Student's t (`intervals.interval`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rapidadapt_lessons.show.plots import Interval, interval
+from rapidadapt_lessons.show.intervals import Interval, interval
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "report"
@@ -184,7 +184,7 @@ def meta_learning(seed: int, iterations: int = 1000, tasks: int = 600) -> Found:
     validation = sinusoids.draw_waves(100, draw).batch(10, 50, draw)
     error = {}
     for method in (sinusoids.MAML, sinusoids.PRETRAINED):
-        start, _ = sinusoids.train(method, [seed], iterations, task_seed=seed)
+        start, _ = sinusoids.train_starts(method, [seed], iterations, task_seed=seed)
         rate = sinusoids.best_inner_lr(method, start, validation, rates=(0.003, 0.01, 0.02, 0.03))
         error[method.name] = sinusoids.curve(method, start, held_out, inner_lr=rate).mean((0, 1))
     maml, pretrained = error["MAML"], error["pretrained"]
@@ -424,7 +424,7 @@ def row(headline: Headline, runs: Sequence[dict]) -> str:
 def table(rows: Sequence[str]) -> list[str]:
     """Return the table and what is run for each row, as lines of Markdown."""
     heads = "| lesson | its sentence | mean (95% interval) | holds at both ends | day |"
-    settings = [f"- {headline.lesson}: {headline.setting}." for headline in HEADLINES]
+    settings = [f"- {headline.lesson}: {headline.scenario}." for headline in HEADLINES]
     return [heads, "|---|---|---|---|---|", *rows, "", "For each seed:", "", *settings]
 
 

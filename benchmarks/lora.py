@@ -17,14 +17,15 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
+from matrix_product import matmul_flops  # beside this file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig
-from rapidadapt_lessons.lora.quantise import without_kernel_notice
-from rapidadapt_lessons.training.cost import matmul_flops, measure, training_bytes
+from rapidadapt_lessons.lora.quantise import hide_library_notices
+from rapidadapt_lessons.training.cost import measure, training_bytes
 from rapidadapt_lessons.training.data import task_experience
 from rapidadapt_lessons.training.rows import Batch, Row, collate, token_loss
 
@@ -69,8 +70,9 @@ def ours(rank: int = 8) -> Callable[[nn.Module], nn.Module]:
 
 def theirs(rank: int = 8) -> Callable[[nn.Module], nn.Module]:
     def make(model: nn.Module) -> nn.Module:
-        with without_kernel_notice():
-            import peft
+        hide_library_notices()
+        import peft
+
         config = peft.LoraConfig(
             task_type=peft.TaskType.CAUSAL_LM, r=rank, lora_alpha=2 * rank, target_modules=list(TARGETS)
         )

@@ -17,21 +17,27 @@ it is below.
 from __future__ import annotations
 
 import json
-import os
+import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from rapidadapt_lessons.files import write_whole
+from rapidadapt_lessons.guards import require_at_least, require_positive, require_some
 from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lm.tasks import load_task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.meta import meta_lora
 from rapidadapt_lessons.meta.meta_lora import MetaConfig
-from rapidadapt_lessons.meta.text_tasks import HELD_OUT, VALIDATION, load_family
-from rapidadapt_lessons.prompting.prompts import cue_template
-from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.meta.text_tasks import HELD_OUT, VALIDATION, MiniTask, load_family
+from rapidadapt_lessons.prompting.prompts import build_prompts, template_of
+from rapidadapt_lessons.show.intervals import interval
+from rapidadapt_lessons.training.rows import answer_rows
 
 KEPT = Path(__file__).resolve().parents[1] / "build" / "meta_lora"
 STARTS = ("plain LoRA", "meta-learned LoRA")
@@ -73,14 +79,14 @@ def one_seed(model, tokenizer, seed: int, settings: Settings, rates: dict[str, f
     def read_by(lr: float) -> meta_lora.State:
         lora.set_adapter_state(model, plain)
         options = {"steps": settings.prompt_steps, "rows": settings.prompt_rows, "shots": settings.shots}
-        meta_lora.train_on_prompts(model, tokenizer, family, lr=lr, seed=seed, progress=False, **options)
+        train_on_prompts(model, tokenizer, family, lr=lr, seed=seed, **options)
         return lora.adapter_state(model)
 
     tried = {lr: read_by(lr) for lr in ([rates["MetaICL"]] if rates else settings.prompt_rates)}
     clock["MetaICL"] = time.process_time()
     found: dict[str, dict[float, float]] = {}
     if rates is None:
-        cue, options = cue_template(validation), {"rates": settings.rates, "at": settings.at[-2:]}
+        cue, options = template_of(validation), {"rates": settings.rates, "at": settings.at[-2:]}
         for name, start in starts.items():
             _, found[name] = meta_lora.choose_lr(model, tokenizer, episodes, cue, start=start, **options)
         found["MetaICL"] = {}
@@ -92,7 +98,7 @@ def one_seed(model, tokenizer, seed: int, settings: Settings, rates: dict[str, f
     clock["choosing"] = time.process_time()
     scores: dict[str, dict[str, list[float]]] = {name: {} for name in (*STARTS, *READERS)}
     for task in map(load_task, HELD_OUT):
-        episode, cue = task.episode(settings.shots, seed=seed, n_query=settings.queries), cue_template(task)
+        episode, cue = task.episode(settings.shots, seed=seed, n_query=settings.queries), template_of(task)
         for name, start in starts.items():
             options = {"start": start, "lr": rates[name], "at": settings.at}
             by_steps = meta_lora.adapt_and_score(model, tokenizer, episode, cue, **options)
@@ -107,6 +113,39 @@ def one_seed(model, tokenizer, seed: int, settings: Settings, rates: dict[str, f
     return {"rates": rates, "validation": validated, "scores": scores, "seconds": seconds}
 
 
+def train_on_prompts(
+    model, tokenizer, family: Sequence[MiniTask], *, steps: int, rows: int = 4, shots: int = 8, lr: float = 1e-3,
+    seed: int = 0,
+) -> list[float]:  # fmt: skip
+    """Train the LoRA layers to answer a query behind `shots` solved examples of its task: MetaICL (Min et al. 2022).
+
+    Each row is of a task of its own, drawn at random, and only the query's answer counts (section 3.1 there). A new
+    task is then solved by reading: its examples go in the prompt, and no step is taken. Adam, at a rate that falls
+    linearly to zero. Returns the loss of each step: mean -log P of the answers' tokens in nats, before the step.
+
+    Raises:
+        CourseError: no LoRA layers, an empty family, or a number that makes no sense.
+        NotEnoughExamples: a task has no query besides so many shots.
+        TrainingDiverged: a loss became NaN or infinite.
+    """
+    lora.adapter_state(model)  # raises where there are no LoRA layers
+    require_some(family, "tasks to learn from")
+    for name, value, least in (("steps", steps, 1), ("rows", rows, 1), ("shots", shots, 0)):
+        require_at_least(least, name, value)
+    require_positive("lr", lr)
+    rng, losses = random.Random(seed), []
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, total_iters=max(steps - 1, 1))
+    for _ in range(steps):
+        batch = []
+        for task in rng.choices(family, k=rows):
+            *support, query = task.draw(shots + 1, rng)
+            batch += answer_rows(tokenizer, build_prompts([query], support, task.template), [query.y])
+        losses.append(meta_lora.take_step(model, optimizer, batch))
+        schedule.step()
+    return losses
+
+
 def results(seeds: int, settings: Settings) -> list[Result]:
     """Return each seed's result, kept from before where there is one of the same settings."""
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -118,9 +157,7 @@ def results(seeds: int, settings: Settings) -> list[Result]:
             loaded = loaded or load_model()
             rates = found[0]["rates"] if found else None
             kept = {"settings": told} | one_seed(*loaded, seed, settings, rates)
-            new = path.with_suffix(".new")
-            new.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-            os.replace(new, path)
+            write_whole(path, json.dumps(kept, indent=1) + "\n")
             print(f"seed {seed}: processor seconds {kept['seconds']}", file=sys.stderr, flush=True)
         found.append(kept)
     return found
@@ -145,7 +182,7 @@ def columns(found: list[Result], name: str, place: int) -> list[list[float]]:
 
 
 def told(values: list[float]) -> str:
-    found = plots.interval(values, bounds=(-1.0, 1.0))
+    found = interval(values, bounds=(-1.0, 1.0))
     return f"{found.mean:.2f} ± {half_width(values):.2f}" if len(values) > 1 else f"{found.mean:.2f}"
 
 
@@ -170,7 +207,7 @@ def verdicts(found: list[Result], settings: Settings) -> list[str]:
 
 
 def half_width(values: list[float]) -> float:
-    found = plots.interval(values, bounds=(-10.0, 10.0))
+    found = interval(values, bounds=(-10.0, 10.0))
     return found.high - found.mean
 
 

@@ -27,7 +27,7 @@ from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.meta import maml, sinusoids
 from rapidadapt_lessons.scaling.launch import launch
-from rapidadapt_lessons.scaling.processes import team_of_this_process
+from rapidadapt_lessons.scaling.processes import join_team
 from rapidadapt_lessons.training.rows import Row, batches, collate, token_loss
 from rapidadapt_lessons.training.team import Team
 
@@ -88,7 +88,7 @@ def seconds(step: Step, team: Team, alone: bool, threads: int) -> float:
 
 
 def worker(rounds: int) -> None:
-    with team_of_this_process() as team:
+    with join_team() as team:
         if team.is_main:
             print(f"{os.cpu_count()} cores, {rounds} rounds; the first is dropped")
             head = f"{'ms':>12}{'ms, 2 threads':>15}{'ms together':>13}{'efficiency':>12}{'bytes':>14}"
@@ -97,11 +97,11 @@ def worker(rounds: int) -> None:
             step = make()
             ways = {"alone": (True, 1), "alone, 2": (True, 2), "together": (False, 1)}
             times: dict[str, list[float]] = {way: [] for way in ways}
-            before, exchanges = team.handed_over, team.exchanges
+            before, messages = team.bytes_sent, team.messages
             for _ in range(rounds + 1):
                 for way, how in ways.items():
                     times[way].append(seconds(step, team, *how))
-            each = (team.handed_over - before) // (team.exchanges - exchanges)
+            each = (team.bytes_sent - before) // (team.messages - messages)
             if team.is_main:
                 one, two, both = (median(values[1:]) * 1e3 for values in times.values())
                 print(f"{name:<28}{one:>12.1f}{two:>15.1f}{both:>13.1f}{one / both / 2:>12.2f}{each:>14,}", flush=True)

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from .errors import CourseError
 from .exercises import progress as progress_of_exercises
@@ -29,11 +31,6 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _commands() -> None:
-    """Keep sub-commands, however few there are."""
-
-
 @app.command()
 def setup() -> None:
     """Build learn2learn and fetch the model, where they are missing. Safe to run again."""
@@ -49,24 +46,30 @@ def setup() -> None:
 
 
 @app.command()
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
-) -> None:
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False) -> None:
     """Say what is installed, what is missing and what to do. Exit status 1 when a lesson cannot run."""
     checks = doctor_checks.run_checks()
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=1))
     else:
+        table = Table("Check", "Status")
+        table.add_column("What was found", overflow="fold")
+        for check in checks:
+            style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[check.status]
+            remedy = f"\nWhat to do: {check.remedy.rstrip('.')}." if check.remedy else ""
+            table.add_row(Text(check.name), Text(check.status, style), Text(check.detail + remedy))
         console = Console()
-        console.print(doctor_checks.table(checks))
+        console.print(table)
         console.print(doctor_checks.summary(checks), highlight=False, soft_wrap=True)
-    if doctor_checks.blocked(checks):
+    if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 
 
 @app.command()
 def progress(
-    export: Annotated[Path | None, typer.Option("--export", help="Write one row an exercise to this CSV file.")] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write one row per exercise to this CSV file.")
+    ] = None,
     learner: Annotated[str, typer.Option("--learner", help="The name in the CSV file's first column.")] = "",
 ) -> None:
     """Show which exercises are done, tried and next; or export that for a teacher."""
@@ -78,7 +81,7 @@ def progress(
 
 @app.command()
 def adapt(
-    data: Annotated[Path, typer.Argument(metavar="DATA.csv", help="A CSV file with a header, one pair a row.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA.csv", help="A CSV file with a header, one pair per row.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write: new, or empty.")],
     x: Annotated[str | None, typer.Option("--input", metavar="COL", help="The column that the model reads.")] = None,
     y: Annotated[str | None, typer.Option("--output", metavar="COL", help="The column that it answers.")] = None,
@@ -86,12 +89,7 @@ def adapt(
         str | None, typer.Option("--method", help="auto (tries all), prompt, calibrated, lora or meta. [auto]")
     ] = None,
     budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="TIME",
-            help='Time to try methods in: "120s", "5m". The timing before it comes on top. [120s]',
-        ),
+        str | None, typer.Option("--budget", metavar="TIME", help='As "120s" or "5m"; timing comes on top. [120s]')
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the split and of the training. [0]")] = None,
     plan: Annotated[
@@ -100,24 +98,21 @@ def adapt(
 ) -> None:
     """Adapt the model to 8 to 2000 text pairs of your own (20 to 500 is what it is made for), on this machine.
 
-    Says how the file was read, splits it in three, times a few steps, plans what each method may do within the budget,
-    tries them, chooses by the validation split, and reports on the test split, which no choice has seen. Rows with a
-    missing cell are skipped, counted and said. With more than two columns, name both with --input and --output.
+    Splits the data in three, times a few steps, plans what each method may do within the budget, tries them, chooses
+    by the validation split, and reports on the test split, which no choice has seen. Rows with a missing cell are
+    skipped and counted. With more than two columns, name both with --input and --output.
 
-    DIR then holds report.html, a model card (README.md), the prompt (prompt.json), the plan (plan.json) and, where one
-    was trained, an adapter that peft loads (adapter/). It must be new or empty.
-
-    Interrupted or killed? Give the same command again. Until it is done, the work is kept beside DIR, in
-    DIR.unfinished. It is gone on with if it is of the same data and options, and otherwise refused and left as it is.
+    DIR, new or empty, then holds report.html, a model card (README.md), the prompt (prompt.json), the plan (plan.json)
+    and, where one was trained, an adapter that peft loads (adapter/). Interrupted, the same command starts anew.
 
     The same data, seed and plan give the same result on any machine. A plan holds its method, seed and budget.
     """
     if plan and any(value is not None for value in (method, budget, seed)):
         raise CourseError("--plan holds a method, a seed and a budget.", "leave --method, --seed and --budget out.")
-    from .tool import adapt as adapting
-    from .tool import plan as adapt_plan
+    from .tool import adapt as adapting  # late, as torch takes seconds to import
+    from .tool.plan import parse_budget  # late, likewise
 
-    seconds = adapting.BUDGET if budget is None else adapt_plan.parse_budget(budget)
+    seconds = adapting.BUDGET if budget is None else parse_budget(budget)
     adapting.adapt(
         data, out, x=x, y=y, method=method or "auto", budget=seconds, seed=seed or 0, plan=plan,
         say=lambda line: typer.echo(line), progress=sys.stderr.isatty(),
@@ -127,7 +122,7 @@ def adapt(
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `adapt` wrote.")],
-    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="One query a line; - for standard input.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="One query per line; - for standard input.")] = "-",
     table: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="A CSV file instead.")] = None,
     column: Annotated[str | None, typer.Option("--column", metavar="COL", help="Its column of queries.")] = None,
     out: Annotated[
@@ -135,39 +130,29 @@ def predict(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --out replace a file.")] = False,
 ) -> None:
-    """Ask an adapted model: one answer a line, a tab, and its probability. An empty line stays empty.
+    """Ask an adapted model: one answer per line, a tab, and its probability. An empty line stays empty.
 
     With --csv and --column, the table comes out with two columns more, prediction and probability. The file itself is
     never changed, unless --out names it and --overwrite is given.
 
-    Cells are data: one that begins with = + - or @ is written exactly as it is, since anything put before it would
-    change your data (-5, +49 30, @name). Some spreadsheets take such cells for formulas: import them as text. How many
-    there are is said at the end.
+    Cells are data: one that begins with = + - or @ is written as it is, since anything put before it would change your
+    data (-5, +49 30, @name). Some spreadsheets take such cells for formulas: import the file as text.
     """
     if table is None and (column or out or overwrite):
         raise CourseError("--column, --out and --overwrite go with --csv.", "add --csv FILE, or redirect with >.")
     if table is not None and (column is None or file != "-"):
         raise CourseError("--csv needs --column, and no other file.", "write: predict DIR --csv FILE --column COL.")
-    if table is None:
-        _predict_lines(folder, file)
-        return
-    from .tool import predict as predicting
-
-    done = predicting.predict_csv_file(
-        folder, table, column, out, overwrite=overwrite, progress=sys.stderr.isatty(), stdout=sys.stdout
-    )
-    typer.echo(done, err=True)
-
-
-def _predict_lines(folder: Path, file: str) -> None:
-    """Answer the lines of a file, or of the standard input for -, as they come."""
     if Path(file).suffix.lower() in (".csv", ".tsv"):
         raise CourseError(
             f"{Path(file).name} is a table, and lines are asked.",
             "add --csv FILE --column COL, or pipe it: predict DIR < FILE.",
         )
-    from .tool import predict as predicting
+    from .tool import predict as predicting  # late, as torch takes seconds to import
 
+    if table is not None:
+        options = {"overwrite": overwrite, "progress": sys.stderr.isatty()}
+        typer.echo(predicting.predict_csv_file(folder, table, column, out, **options), err=True)
+        return
     predictor = predicting.load_predictor(folder)
     if file == "-" and sys.stdin.isatty():
         typer.echo("Type a query and press Enter; end with Ctrl-D.", err=True)
@@ -180,8 +165,8 @@ def _predict_lines(folder: Path, file: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0: well. 1: `doctor` found something that blocks lessons. 2: a `CourseError`, told in one message on
-    standard error, or a command line that makes no sense. 130: interrupted, which is said there too.
+    0: well. 1: `doctor` found something that blocks lessons. 2: a `CourseError`, as one message on standard error, or
+    a command line that makes no sense. 130: interrupted, which is said there too.
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="python -m rapidadapt_lessons")
@@ -190,6 +175,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except SystemExit as done:
         if done.code == INTERRUPTED:
-            typer.echo("Interrupted. For adapt, the same command goes on from what is done.", err=True)
+            typer.echo("Interrupted.", err=True)
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     return 0

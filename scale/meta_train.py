@@ -14,9 +14,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapidadapt_lessons.scaling.meta_run import MetaRunConfig, meta_train
+from safetensors.torch import save
+
+from rapidadapt_lessons.files import write_whole
+from rapidadapt_lessons.scaling.meta_run import MetaRunConfig, meta_train_sinusoids
 from rapidadapt_lessons.scaling.processes import run_as_team
-from rapidadapt_lessons.scaling.run_files import write_report, write_tensors
+from rapidadapt_lessons.scaling.run_files import write_report
 from rapidadapt_lessons.training.team import Team
 
 
@@ -45,11 +48,11 @@ def run(chosen: argparse.Namespace, team: Team) -> None:
         if team.is_main:
             print(f"goes on from iteration {done}", flush=True)
 
-    params, losses = meta_train(config, team=team, checkpoint=chosen.out / "run.pt", goes_on=goes_on)
+    params, losses = meta_train_sinusoids(config, team=team, checkpoint=chosen.out / "run.pt", goes_on=goes_on)
     if team.is_main:
-        write_tensors(chosen.out / "start.safetensors", params)
+        write_whole(chosen.out / "start.safetensors", save(params), sync=True)
         write_report(chosen.out / "losses.json", team, losses)
-        print(f"{team.size} process(es), {len(losses)} iterations, last meta-loss {losses[-1]:.4f}")
+        print(f"{team.world_size} process(es), {len(losses)} iterations, last meta-loss {losses[-1]:.4f}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python scale/sweep.py --out sweep --ranks 1 2 4 8 --seeds 0 1 2
 
 Start the same command again, at the same time in other windows or after a kill: every combination is run to its end
-once. Who finds none left writes table.md and figure.png into --out. The plan and the results are in sweep.db (SQLite,
-by Optuna), on a disk of this machine.
+once. (The trial of a killed worker waits again after half a minute.) Who finds none left writes table.md and figure.png
+into --out. The plan and the results are in sweep.db (SQLite, by Optuna), on a disk of this machine.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from statistics import mean
 
 from rapidadapt_lessons.errors import CourseError
+from rapidadapt_lessons.files import write_whole
 from rapidadapt_lessons.lm.download import DEFAULT_MODEL
 from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.scaling import sweep
-from rapidadapt_lessons.scaling.run_files import write_bytes
 from rapidadapt_lessons.show import plots
 from rapidadapt_lessons.training.data import task_experience
 from rapidadapt_lessons.training.loop import TrainConfig, train
@@ -63,9 +64,17 @@ def run(chosen: argparse.Namespace) -> int:
     if sweep.counts(storage)["running"] == 0:  # else another worker still has one, and writes these files
         found = sweep.results(storage)
         title = f"{chosen.task}: {chosen.measure} of {chosen.test} held-out examples"
-        write_bytes(chosen.out / "table.md", f"{title}\n\n{sweep.table(found, 'rank')}\n".encode())
-        write_bytes(chosen.out / "figure.png", figure(found, title, chosen.measure).png())
+        write_whole(chosen.out / "table.md", f"{title}\n\n{markdown_table(found, 'rank')}\n")
+        write_whole(chosen.out / "figure.png", figure(found, title, chosen.measure).png())
     return done
+
+
+def markdown_table(found: list[sweep.Result], name: str) -> str:
+    """Return the results as a Markdown table: for each value of a setting, how many trials, mean, lowest, highest."""
+    lines = [f"| {name} | trials | mean | lowest | highest |", "|---|---|---|---|---|"]
+    for setting, values in sweep.by_setting(found, name).items():
+        lines.append(f"| {setting} | {len(values)} | {mean(values):.3f} | {min(values):.3f} | {max(values):.3f} |")
+    return "\n".join(lines)
 
 
 def figure(found: list[sweep.Result], title: str, measure: str) -> plots.Picture:
@@ -83,8 +92,8 @@ def main() -> int:
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
-    told = ", ".join(f"{number} {state}" for state, number in sweep.counts(chosen.out / "sweep.db").items())
-    print(f"this worker finished {done} trial(s); in all {told}")
+    states = ", ".join(f"{number} {state}" for state, number in sweep.counts(chosen.out / "sweep.db").items())
+    print(f"this worker finished {done} trial(s); in all {states}")
     return 0
 
 

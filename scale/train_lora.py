@@ -18,7 +18,7 @@ from rapidadapt_lessons.lm.download import DEFAULT_MODEL
 from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.files import save_adapter
-from rapidadapt_lessons.scaling.processes import device_of_this_process, run_as_team
+from rapidadapt_lessons.scaling.processes import local_device, run_as_team
 from rapidadapt_lessons.scaling.run_files import write_report
 from rapidadapt_lessons.training.data import task_experience
 from rapidadapt_lessons.training.loop import TrainConfig, train
@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run(chosen: argparse.Namespace, team: Team) -> None:
-    model, tokenizer = load_model(chosen.model, device=device_of_this_process())
+    model, tokenizer = load_model(chosen.model, device=local_device())
     shape = lora.LoRAConfig(chosen.rank, 2 * chosen.rank)
     if chosen.all_weights:
         model.requires_grad_(True)
@@ -57,7 +57,7 @@ def run(chosen: argparse.Namespace, team: Team) -> None:
         if not chosen.all_weights:
             save_adapter(model, chosen.out / "adapter", shape)
         write_report(chosen.out / "losses.json", team, history.losses)
-        print(f"{team.size} process(es), {len(history.losses)} updates, last loss {history.losses[-1]:.4f}")
+        print(f"{team.world_size} process(es), {len(history.losses)} updates, last loss {history.losses[-1]:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""What the tests of `adapt` and `predict` share; and, run as a program, the command line with a small model, which can
-be made to kill itself: python adapt_parts.py N adapt ... (after N files of the unfinished work were written; 0: never).
+"""What the tests of `adapt` and `predict` share; and, run as a program, the command line with a small model.
+
+It kills itself where it is said: python adapt_parts.py training|writing|nowhere adapt ...
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import torch
 from rapidadapt_lessons import cli
 from rapidadapt_lessons.choosing import methods
 from rapidadapt_lessons.lm import download
-from rapidadapt_lessons.tool import adapt, predict, resume
+from rapidadapt_lessons.tool import adapt, predict
 from rapidadapt_lessons.tool.timing import Timing
-from rapidadapt_lessons.training import loop as training
 
 FAST = Timing(answer=0.01, shot=0.01, write=0.02, step=0.1, meta_step=0.1)
 SLOW = Timing(answer=0.1, shot=0.1, write=0.2, step=1.5, meta_step=2.0)
@@ -44,7 +44,7 @@ def use_small_model(patch, timing: Timing | None = FAST) -> tuple:
     for module in (adapt, predict):
         patch(module, "load_model", lambda: (small_model(), tokenizer))
     if timing:
-        patch(adapt, "measure", lambda *_, **__: timing)
+        patch(adapt, "time_steps", lambda *_, **__: timing)
     return small_model(), tokenizer
 
 
@@ -58,17 +58,9 @@ def main() -> int:
     torch.set_num_threads(1)
     use_small_model(setattr)
     methods.load_family = small_family
-    left = int(sys.argv[1])
-    save = resume.save_checkpoint
-
-    def counted(*arguments) -> None:
-        nonlocal left
-        save(*arguments)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    resume.save_checkpoint = training.save_checkpoint = counted
+    killed_at = {"training": "answered_right", "writing": "save_adapter"}.get(sys.argv[1])
+    if killed_at:
+        setattr(adapt, killed_at, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     return cli.main(sys.argv[2:])
 
 

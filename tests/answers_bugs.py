@@ -87,10 +87,7 @@ WRONG = {
             with_gradient(meta_loss(create_graph=False, judge="support", total=lambda ls: sum(ls) / len(ls) ** 2)),
             "judged on the support",
         ),
-        "two left": (
-            with_gradient(meta_loss(create_graph=False, total=lambda ls: sum(ls) / len(ls) ** 2)),
-            "twice",
-        ),
+        "two left": (with_gradient(meta_loss(create_graph=False, total=lambda ls: sum(ls) / len(ls) ** 2)), "twice"),
         "one left": (with_gradient(meta_loss(create_graph=False)), "cut out of the graph"),
         "judged on the support": (with_gradient(meta_loss(judge="support")), "judged on the support"),
         "divided twice": (with_gradient(meta_loss(total=lambda ls: sum(ls) / len(ls) ** 2)), "twice"),
@@ -123,7 +120,4 @@ WRONG = {
     },
 }
 
-ALSO_RIGHT = {
-    "maml.bug_hunt": with_gradient(with_functions),
-    "ewc.bug_hunt": with_jacobian,
-}
+ALSO_RIGHT = {"maml.bug_hunt": with_gradient(with_functions), "ewc.bug_hunt": with_jacobian}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -27,3 +32,15 @@ def real_model() -> Iterator[tuple]:
     yield model, tokenizer
     assert fingerprint(model) == before, "a test changed the weights of the model that all tests share"
     assert not model.training, "a test left the model that all tests share in training mode"
+
+
+@contextmanager
+def imported_benchmark(name: str) -> Iterator[ModuleType]:
+    """Import benchmarks/NAME.py, which is no package's, for as long as the block lasts."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]

@@ -14,7 +14,7 @@ from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig
 from rapidadapt_lessons.meta import maml, sinusoids
 from rapidadapt_lessons.meta.task_batch import TaskBatch
-from rapidadapt_lessons.scaling.processes import team_of_this_process
+from rapidadapt_lessons.scaling.processes import join_team
 from rapidadapt_lessons.training.loop import TrainConfig, train
 from rapidadapt_lessons.training.rows import Row, collate, token_loss
 from rapidadapt_lessons.training.team import Team
@@ -53,7 +53,8 @@ def diverges_in_the_last_process(team: Team) -> list:
 
     def loss(model, rows):
         calls.append(1)
-        return mean_over_rows(model, rows) * (float("nan") if team.rank == team.size - 1 and len(calls) == 3 else 1.0)
+        last = team.rank == team.world_size - 1
+        return mean_over_rows(model, rows) * (float("nan") if last and len(calls) == 3 else 1.0)
 
     try:
         trained(team, loss=loss)
@@ -73,20 +74,20 @@ def refuses_another_runs_checkpoint(team: Team, out: Path) -> str:
     return ""
 
 
-def meta_gradient(team: Team, tasks: int, **options) -> dict:
+def meta_gradient(team: Team, tasks: int) -> dict:
     net = sinusoids.network(0, 8)
     params = dict(net.named_parameters())
     draw = torch.Generator().manual_seed(1)
     batch: TaskBatch = sinusoids.draw_waves(tasks, draw).batch(5, 5, draw)
     rates = maml.learned_rates(params, 0.01)
-    found = maml.meta_gradient(net, params, batch, inner_lr=rates, team=team, **options)
+    found = maml.meta_gradient(net, params, batch, inner_lr=rates, team=team)
     learned = {f"rate {name}": values for name, values in listed(found.inner_lr).items()}
     return {"loss": [float(found.loss)], **listed(found.params), **learned}
 
 
 def main(out: Path) -> None:
     torch.set_num_threads(1)
-    with team_of_this_process(seconds=60) as team:
+    with join_team(seconds=60) as team:
         found = {
             "plain": trained(team),
             "one row": trained(team, config={"batch_size": 1}),
@@ -97,9 +98,8 @@ def main(out: Path) -> None:
             "diverged": diverges_in_the_last_process(team),
             "refused": refuses_another_runs_checkpoint(team, out),
             "meta": meta_gradient(team, 5),
-            "meta in chunks": meta_gradient(team, 5, chunk_size=2),
             "one task": meta_gradient(team, 1),
-            "bytes": [team.handed_over, team.exchanges],
+            "bytes": [team.bytes_sent, team.messages],
         }
         (out / f"found{team.rank}.json").write_text(json.dumps(found))
 

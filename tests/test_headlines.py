@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import imported_benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def headlines():
-    spec = importlib.util.spec_from_file_location("benchmark_headlines", ROOT / "benchmarks" / "headlines.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with imported_benchmark("headlines") as module:
+        yield module
 
 
 @pytest.fixture

@@ -8,27 +8,15 @@ from pathlib import Path
 
 import nbformat
 import torch
+from tiny_models import save_gpt2
 
 LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "02_lora.ipynb"
 
 
 def write_gpt2(folder: Path) -> Path:
     """Save a GPT-2 of one layer with random weights, and a tokenizer that knows a few English words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
     words = ["<unk>", "<end>", *"the a of is to and in The with statement object class for an be".split()]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = GPT2Config(
-            vocab_size=len(words), n_positions=256, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1
-        )
-        GPT2LMHeadModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>")
-    fast.save_pretrained(folder)
-    return folder
+    return save_gpt2(folder, words, positions=256, width=16, end=1, unk_token="<unk>", eos_token="<end>")
 
 
 def test_the_quick_fine_tune_runs_with_the_name_of_a_gpt2(tmp_path):

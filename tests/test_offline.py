@@ -19,7 +19,8 @@ from rapidadapt_lessons.setup import colab, learn2learn
 
 INDEX = "http://packages.invalid/simple"  # a name that no resolver knows: only the proxy can lead there
 SETUP = (
-    "cli.py", "setup/doctor.py", "setup/colab.py", "setup/learn2learn.py", "lm/download.py", "../tools/bootstrap.py",
+    "cli.py", "setup/doctor.py", "setup/colab.py", "setup/learn2learn.py", "lm/download.py", "lm/pip.py",
+    "../tools/bootstrap.py",
 )  # fmt: skip
 WHEEL = "tiny_model-1.0-py3-none-any.whl"
 

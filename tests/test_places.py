@@ -165,14 +165,15 @@ def test_only_a_lesson_with_learn2learn_has_it_built():
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(monkeypatch, tmp_path):
     """A machine on which the package came with a notebook; the list tells what was done there."""
     done: list = []
     monkeypatch.setattr(doctor, "came_with_a_notebook", lambda: True)
     monkeypatch.setattr(doctor, "requirements", lambda: ["numpy>=2.4", "peft>=0.21,<0.22", "torch>=2.13", "rich>=15"])
     found = {"numpy": "2.0.2", "torch": "2.10.0+cu128", "rich": "13.9", "rapidadapt-lessons": "0.1.0"}
     monkeypatch.setattr(colab, "installed", lambda: found)
-    monkeypatch.setattr(colab, "lock_text", lambda: "# pins\nrich==15.0.0\ntorch==2.13.0\n")
+    (tmp_path / "requirements.lock").write_text("# pins\npyyaml==6.0.3\nrich==15.0.0\ntorch==2.13.0\n")
+    monkeypatch.setattr(doctor, "shared_file", lambda name: tmp_path / name)
     monkeypatch.setattr(colab, "loaded", lambda modules: {"numpy", "rapidadapt-lessons"})
     monkeypatch.setattr(colab, "pip_install", lambda wanted, keep: done.append((wanted, keep)))
     monkeypatch.setattr(learn2learn, "installed_version", lambda: None)
@@ -187,6 +188,10 @@ def test_torch_and_what_runs_already_are_kept_and_the_rest_brought_up_to_date(ma
     colab.install()
     assert machine == [(["peft>=0.21,<0.22", "rich==15.0.0"], ["numpy==2.0.2", "torch==2.10.0+cu128"]), "model"]
     assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_a_requirement_is_found_in_the_lock_however_it_is_spelled(machine):
+    assert colab.at_locked_versions(["PyYAML>=6,<7", "peft>=0.21"]) == ["pyyaml==6.0.3", "peft>=0.21"]
 
 
 def test_what_the_kernel_uses_is_replaced_only_where_nothing_else_fits_and_a_restart_is_asked_for(machine, monkeypatch):
@@ -318,9 +323,9 @@ def test_pip_that_fails_is_told_with_its_last_words(monkeypatch):
 def test_doctor_knows_what_a_notebook_that_came_alone_does_not_need(monkeypatch):
     monkeypatch.setattr(doctor, "came_with_a_notebook", lambda: True)
     monkeypatch.setattr(doctor, "PAGE", ("no-such-package",))
-    assert doctor.check_package("no-such-package>=1").status == "ok"
-    assert doctor.check_package("other-package>=1").status == "fail"
-    assert doctor.check_package("numpy>=99").status == "warn"
-    assert "requirements.lock" not in doctor.check_package("numpy>=99").remedy
+    assert doctor.package_check("no-such-package>=1").status == "ok"
+    assert doctor.package_check("other-package>=1").status == "fail"
+    assert doctor.package_check("numpy>=99").status == "warn"
+    assert "requirements.lock" not in doctor.package_check("numpy>=99").remedy
     monkeypatch.setattr(learn2learn, "installed_version", lambda: None)
-    assert doctor.check_learn2learn().status == "warn"
+    assert doctor.learn2learn_check().status == "warn"

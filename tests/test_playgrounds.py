@@ -26,9 +26,9 @@ from rapidadapt_lessons.prompting.calibration import content_free_prior
 from rapidadapt_lessons.prompting.own_text import read_lines
 from rapidadapt_lessons.prompting.playground import prompt_playground
 from rapidadapt_lessons.prompting.prompts import Template, build_prompt
-from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, label_probabilities, score_continuations
+from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, score_continuations
 from rapidadapt_lessons.scaling import cost_model, figures
-from rapidadapt_lessons.show.plots import wilson
+from rapidadapt_lessons.show.intervals import wilson
 from rapidadapt_lessons.show.widgets import on_demand, render, text_box
 from rapidadapt_lessons.training.rows import text_rows
 
@@ -102,7 +102,7 @@ def test_labels_are_compared_in_every_form_and_calibrated(real_model):
     html = prompt_playground(*real_model, template.pattern, MOODS, query, "good, bad")
     found = {name: [float(cell.split()[0]) for cell in cells] for name, _, *cells in rows(html)}
     support = read_lines(MOODS)
-    plain = label_probabilities(label_logprobs(*real_model, [build_prompt(query, support, template)], ["good", "bad"]))
+    plain = label_logprobs(*real_model, [build_prompt(query, support, template)], ["good", "bad"]).softmax(-1)
     prior = content_free_prior(*real_model, support, ["good", "bad"], template)
     calibrated = plain[0] / prior / (plain[0] / prior).sum()
     assert found["your template"] == pytest.approx(plain[0].tolist(), abs=0.006)
@@ -229,7 +229,7 @@ def test_the_tables_have_every_start_and_gradients_that_finite_differences_confi
     family = landscape.own_lines(POINTS)
     own = torch.tensor([float(v) for v in start.split()], dtype=torch.float64)
     starts = {name: cells for name, *cells in rows(html)[:5]}
-    for name in ("your start", *landscape.METHODS):
+    for name in ("your start", *landscape.START_METHODS):
         theta = own if name == "your start" else landscape.resting_point(family, name, inner_lr, steps)
         losses = [landscape.loss_at(family, theta, inner_lr, n).item() for n in (0, steps)]
         assert starts[name] == [f"{v:.2f}" for v in [*theta.tolist(), *losses]]
@@ -258,8 +258,8 @@ def test_points_on_one_line_have_nothing_left_to_learn():
         ({"points": "0 0, 1 1e3, 2 2, 3 3"}, "'1 1e3'"),
         ({"points": "0 0, 1 1, 0 2, 3 3"}, "at x = 0"),
         ({"start": "1"}, "your start is '1'"),
-        ({"inner_lr": 0.0}, "inner_lr 0.0"),
-        ({"steps": 0}, "0 steps"),
+        ({"inner_lr": 0.0}, "inner_lr is 0.0"),
+        ({"steps": 0}, "steps is 0"),
     ],
 )
 def test_bad_points_become_messages(changed, problem):
@@ -322,7 +322,7 @@ def test_each_method_fills_the_matrix_and_the_weights_are_put_back(real_model, a
         ({"tasks": f"# {{x}} is {{y}}\n\n{OPPOSITES}"}, "task 1: there are no pairs"),
         ({"tasks": f"a{HALF}, b\n\n{OPPOSITES}"}, "half of one"),
         ({"method": "magic"}, "no method 'magic'"),
-        ({"method": "replay", "kept": 0}, "size 0"),
+        ({"method": "replay", "kept": 0}, "size of the replay buffer is 0"),
         ({"method": "EWC", "strength": -1.0}, "strength is -1"),
         ({"method": "fine-tuning", "updates": 0}, "steps is 0"),
     ],
@@ -353,11 +353,11 @@ def test_prompts_are_tried_and_one_is_recommended(real_model):
     assert re.search(r"<b>\S.* answers \d+% of the queries", html)
 
 
-def test_every_way_is_tried_and_no_adapter_stays(real_model):
+def test_every_method_is_tried_and_no_adapter_stays(real_model):
     pairs = [*read_lines(OPPOSITES), ("open", "shut"), ("wet", "dry"), ("up", "down"), ("in", "out")]
     text = "\n".join(["word,opposite", *(f"{x},{y}" for x, y in pairs)])
     [chart] = alts(methods_playground(*real_model, None, text, "{x} is not {y}", own_text.EVERY))
-    assert all(f"{way}: " in chart for way in (methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL))
+    assert all(f"{method}: " in chart for method in (methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL))
     assert lora.lora_layers(real_model[0]) == {}
 
 
@@ -372,7 +372,7 @@ def test_every_way_is_tried_and_no_adapter_stays(real_model):
         ({"text": LINES + HALF}, "half of one"),
         ({"text": LINES + "".join(f"w{i},plant\n" for i in range(200))}, "212 pairs; 128 is the most"),
         ({"cue": "{x}"}, "needs {x} once"),
-        ({"what": "guess"}, "'guess' cannot be done"),
+        ({"what": "guess"}, "no choice 'guess'"),
     ],
 )
 def test_bad_lines_become_messages(real_model, changed, problem):
@@ -386,9 +386,9 @@ def test_an_interval_holds_its_own_share():
 
 # Lesson 7
 
-EACH = {cost_model.LORA: 14.0, cost_model.ALL: 19.0}
+EACH = {cost_model.TRAIN_LORA: 14.0, cost_model.TRAIN_ALL: 19.0}
 SIZES = {"layers": 32, "width": 4096, "rank": 8, "gigabits": 400.0}
-STEP = {"text": "Where is my $5?", "rows": 8, "examples": 1000, "gpus": 4, "way": cost_model.ALL} | SIZES
+STEP = {"text": "Where is my $5?", "rows": 8, "examples": 1000, "gpus": 4, "method": cost_model.TRAIN_ALL} | SIZES
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ STEP = {"text": "Where is my $5?", "rows": 8, "examples": 1000, "gpus": 4, "way"
     [
         {},
         {"gpus": 1},
-        {"way": cost_model.LORA},
+        {"method": cost_model.TRAIN_LORA},
         {"gigabits": 10.0, "rows": 1},
         {"text": "日本語 " * 50},
         {"examples": 1},
@@ -406,16 +406,16 @@ def test_the_step_on_paper_is_the_cost_models(real_model, changed):
     values = STEP | changed
     html = figures.own_step_view(real_model[1], EACH, **values)
     found, row = dict(rows(html)), count_tokens(real_model[1], values["text"])
-    gpus, way, tokens = values["gpus"], values["way"], values["rows"] * row
+    gpus, method, tokens = values["gpus"], values["method"], values["rows"] * row
     shape = cost_model.Shape(32, 4096, 4096, 10923, 32000, tied=False)
-    time = cost_model.step_time(shape, gpus * tokens, way, gpus, bandwidth=values["gigabits"] * 1e9 / 8)
+    time = cost_model.step_time(shape, gpus * tokens, method, gpus, bandwidth=values["gigabits"] * 1e9 / 8)
     assert found["share of the time spent computing"] == f"{time.efficiency:.2f}"
     assert found["tokens in your row, and of each GPU in a step"] == f"{row:,}, {tokens:,}"
-    sent = cost_model.ring_bytes(2 * shape.trained_weights(way), gpus) / 1e6
+    sent = cost_model.ring_bytes(2 * shape.trained_weights(method), gpus) / 1e6
     assert found["each GPU sends in a step"] == f"{sent:,.1f} MB"
     steps = -(-values["examples"] // (values["rows"] * gpus))
     assert found[f"once through your {values['examples']:,} rows"].startswith(f"{steps:,} steps, ")
-    memory = cost_model.step_memory(shape, tokens, tokens, way, bits=16, each=EACH[way])
+    memory = cost_model.step_memory(shape, tokens, tokens, method, bits=16, each=EACH[method])
     assert f"{memory.total / 1e9:.1f} in all" in alts(html)[0]
 
 
@@ -429,7 +429,7 @@ def test_the_step_on_paper_is_the_cost_models(real_model, changed):
         ({"gpus": 0}, "gpus is 0"),
         ({"rows": -1}, "rows is -1"),
         ({"gigabits": 0.0}, "gigabits is 0"),
-        ({"way": "magic"}, "no way 'magic'"),
+        ({"method": "magic"}, "no method 'magic'"),
     ],
 )
 def test_a_bad_step_becomes_a_message(real_model, changed, problem):

@@ -173,7 +173,7 @@ def test_a_model_that_is_a_trap_is_refused_and_not_run(tmp_path, mark):
 
 
 FOLDERS = ("rapidadapt_lessons", "tools", "scale", "benchmarks")
-CODE = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.py"))
+CODE = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 UNSAFE_CALLS = {
     "eval", "exec", "compile", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load",
     "pickle.load", "pickle.loads", "pickle.Unpickler", "torch.jit.load", "pandas.read_pickle", "pd.read_pickle",

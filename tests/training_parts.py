@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from tiny_models import tiny_gpt2, tiny_llama
+from torch import nn
 
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig
@@ -23,6 +24,14 @@ def same(a: dict, b: dict) -> bool:
 def gpt2_with_lora():
     """With dropout in the base as well."""
     return lora.inject(tiny_gpt2(dropout=0.1), LoRAConfig(4, lora_dropout=0.1, target_modules=("c_attn",)))
+
+
+def trained_by_chance(model: nn.Module, seed: int = 1) -> nn.Module:
+    """Give every lora_B random numbers, so that the update is not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in lora.lora_layers(model).values():
+        layer.lora_B.data.normal_(std=0.3, generator=generator)
+    return model
 
 
 def slope(seed: int) -> float:

@@ -1,25 +1,25 @@
-"""Each way to adapt, run on one task and measured: quality, seconds, memory, and what has to be stored.
+"""Each method of adapting, run on one task and measured: quality, seconds, memory, and what has to be stored.
 
-A way answers the same held-out queries whatever it was given to learn from. Label tasks are answered by the likeliest
-label, others by what greedy decoding would say.
+All methods answer the same held-out queries: label tasks by the likeliest label, others by greedy decoding.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import NotEnoughExamples
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..lora import layers as lora
 from ..meta import meta_lora
-from ..meta.meta_lora import MetaConfig
+from ..meta.meta_lora import MetaConfig, State
 from ..meta.text_tasks import load_family
 from ..prompting import calibration, scoring
 from ..prompting.answers import answered_right
@@ -28,9 +28,6 @@ from ..training.cost import training_bytes
 from ..training.loop import History, TrainConfig, train
 from ..training.rows import Row, collate, task_rows, token_loss
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 ZERO, FEW, CALIBRATED = "zero-shot", "few-shot", "calibrated few-shot"
 META, LORA, CONTINUAL = "meta-learned LoRA", "LoRA", "continual updating"
 METHODS = (ZERO, FEW, CALIBRATED, META, LORA, CONTINUAL)  # the least effort first
@@ -38,34 +35,24 @@ METHODS = (ZERO, FEW, CALIBRATED, META, LORA, CONTINUAL)  # the least effort fir
 ADAPTER = lora.LoRAConfig(rank=8, lora_alpha=16)
 FULL = TrainConfig(steps=16, batch_size=8, lr=1e-3)  # an adapter from scratch
 UPDATE = TrainConfig(steps=6, batch_size=8, lr=1e-3)  # an adapter brought up to date
-
-State = Mapping[str, Tensor]
+MOST_REPLAYED = 16  # earlier examples that continual updating trains on again
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to adapt, measured with one number of examples.
+    """One method, measured with one number of examples.
 
-    Attributes:
-        method: one of METHODS.
-        examples: how many examples it was given.
-        right: for each query, whether the answer was right.
-        prepare_seconds: from the examples to the first answer; 0 for a prompt that is not calibrated.
-        answer_seconds: for one query, scored together with the others.
-        memory_bytes: what has to be held beside the weights of the model, counted tensor by tensor: the keys and
-            values of a prompt, or all that a training step needs.
-        stored_bytes: what has to be kept on disk to answer tomorrow: the text of a prompt, or an adapter.
-        history: of an adapter's training: its losses, and the evaluations that were asked for.
+    Beside the weights of the model, a prompt's keys and values have to be held, or all that a training step needs.
     """
 
-    method: str
+    method: str  # one of METHODS
     examples: int
-    right: tuple[bool, ...]
-    prepare_seconds: float
-    answer_seconds: float
-    memory_bytes: int
-    stored_bytes: int
-    history: History | None = field(default=None, compare=False, repr=False)
+    right: tuple[bool, ...]  # for each query
+    prepare_seconds: float  # from the examples to the first answer; 0 for a prompt that is not calibrated
+    answer_seconds: float  # for one query, scored together with the others
+    memory_bytes: int  # beside the weights, counted tensor by tensor
+    stored_bytes: int  # on disk, to answer tomorrow: the text of a prompt, or an adapter
+    history: History | None = field(default=None, compare=False, repr=False)  # of an adapter's training
 
     @property
     def quality(self) -> float:
@@ -73,43 +60,35 @@ class Trial:
         return sum(self.right) / len(self.right)
 
 
-def methods_tried(trials: Sequence[Trial]) -> list[str]:
-    """Return the ways that occur among the trials, in the order of METHODS."""
-    return [method for method in METHODS if any(t.method == method for t in trials)]
+def by_method(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """Return each method's trials, fewest examples first; the methods that occur, in the order of METHODS."""
+    found = {m: sorted((t for t in trials if t.method == m), key=lambda t: t.examples) for m in METHODS}
+    return {method: of_method for method, of_method in found.items() if of_method}
 
 
 def prompt_trial(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    support: Sequence[Example],
-    queries: Sequence[Example],
-    *,
-    calibrated: bool = False,
-) -> Trial:
-    """Measure a prompt, with as many examples as there are in the support.
+    model: Model, tokenizer: Tokenizer, task: Task,
+    support: Sequence[Example], queries: Sequence[Example], *, calibrated: bool = False,
+) -> Trial:  # fmt: skip
+    """Measure a prompt that shows the whole support; `calibrated` by what the prompt alone suggests.
 
-    Args:
-        calibrated: first measure what the prompt alone suggests, and divide it out. That is time to prepare.
-
-    Raises:
-        CourseError: calibrated, but the task has no labels.
+    Raises CourseError where a task without labels is to be calibrated.
     """
-    prior, begin = None, time.perf_counter()
+    template, prior, begin = template_of(task), None, time.perf_counter()
     if calibrated:
-        prior = calibration.content_free_prior(model, tokenizer, support, task.labels, template_of(task))
+        prior = calibration.content_free_prior(model, tokenizer, support, task.labels, template)
     start = time.perf_counter()
     right = answered_right(model, tokenizer, task, queries, support, prior=prior)
     seconds = (time.perf_counter() - start) / len(queries)
-    longest = max((build_prompt(q.x, support, template_of(task)).text for q in queries), key=len)
-    shots = template_of(task).separator.join(template_of(task).shot(*e) for e in support)
+    longest = max((build_prompt(q.x, support, template).text for q in queries), key=len)
+    shots = template.separator.join(template.shot(*e) for e in support)
     method = ZERO if not support else CALIBRATED if calibrated else FEW
     memory = cache_bytes(model, scoring.count_tokens(tokenizer, longest))
     prepared = start - begin if calibrated else 0.0
     return Trial(method, len(support), right, prepared, seconds, memory, len(shots.encode()))
 
 
-def cache_bytes(model: PreTrainedModel, tokens: int) -> int:
+def cache_bytes(model: Model, tokens: int) -> int:
     """Return the bytes of the keys and values of a prompt: 2 x layers x key heads x head size x tokens numbers."""
     config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -118,100 +97,52 @@ def cache_bytes(model: PreTrainedModel, tokens: int) -> int:
 
 
 def train_adapter(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    support: Sequence[Example],
-    config: TrainConfig = FULL,
-    *,
-    start: State | None = None,
-    progress: bool = False,
-    **options,
-) -> dict[str, Tensor]:
-    """Train LoRA on the support and return its matrices; the model holds them too.
+    model: nn.Module, rows: Sequence[Row], config: TrainConfig = FULL, *,
+    start: State | None = None, progress: bool = False, **options,
+) -> tuple[dict[str, Tensor], History]:  # fmt: skip
+    """Train LoRA, from its usual start or matrices of yours; return the matrices, which the model holds too.
 
-    Args: as `trained_adapter`.
-
-    Raises:
-        NotEnoughExamples: there is no support.
-        TrainingDiverged: as `training.train`.
+    Options are those of `training.train`, and so is what is raised.
     """
-    return trained_adapter(model, tokenizer, task, support, config, start=start, progress=progress, **options)[0]
-
-
-def trained_adapter(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    support: Sequence[Example],
-    config: TrainConfig = FULL,
-    *,
-    start: State | None = None,
-    **options,
-) -> tuple[dict[str, Tensor], History]:
-    """Train LoRA on the support and return its matrices, which the model holds too, and what happened.
-
-    Args:
-        start: the matrices to start from; None for LoRA's usual start, A random and B zero.
-        options: for `training.train`, such as `checkpoint`.
-
-    Raises: as `train_adapter`.
-    """
-    if not support:
-        raise NotEnoughExamples("0 examples to train an adapter on.", "give at least one, or use a prompt.")
     fresh_adapter(model, start)
-    rows = task_rows(tokenizer, task, support)
-    history = train(model, rows, replace(config, batch_size=min(config.batch_size, len(rows))), **options)
+    config = replace(config, batch_size=min(config.batch_size, len(rows)))
+    history = train(model, rows, config, progress=progress, **options)
     return lora.adapter_state(model), history
 
 
 def fresh_adapter(model: nn.Module, start: State | None = None) -> None:
     """Put a new LoRA into the model, in place of one that may be there."""
-    if lora.lora_layers(model):
-        lora.remove(model)
+    lora.remove(model)
     lora.inject(model, ADAPTER)
     if start is not None:
         lora.set_adapter_state(model, start)
 
 
 def adapter_trial(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    support: Sequence[Example],
-    queries: Sequence[Example],
-    *,
-    method: str = LORA,
-    config: TrainConfig = FULL,
-    start: State | None = None,
-    replay: Sequence[Example] = (),
-    examples: int | None = None,
-    progress: bool = False,
-    **options,
-) -> tuple[Trial, dict[str, Tensor]]:
+    model: Model, tokenizer: Tokenizer, task: Task,
+    support: Sequence[Example], queries: Sequence[Example], *,
+    method: str = LORA, config: TrainConfig = FULL, replay: Sequence[Example] = (), **options,
+) -> tuple[Trial, dict[str, Tensor]]:  # fmt: skip
     """Train an adapter, measure it, take it out of the model, and return the trial and the adapter's matrices.
 
     Args:
-        method: what to call it.
-        start: the matrices to start from: a meta-learned start, or those of an adapter that is brought up to date.
         replay: earlier examples that are trained on again.
-        examples: what to report as the number of examples; None for the size of the support.
-        options: for `training.train`, such as `checkpoint`.
+        options: for `train_adapter`, such as a meta-learned `start`, or an adapter's that is brought up to date.
 
-    Raises: as `train_adapter`.
+    Raises NotEnoughExamples where there are neither support nor replay; and as `training.train`.
     """
-    learned = [*support, *replay]
+    if not (learned := [*support, *replay]):
+        raise NotEnoughExamples("0 examples to train an adapter on.", "give at least one, or use a prompt.")
     begin = time.perf_counter()
-    state, history = trained_adapter(model, tokenizer, task, learned, config, start=start, progress=progress, **options)
+    rows = task_rows(tokenizer, task, learned)
+    state, history = train_adapter(model, rows, config, **options)
     trained = time.perf_counter()
     right = answered_right(model, tokenizer, task, queries)
-    done = time.perf_counter()
-    memory = step_bytes(model, task_rows(tokenizer, task, learned)[: config.batch_size])
+    seconds = (time.perf_counter() - trained) / len(queries)
+    memory = step_bytes(model, rows[: config.batch_size])
     lora.remove(model)
     stored = sum(t.nbytes for t in state.values()) + sum(len((e.x + e.y).encode()) for e in replay)
-    count = len(support) if examples is None else examples
-    seconds = (done - trained) / len(queries)
-    return Trial(method, count, right, trained - begin, seconds, memory, stored, history), state
+    return Trial(method, len(support), right, trained - begin, seconds, memory, stored, history), state
 
 
 def step_bytes(model: nn.Module, rows: Sequence[Row]) -> int:
@@ -225,119 +156,84 @@ def step_bytes(model: nn.Module, rows: Sequence[Row]) -> int:
 
 
 def continual_trials(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    support: Sequence[Example],
-    queries: Sequence[Example],
+    model: Model, tokenizer: Tokenizer, task: Task,
+    support: Sequence[Example], queries: Sequence[Example],
     sizes: Sequence[int],
-    *,
-    first: TrainConfig = FULL,
-    update: TrainConfig = UPDATE,
-    most_replayed: int = 16,
-    seed: int = 0,
-    progress: bool = False,
-) -> tuple[list[Trial], dict[str, Tensor]]:
+) -> list[Trial]:  # fmt: skip
     """Measure one adapter that is brought up to date as examples arrive, never trained from the start again.
 
-    At each size it trains on what is new, with a random draw of up to `most_replayed` earlier examples. The
-    `prepare_seconds` add up, from the first example on.
-
-    Raises:
-        NotEnoughExamples: sizes do not rise from 1 or more to at most the size of the support.
+    At each size it trains on what is new, with up to MOST_REPLAYED earlier examples drawn at random. The
+    `prepare_seconds` add up, from the first example on. Raises NotEnoughExamples where sizes do not rise.
     """
-    rising = all(a < b for a, b in zip([0, *sizes], sizes))
-    if not sizes or not rising or sizes[-1] > len(support):
+    if not sizes or any(a >= b for a, b in pairwise([0, *sizes, len(support) + 1])):
         raise NotEnoughExamples(
             f"the sizes are {list(sizes)}, and there are {len(support)} examples.",
             "give rising numbers, from 1 to the number of examples.",
         )
     trials, state, seen, spent = [], None, 0, 0.0
     for size in sizes:
-        replay = random.Random(f"{seed}:{size}").sample(list(support[:seen]), min(most_replayed, seen))
+        replay = random.Random(f"0:{size}").sample(list(support[:seen]), min(MOST_REPLAYED, seen))
         trial, state = adapter_trial(
-            model, tokenizer, task, support[seen:size], queries, method=CONTINUAL, config=update if seen else first,
-            start=state, replay=replay, examples=size, progress=progress,
+            model, tokenizer, task, support[seen:size], queries, method=CONTINUAL, config=UPDATE if seen else FULL,
+            start=state, replay=replay,
         )  # fmt: skip
         spent += trial.prepare_seconds
-        trials.append(replace(trial, prepare_seconds=spent))
+        trials.append(replace(trial, examples=size, prepare_seconds=spent))
         seen = size
-    return trials, state
+    return trials
 
 
 def try_each_method(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    *,
-    sizes: Sequence[int] = (4, 16, 64),
-    n_query: int = 48,
-    seed: int = 0,
-    meta_start: State | None = None,
-    meta_config: TrainConfig | None = None,
-    progress: bool = True,
-) -> tuple[list[Trial], dict[str, Tensor]]:
-    """Try every way on a task with each number of examples, and return the trials and LoRA's matrices at the largest.
+    model: Model, tokenizer: Tokenizer, task: Task, *,
+    sizes: Sequence[int] = (4, 16, 64), n_query: int = 48, seed: int = 0, methods: Sequence[str] = METHODS,
+    meta_start: State | None = None, progress: bool = True,
+) -> tuple[list[Trial], dict[str, Tensor]]:  # fmt: skip
+    """Try every method with each number of examples, and return the trials and LoRA's matrices at the largest.
 
     Sizes beyond what the task has are replaced by all that it has. Calibration is left out where the task has no
-    labels, the meta-learned start where there is none. The model ends as it was, without an adapter.
+    labels, the meta-learned start where there is none. Where LoRA is not among the methods, the matrices are empty.
+    The model ends as it was, without an adapter.
 
-    Raises:
-        NotEnoughExamples: a size is less than 1, or there are not `n_query` queries.
-        TrainingDiverged: as `training.train`.
+    Raises NotEnoughExamples where a size is less than 1, or there are not `n_query` queries; and as `training.train`.
     """
     from tqdm.auto import tqdm
 
     if not sizes or min(sizes) < 1:
         raise NotEnoughExamples(f"the sizes are {list(sizes)}.", "give at least one, each 1 or more.")
-    balanced = bool(task.labels)
     largest = most_examples(task)
     sizes = sorted({min(size, largest) for size in sizes})
-    episode = task.episode(sizes[-1], seed=seed, n_query=n_query, balanced=balanced)
-    support, queries = episode.support, episode.query
-    meta_config = meta_config or UPDATE
-    kept: dict[str, dict[str, Tensor]] = {}
-
-    def adapter(k: int, **options) -> list[Trial]:
-        trial, state = adapter_trial(model, tokenizer, task, support[:k], queries, **options)
-        kept[trial.method] = state
-        return [trial]
-
-    def prompt(k: int, calibrated: bool = False) -> list[Trial]:
-        return [prompt_trial(model, tokenizer, task, support[:k], queries, calibrated=calibrated)]
-
-    work: list[tuple[str, Callable[[], list[Trial]]]] = [(ZERO, lambda: prompt(0))]
-    for k in sizes:
-        work.append((f"{FEW}, {k}", lambda k=k: prompt(k)))
-        if task.labels:
-            work.append((f"{CALIBRATED}, {k}", lambda k=k: prompt(k, True)))
-        if meta_start is not None:
-            work.append((f"{META}, {k}", lambda k=k: adapter(k, method=META, config=meta_config, start=meta_start)))
-        work.append((f"{LORA}, {k}", lambda k=k: adapter(k)))
-    work.append((CONTINUAL, lambda: continual_trials(model, tokenizer, task, support, queries, sizes)[0]))
-    trials: list[Trial] = []
-    bar = tqdm(work, disable=not progress, leave=False)
+    episode = task.episode(sizes[-1], seed=seed, n_query=n_query, balanced=bool(task.labels))
+    possible = {CALIBRATED: bool(task.labels), META: meta_start is not None}
+    at_each_size = [m for m in (FEW, CALIBRATED, META, LORA) if m in methods and possible.get(m, True)]
+    plan = [(ZERO, 0), *((method, k) for k in sizes for method in at_each_size), (CONTINUAL, sizes[-1])]
+    trials, adapter = [], {}
+    bar = tqdm([(method, k) for method, k in plan if method in methods], disable=not progress, leave=False)
     try:
-        for name, do in bar:
-            bar.set_description(name)
-            trials += do()
+        for method, k in bar:
+            bar.set_description(f"{method}, {k}")
+            given = model, tokenizer, task, episode.support[:k], episode.query
+            if method == CONTINUAL:
+                trials += continual_trials(*given, sizes)
+            elif method == META:
+                trials.append(adapter_trial(*given, method=META, config=UPDATE, start=meta_start)[0])
+            elif method == LORA:
+                trial, adapter = adapter_trial(*given)
+                trials.append(trial)
+            else:
+                trials.append(prompt_trial(*given, calibrated=method == CALIBRATED))
     finally:
-        if lora.lora_layers(model):
-            lora.remove(model)
-    return trials, kept[LORA]
+        lora.remove(model)
+    return trials, adapter
 
 
 def most_examples(task: Task) -> int:
     """Return how many examples an episode of the task can give: of labels, as many of each."""
     if not task.labels:
         return len(task.support_pool)
-    counts = [sum(e.y == label for e in task.support_pool) for label in task.labels]
-    return min(counts) * len(counts)
+    return len(task.labels) * min(sum(e.y == label for e in task.support_pool) for label in task.labels)
 
 
-def meta_learned_start(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: MetaConfig, *, progress: bool = True
-) -> dict[str, torch.Tensor]:
+def meta_learned_start(model: Model, tokenizer: Tokenizer, config: MetaConfig, *, progress: bool = True) -> State:
     """Learn a start for `methods.ADAPTER` on the course's family of small tasks. The model ends without an adapter."""
     fresh_adapter(model)
     try:

@@ -1,26 +1,23 @@
 """A reader's own text pairs, from a CSV file to a `Task`, with messages that say which line to mend.
 
-The file has a first line with the names of the columns, and from the second line on one pair a line: what the model
-reads, and what it should answer. Nothing is written, and the file is read as it is on disk.
+The first line names the columns; each line after it is a pair, what the model reads and what it should answer.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import BadData
 from ..lm.tasks import Example, Task
+from ..lm.types import Tokenizer
 from ..prompting.own_text import MOST_LABELS
 from ..prompting.prompts import Template
 from .csv_file import DELIMITERS, CsvFile, read_csv
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 LEAST_ROWS = 8
 MOST_ROWS = 2000
@@ -28,81 +25,67 @@ MOST_QUERIES = 48
 LEAST_OF_LABEL = 3  # times that each label has to occur
 MOST_TOKENS = 200  # of one pair; 8 such in a prompt fit the context of 2048
 CUE = "Input: {x}\nOutput: {y}"
-IN_PYTHON = 'read_pairs(path, x="question", y="answer")'
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file of pairs held, and how it was read.
-
-    Attributes:
-        file: the file.
-        x, y: the columns that were used.
-        pairs: every row that can be used, with the line that it begins at.
-        examples: the different pairs, in the file's order.
-        labels: the answers, where they are a few that return; else empty.
-        skipped: each row that was left out, in words, because a cell of it is missing.
-    """
+    """What a file of pairs held, and how it was read."""
 
     file: CsvFile
-    x: str
-    y: str
-    pairs: tuple[tuple[int, Example], ...]
-    examples: tuple[Example, ...]
-    labels: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
+    x: str  # the column that the model reads
+    y: str  # the one that it answers
+    pairs: tuple[tuple[int, Example], ...]  # every row that can be used, with the line that it begins at
+    examples: tuple[Example, ...]  # the different pairs, in the file's order
+    labels: tuple[str, ...]  # the answers, where they are a few that return; else empty
+    skipped: tuple[str, ...]  # each row that was left out because a cell of it is missing, in words
 
-    def told(self) -> list[str]:
+    def summary(self) -> list[str]:
         """Say how the file was read, in lines for people."""
         file, twice = self.file, len(self.pairs) - len(self.examples)
         lines = [
             f"{file.name}: {file.encoding}, cells separated by a {DELIMITERS[file.delimiter]}, "
             f"{len(file.rows)} rows below the header.",
-            f"Columns: {', '.join(map(repr, file.header))}. The model reads {self.x!r} and answers {self.y!r}.",
+            f"Columns: {file.names}. The model reads {self.x!r} and answers {self.y!r}.",
         ]
         if file.encoding in ("Latin-1", "Windows-1252"):
             beyond = next((t for e in self.examples for t in e if not t.isascii()), None)
             seen = f' (for instance "{beyond[:40]}")' if beyond else ""
             lines.append(f"Not UTF-8, so it was taken as {file.encoding}: check that letters look right{seen}.")
         if self.skipped:
-            lines.append(f"Skipped, since a cell is missing: {_count(self.skipped, 'row')} ({_some(self.skipped)}).")
-        duplicates = f"{_count(range(twice), 'row')}, counted once" if twice else "none"
+            lines.append(
+                f"Skipped, since a cell is missing: {_count(len(self.skipped), 'row')} ({_some(self.skipped)})."
+            )
+        duplicates = f"{_count(twice, 'row')}, counted once" if twice else "none"
         lines.append(f"Duplicates: {duplicates}. Conflicting answers: none.")
         kind = f"a choice between {', '.join(map(repr, self.labels))}" if self.labels else "texts to be written"
         lines.append(f"Used: {len(self.examples)} different pairs. The answers are {kind}.")
         counts = Counter(example.y for example in self.examples)
         if not self.labels and len(counts) <= MOST_LABELS and max(counts.values()) >= LEAST_OF_LABEL:
             answer, times = min(counts.items(), key=lambda item: item[1])
-            few = f"{answer!r} occurs {times} time{'s' * (times != 1)} and {LEAST_OF_LABEL} are needed"
+            few = f"{answer!r} occurs {_count(times, 'time')} and {LEAST_OF_LABEL} are needed"
             lines.append(f"No choice between labels, since {few}.")
-        alike: dict[str, list[str]] = {}
+        alike = defaultdict(list)
         for answer in counts:
-            alike.setdefault(answer.casefold(), []).append(answer)
+            alike[answer.casefold()].append(repr(answer))
         for spellings in [spellings for spellings in alike.values() if len(spellings) > 1][:3]:
-            told = " and ".join(map(repr, spellings[:3]))
-            lines.append(f"{told} count as different answers: write them alike if they are not.")
+            different = " and ".join(spellings[:3])
+            lines.append(f"{different} count as different answers: write them alike if they are not.")
         return lines
 
 
 def read_data(
-    path: str | Path,
-    *,
-    x: str | None = None,
-    y: str | None = None,
-    skip_missing: bool = False,
-    naming: str = IN_PYTHON,
-) -> Reading:
+    path: str | Path, *, x: str | None = None, y: str | None = None,
+    skip_missing: bool = False, naming: str = 'read_pairs(path, x="question", y="answer")',
+) -> Reading:  # fmt: skip
     """Read a CSV file of text pairs. Runs of white space count as one space.
 
     Args:
-        x: the column that the model reads; None for the first of two.
-        y: the column that it should answer; None for the second of two.
+        x, y: the columns that the model reads and answers; None where there are two columns.
         skip_missing: leave rows out that lack a cell, and list them; otherwise they are an error.
         naming: how the reader can name columns, for messages.
 
-    Raises:
-        BadData: the file is missing, not text, not a table of pairs, contradicts itself, or has too few or too many
-            pairs, or one answer only: with the lines to mend.
+    Raises BadData, with the lines to mend, where the file is no table of pairs, contradicts itself, or has too few or
+    too many pairs, or one answer only.
     """
     file = read_csv(path)
     columns = _columns(file, x, y, naming)
@@ -110,7 +93,7 @@ def read_data(
     examples = _once(file.name, pairs)
     if not LEAST_ROWS <= len(examples) <= MOST_ROWS:
         few = len(examples) < LEAST_ROWS
-        left_out = f" ({_count(skipped, 'row')} skipped, since a cell is missing)" if skipped else ""
+        left_out = f" ({_count(len(skipped), 'row')} skipped, since a cell is missing)" if skipped else ""
         raise BadData(
             f"{file.name} has {len(examples)} different pairs{left_out}; {LEAST_ROWS} to {MOST_ROWS} can be used.",
             "add more: 20 are a start, 64 are good." if few else "keep a random part of it in a smaller file.",
@@ -120,21 +103,16 @@ def read_data(
     names, labels = [file.header[i] for i in columns], _labels(examples)
     if names[1] in labels:
         raise BadData(
-            f"the first line of {file.name}, {', '.join(map(repr, file.header))}, looks like a pair, not like names.",
+            f"the first line of {file.name}, {file.names}, looks like a pair, not like names.",
             "put a line with the columns' names above it, such as text,label; or give the second column another name.",
         )
     return Reading(file, *names, tuple(pairs), tuple(examples), labels, tuple(skipped))
 
 
 def read_pairs(
-    path: str | Path,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    *,
-    x: str | None = None,
-    y: str | None = None,
-    cue: str = CUE,
-    seed: int = 0,
-) -> Task:
+    path: str | Path, tokenizer: Tokenizer | None = None, *,
+    x: str | None = None, y: str | None = None, cue: str = CUE, seed: int = 0,
+) -> Task:  # fmt: skip
     """Read a CSV file of text pairs, and split it into examples to learn from and held-out queries.
 
     A third of the pairs, 48 at most, are held out, drawn at random. Pairs that occur twice count once. Where there are
@@ -143,12 +121,8 @@ def read_pairs(
     Args:
         tokenizer: to check that no pair is too long for the model; None to leave that out.
         cue: how one pair is written for the model, with {x} and, at the end, {y}.
-        seed: of the split.
-        x, y: as for `read_data`.
 
-    Raises:
-        BadData: as `read_data`, or a row lacks a cell, or a pair is too long.
-        BadPrompt: the cue lacks {x} or {y}.
+    Raises BadData as `read_data`, and where a row lacks a cell or a pair is too long; BadPrompt for a faulty cue.
     """
     Template(cue)  # raises where it is faulty, before anything is read
     reading = read_data(path, x=x, y=y)
@@ -162,35 +136,22 @@ def as_task(reading: Reading, pool: Sequence[Example], queries: Sequence[Example
     """Return a task that is learned from the pool and measured on the queries."""
     stem = Path(reading.file.name).stem
     return Task(
-        name=stem,
-        title=stem.replace("_", " "),
-        instruction="Answer as in the examples.",
-        cue=cue,
-        question="{x}",
-        source=reading.file.name,
-        support_pool=tuple(pool),
-        query_set=tuple(queries),
-        labels=reading.labels,
-    )
+        name=stem, title=stem.replace("_", " "), instruction="Answer as in the examples.", cue=cue, question="{x}",
+        source=reading.file.name, support_pool=tuple(pool), query_set=tuple(queries), labels=reading.labels,
+    )  # fmt: skip
 
 
 def split(reading: Reading, sizes: Sequence[int], seed: int) -> list[tuple[Example, ...]]:
-    """Split the different pairs at random into parts of these sizes and a last one with the rest.
-
-    Of each label every part gets its share, up to rounding.
-    """
+    """Split the different pairs at random into parts of these sizes and the rest, each with its share of each label."""
     examples = list(reading.examples)
     random.Random(seed).shuffle(examples)
     if reading.labels:
         examples = _spread(examples)
-    parts = []
-    for size in sizes:
-        parts.append(tuple(examples[:size]))
-        examples = examples[size:]
-    return [*parts, tuple(examples)]
+    cuts = [0, *accumulate(sizes), len(examples)]
+    return [tuple(examples[start:end]) for start, end in pairwise(cuts)]
 
 
-def require_short(reading: Reading, tokenizer: PreTrainedTokenizerBase, most: int, cue: str = CUE) -> None:
+def require_short(reading: Reading, tokenizer: Tokenizer, most: int, cue: str = CUE) -> None:
     """Raise BadData, naming the lines, where a pair as it is written for the model has more than `most` tokens."""
     template = Template(cue)
     texts = [template.shot(*pair) for _, pair in reading.pairs]
@@ -204,16 +165,12 @@ def _columns(file: CsvFile, x: str | None, y: str | None, naming: str) -> tuple[
     if (x is None) != (y is None):
         raise BadData(f"only one column is named, {x or y!r}.", f"name both columns, or neither: {naming}.")
     if x is None:
-        if len(file.header) < 2:
-            found = f"{file.name} has 1 column: {', '.join(map(repr, file.header))}."
-            raise BadData(found, "two are needed: cells are separated by a comma, a semicolon or a tab.")
-        if len(file.header) != 2:
-            names = ", ".join(map(repr, file.header))
-            raise BadData(
-                f"{file.name} has {len(file.header)} columns: {names}.",
-                f"name the two to use: {naming}.",
-            )
-        return 0, 1
+        if len(file.header) == 2:
+            return 0, 1
+        remedy = "two are needed: cells are separated by a comma, a semicolon or a tab."
+        if len(file.header) > 2:
+            remedy = f"name the two to use: {naming}."
+        raise BadData(f"{file.name} has {_count(len(file.header), 'column')}: {file.names}.", remedy)
     places = file.column(x), file.column(y)
     if x == y:
         raise BadData(f"both columns are {x!r}.", f"name two different ones: {naming}.")
@@ -222,25 +179,27 @@ def _columns(file: CsvFile, x: str | None, y: str | None, naming: str) -> tuple[
 
 def _pairs(file: CsvFile, columns: Sequence[int], skip_missing: bool) -> tuple[list[tuple[int, Example]], list[str]]:
     """Return each pair with its line, and the rows that were skipped, in words."""
-    found, missing, faulty = [], [], []
+    found, skipped, faulty = [], [], []
+    incomplete = skipped if skip_missing else faulty
+    width = len(file.header)
     for line, row in file.rows:
-        has_both = max(columns) < len(row)
-        if len(row) != len(file.header) and not (skip_missing and has_both and len(row) < len(file.header)):
-            told = f"line {line} has {len(row)} cell{'s' * (len(row) != 1)}, not {len(file.header)}"
-            (faulty if has_both or not skip_missing else missing).append(told)
-            continue
-        pair = Example(*(" ".join(row[c].split()) for c in columns))
-        if not pair.x or not pair.y:
-            told = f"line {line} has an empty {file.header[columns[0 if not pair.x else 1]]!r}"
-            (missing if skip_missing else faulty).append(told)
-            continue
-        found.append((line, pair))
+        cells = f"line {line} has {_count(len(row), 'cell')}, not {width}"
+        if len(row) > width:
+            faulty.append(cells)
+        elif len(row) <= max(columns) or (len(row) < width and not skip_missing):
+            incomplete.append(cells)
+        else:
+            pair = Example(*(" ".join(row[c].split()) for c in columns))
+            if "" in pair:
+                incomplete.append(f"line {line} has an empty {file.header[columns[pair.index('')]]!r}")
+            else:
+                found.append((line, pair))
     if faulty:
         remedy = "mend or delete these lines."
-        if any(len(row) > len(file.header) for _, row in file.rows):
+        if any(len(row) > width for _, row in file.rows):
             remedy += ' A text that holds a comma stands in quotation marks: "good, cheap".'
         raise BadData(f"{file.name}: {_some(faulty)}.", remedy)
-    return found, missing
+    return found, skipped
 
 
 def _once(name: str, pairs: Sequence[tuple[int, Example]]) -> list[Example]:
@@ -264,16 +223,15 @@ def _labels(examples: Sequence[Example]) -> tuple[str, ...]:
 
 def _spread(examples: Sequence[Example]) -> list[Example]:
     """Return the examples with each label spread evenly over the whole, so that any stretch has its share of each."""
-    of, seen = Counter(e.y for e in examples), Counter()
-    places = []
+    of, seen, places = Counter(e.y for e in examples), Counter(), {}
     for e in examples:
         seen[e.y] += 1
-        places.append((seen[e.y] - 0.5) / of[e.y])
-    return [examples[i] for i in sorted(range(len(examples)), key=lambda i: (places[i], examples[i].y))]
+        places[e] = (seen[e.y] - 0.5) / of[e.y]
+    return sorted(examples, key=lambda e: (places[e], e.y))
 
 
-def _count(things: Sequence, noun: str) -> str:
-    return f"{len(things) or 'no'} {noun}{'s' * (len(things) != 1)}"
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def _some(texts: Sequence[str], most: int = 3) -> str:

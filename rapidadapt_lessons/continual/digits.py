@@ -7,10 +7,10 @@ Recognition of Handwritten Digits (UCI, 1998, CC BY 4.0).
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
+from ..guards import require_at_least
 from ..training.data import Experience
 from .stream import Stream
 
@@ -25,37 +26,31 @@ PIXELS, CLASSES = 64, 10
 
 
 class Digit(NamedTuple):
-    """An image and its class.
+    """An image and its class."""
 
-    Attributes:
-        pixels: 64 numbers from 0 to 1, row by row.
-        label: 0 to 9.
-        among: the classes to choose from, where somebody says so; empty for all ten.
-    """
-
-    pixels: tuple[float, ...]
-    label: int
-    among: tuple[int, ...] = ()
+    pixels: tuple[float, ...]  # 64 numbers from 0 to 1, row by row
+    label: int  # 0 to 9
+    among: tuple[int, ...] = ()  # the classes to choose from; empty for all ten
 
 
 class DigitScenario:
-    """What continual methods need to know about digits: see `continual.stream.Scenario`."""
+    """`stream.Scenario` for digits."""
 
     def loss(self, model: nn.Module, examples: Sequence[Digit], reduction: str = "mean") -> Tensor:
-        labels = torch.tensor([digit.label for digit in examples])
-        return F.cross_entropy(_allowed(self.logits(model, examples), examples), labels, reduction=reduction)
+        out = self.logits(model, examples)
+        return F.cross_entropy(_allowed(out, examples), _labels(examples), reduction=reduction)
 
     def loss_and_logits(self, model: nn.Module, examples: Sequence[Digit]) -> tuple[Tensor, Tensor]:
         out = self.logits(model, examples)
-        return F.cross_entropy(_allowed(out, examples), torch.tensor([digit.label for digit in examples])), out
+        return F.cross_entropy(_allowed(out, examples), _labels(examples)), out
 
     def logits(self, model: nn.Module, examples: Sequence[Digit]) -> Tensor:
         return model(_pixels(examples))
 
     @torch.no_grad()
     def score(self, model: nn.Module, examples: Sequence[Digit]) -> float:
-        labels = torch.tensor([digit.label for digit in examples])
-        return float((_allowed(self.logits(model, examples), examples).argmax(-1) == labels).float().mean())
+        answers = _allowed(self.logits(model, examples), examples).argmax(-1)
+        return float((answers == _labels(examples)).float().mean())
 
     def classes(self, examples: Sequence[Digit]) -> frozenset[int]:
         return frozenset(digit.label for digit in examples)
@@ -68,44 +63,36 @@ class DigitScenario:
 
 
 def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
-    """Return 64 pixels -> hidden -> 10 classes, with one ReLU, in its random start."""
+    """Return 64 pixels -> hidden -> 10 classes, with one ReLU, untrained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(PIXELS, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
 
 
 def split_digits(task_incremental: bool = False, seed: int = 0) -> Stream:
-    """Return five parts of two classes each: 0 and 1, then 2 and 3, and so on.
+    """Return five experiences of two classes each: 0 and 1, then 2 and 3, and so on.
 
-    Args:
-        task_incremental: say with each image which two classes it is one of (task-incremental learning), or let the
-            model choose among all ten (class-incremental learning; van de Ven et al. 2022).
-        seed: of the split into training and test.
+    With `task_incremental` each image comes with its two classes; otherwise the model chooses among all ten:
+    class-incremental learning (van de Ven et al. 2022). The seed is that of the split into training and test.
     """
     train, test = _split(seed)
-    parts = []
+    experiences = []
     for low in range(0, CLASSES, 2):
         pair = (low, low + 1)
-        sides = (
-            [d._replace(among=pair if task_incremental else ()) for d in side if d.label in pair]
-            for side in (train, test)
-        )
-        parts.append(Experience(f"{low}, {low + 1}", *map(tuple, sides)))
-    return Stream(f"split digits, {'told' if task_incremental else 'not told'}", tuple(parts), DigitScenario())
+        among = pair if task_incremental else ()
+        sides = (tuple(d._replace(among=among) for d in side if d.label in pair) for side in (train, test))
+        experiences.append(Experience(f"{low}, {low + 1}", *sides))
+    kind = "task" if task_incremental else "class"
+    return Stream(f"split digits, {kind}-incremental", tuple(experiences), DigitScenario())
 
 
-def permuted_digits(parts: int = 5, seed: int = 0) -> Stream:
-    """Return parts that all have ten classes, each with its pixels in an order of its own; the first as they are.
-
-    Raises:
-        CourseError: parts is less than 1.
-    """
-    if parts < 1:
-        raise CourseError(f"permuted digits of {parts} parts were asked for.", "ask for at least 1.")
+def permuted_digits(count: int = 5, seed: int = 0) -> Stream:
+    """Return experiences that all have ten classes, each with its pixels in another order; the first as they are."""
+    require_at_least(1, "the number of experiences", count)
     train, test = _split(seed)
-    orders = [permutation(part, seed) for part in range(parts)]
-    made = [Experience(f"order {i + 1}", permute(train, order), permute(test, order)) for i, order in enumerate(orders)]
-    return Stream("permuted digits", tuple(made), DigitScenario())
+    orders = [permutation(index, seed) for index in range(count)]
+    experiences = (Experience(f"order {i}", permute(train, o), permute(test, o)) for i, o in enumerate(orders, start=1))
+    return Stream("permuted digits", tuple(experiences), DigitScenario())
 
 
 def permutation(number: int, seed: int = 0) -> tuple[int, ...]:
@@ -122,19 +109,13 @@ def permute(digits: Sequence[Digit], order: Sequence[int]) -> tuple[Digit, ...]:
 
 
 def drifting_digits(drift_at: Sequence[int], seed: int = 0) -> Iterator[Digit]:
-    """Yield digits without end; from each of the places in `drift_at` on, pixels come in another order.
-
-    The images are drawn at random with replacement from all 1797, so memory stays the same for ever.
-    """
+    """Yield digits without end, drawn with replacement; pixels change their order at each place in `drift_at`."""
     draw, images = random.Random(f"drifting digits:{seed}"), _digits()
-    order, number, place = permutation(0, seed), 0, 0
-    while True:
-        if number < len(drift_at) and place == sorted(drift_at)[number]:
-            number += 1
-            order = permutation(number, seed)
-        [digit] = permute([images[draw.randrange(len(images))]], order)
-        yield digit
-        place += 1
+    changes = {place: permutation(number, seed) for number, place in enumerate(sorted(drift_at), start=1)}
+    order = permutation(0)
+    for place in itertools.count():
+        order = changes.get(place, order)
+        yield from permute([images[draw.randrange(len(images))]], order)
 
 
 @functools.cache
@@ -147,8 +128,7 @@ def _digits() -> tuple[Digit, ...]:
 
 def _split(seed: int) -> tuple[list[Digit], list[Digit]]:
     """Return three quarters to train on and one quarter to test on, of each class."""
-    train: list[Digit] = []
-    test: list[Digit] = []
+    train, test = [], []
     for label in range(CLASSES):
         own = [digit for digit in _digits() if digit.label == label]
         random.Random(f"split:{seed}:{label}").shuffle(own)
@@ -159,8 +139,12 @@ def _split(seed: int) -> tuple[list[Digit], list[Digit]]:
     return train, test
 
 
+def _labels(examples: Sequence[Digit]) -> Tensor:
+    return torch.tensor([digit.label for digit in examples])
+
+
 def _allowed(out: Tensor, examples: Sequence[Digit]) -> Tensor:
-    """Return the outputs with -inf for the classes that an example is not to be chosen among."""
+    """Return the outputs with -inf for the classes that are not among an example's."""
     if not any(digit.among for digit in examples):
         return out
     shut = torch.zeros_like(out, dtype=torch.bool)
@@ -172,5 +156,5 @@ def _allowed(out: Tensor, examples: Sequence[Digit]) -> Tensor:
 
 
 def _pixels(examples: Sequence[Digit]) -> Tensor:
-    pixels = array("f", chain.from_iterable(digit.pixels for digit in examples))  # much faster than torch.tensor
+    pixels = array("f", itertools.chain.from_iterable(d.pixels for d in examples))  # much faster than torch.tensor
     return torch.frombuffer(pixels, dtype=torch.float32).view(-1, PIXELS)

@@ -1,24 +1,20 @@
 """Learning without forgetting: stay close to what the old model says (Li and Hoiem 2016, arXiv 1606.09282).
 
-No old example is kept. While a new part is learned, the model before it (the teacher) reads the new inputs
-too, and the student pays for answering them differently, over the classes that the teacher knows:
-
-    loss = -log P(y | x)  +  strength T^2 KL( teacher(x) / T  ||  student(x) / T )
-
-with both outputs divided by a temperature T before the softmax (Hinton et al. 2015).
+The teacher is the model before the new experience: loss = -log P(y | x) + strength T^2 KL(teacher(x) / T ||
+student(x) / T), of outputs before the softmax, over the classes that it knows (temperature T: Hinton et al. 2015).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import CourseError
+from ..guards import require_at_least, require_positive
+from ..lm.model import evaluating
 from ..training.loop import TrainConfig
 from .stream import Method, Stream, fit, swapped, trainable_state
 
@@ -26,7 +22,7 @@ from .stream import Method, Stream, fit, swapped, trainable_state
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
     """Return T^2 KL(teacher || student) of outputs before the softmax, [n, classes], averaged over n.
 
-    It is 0 where both agree, and T^2 keeps its gradient's size the same for every T (Hinton et al. 2015).
+    T^2 keeps its gradient's size the same for every T.
     """
     log_student = F.log_softmax(student / temperature, -1)
     log_teacher = F.log_softmax(teacher / temperature, -1)
@@ -34,32 +30,22 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0
 
 
 class LwF(Method):
-    """Fine-tuning that keeps answering as the model before this part did.
+    """Fine-tuning that keeps answering as the model before this experience did.
 
-    Args:
-        strength: weight of the distillation.
-        temperature: T above.
-
-    Raises:
-        CourseError: a value that makes no sense.
+    Raises CourseError where the strength is below 0, or the temperature not above 0.
     """
 
     name = "LwF"
+    kept = ("known", "stored_numbers")
 
     def __init__(self, strength: float = 1.0, temperature: float = 2.0):
-        if not (math.isfinite(strength) and strength >= 0):
-            raise CourseError(f"strength is {strength}.", "give 0 or a positive number.")
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise CourseError(f"temperature is {temperature}.", "give a positive number; 2 is usual.")
+        require_at_least(0, "strength", strength)
+        require_positive("temperature", temperature, "give a positive number; 2 is usual.")
         self.strength, self.temperature = strength, temperature
         self.known: list[int] = []  # classes that the teacher knows; none of them means all
-        self._kept = 0
-
-    def settings(self) -> dict[str, Any]:
-        return {"strength": self.strength, "temperature": self.temperature}
 
     def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
-        self.known, self._kept = [], 0
+        self.known, self.stored_numbers = [], 0
 
     def learn(self, model: nn.Module, stream: Stream, index: int, config: TrainConfig) -> None:
         scenario, examples = stream.scenario, stream.experiences[index].train
@@ -67,24 +53,11 @@ class LwF(Method):
         columns = self.known or slice(None)
 
         def loss(model: nn.Module, batch: Sequence[Any]) -> Tensor:
-            training = model.training
-            model.eval()  # the teacher's answers are not drawn: no dropout
-            with torch.no_grad(), swapped(model, teacher):
-                said = scenario.logits(model, batch)[:, columns]
-            model.train(training)
-            own, says = scenario.loss_and_logits(model, batch)
-            return own + self.strength * distillation_loss(says[:, columns], said, self.temperature)
+            with evaluating(model), torch.no_grad(), swapped(model, teacher):  # no dropout in the teacher's answers
+                old = scenario.logits(model, batch)[:, columns]
+            own_loss, new = scenario.loss_and_logits(model, batch)
+            return own_loss + self.strength * distillation_loss(new[:, columns], old, self.temperature)
 
         fit(model, scenario, examples, config, loss if index else None)
         self.known = sorted({*self.known, *scenario.classes(examples)})
-        self._kept = sum(value.numel() for value in teacher.values())
-
-    def stored_numbers(self) -> int:
-        """Return the size of the teacher, which is kept while a part is learned."""
-        return self._kept
-
-    def state(self) -> dict[str, Any]:
-        return {"known": self.known, "kept": self._kept}
-
-    def load(self, state: Mapping[str, Any], stream: Stream) -> None:
-        self.known, self._kept = list(state["known"]), state["kept"]
+        self.stored_numbers = sum(value.numel() for value in teacher.values())  # kept while an experience is learned

@@ -1,25 +1,20 @@
-"""Elastic weight consolidation: hold on to the weights that mattered (Kirkpatrick et al. 2017, PNAS 114).
+"""Elastic weight consolidation: hold on to the weights that mattered (Kirkpatrick et al. 2017, PNAS 114, equation 3).
 
-How much a weight mattered is its Fisher information, on the diagonal alone. With theta* the weights after
-a part and (x_n, y_n) its examples,
-
-    F_i = 1/N sum_n ( d log P(y_n | x_n, theta*) / d theta_i )^2                    (the empirical Fisher)
-
-and later parts pay (strength / 2) sum_i F_i (theta_i - theta*_i)^2 for moving away (equation 3 there).
-The square is inside the sum: it takes the gradient of every example apart. Squaring a batch's mean
-gradient instead is a common mistake; near an optimum that is about zero.
+With theta* the weights after an experience, later ones pay (strength / 2) sum_i F_i (theta_i - theta*_i)^2, where
+F_i = 1/N sum_n ( d log P(y_n | x_n, theta*) / d theta_i )^2 over its examples: the empirical Fisher's diagonal.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError
+from ..guards import require_at_least, require_some
+from ..lm.model import evaluating
 from ..training.loop import TrainConfig
 from .stream import Method, Scenario, Stream, fit, trainable_state
 
@@ -28,61 +23,47 @@ def fisher_diagonal(model: nn.Module, scenario: Scenario, examples: Sequence[Any
     """Return the diagonal empirical Fisher of the trained parameters, by name, in the parameters' shapes.
 
     The answers are the examples' own, not draws from the model (for what that changes: Kunstner et al. 2019).
-    Dropout is off.
-
-    Raises:
-        CourseError: there are no examples, nothing is trained, or a gradient is not finite.
+    Raises CourseError where there are no examples, nothing is trained, or a gradient is not finite.
     """
-    if not examples:
-        raise CourseError("the Fisher information of no examples was asked for.", "give at least one.")
-    squares = {name: torch.zeros_like(value) for name, value in trainable_state(model).items()}
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    was_training = model.training
-    model.eval()
-    try:
-        for example in examples:  # one by one: the square of each gradient, not of their mean
+    require_some(examples, "examples for the Fisher information")
+    fisher = {name: torch.zeros_like(value) for name, value in trainable_state(model).items()}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with evaluating(model):
+        for example in examples:  # one by one: the square of each gradient; that of their mean is about 0 near optima
             log_p = -scenario.loss(model, [example], "sum")
-            grads = torch.autograd.grad(log_p, list(parameters.values()), allow_unused=True)
-            for name, grad in zip(parameters, grads):
+            for name, grad in zip(fisher, torch.autograd.grad(log_p, parameters, allow_unused=True)):
                 if grad is not None:
-                    squares[name] += grad.detach() ** 2 / len(examples)
-    finally:
-        model.train(was_training)
-    for name, value in squares.items():
+                    fisher[name] += grad**2 / len(examples)
+    for name, value in fisher.items():
         if not torch.isfinite(value).all():
             raise CourseError(f"the Fisher information of {name} is not finite.", "train with a lower rate first.")
-    return squares
+    return fisher
 
 
 class EWC(Method):
     """Fine-tuning with a spring from each weight to where it was, as stiff as its Fisher information.
 
-    Offline, every part so far has its own springs (2 numbers for each weight and part). Online, there is one
-    set, which fades (Schwarz et al. 2018, section 3.3): F <- decay F + F_new, held at the latest weights.
+    Offline, every experience so far has its own springs (2 numbers for each weight and experience). Online, there
+    is one set, which fades (Schwarz et al. 2018, section 3.3): F <- decay F + F_new, held at the latest weights.
 
     Args:
         strength: lambda above.
-        online: one set of springs in place of one for each part.
-        decay: gamma of Schwarz et al.; online only.
-        examples: from how many of a part's examples the Fisher is computed.
+        decay: gamma of Schwarz et al., from 0 to 1; online only.
+        examples: how many of an experience's examples the Fisher is computed from.
 
-    Raises:
-        CourseError: a value that makes no sense.
+    Raises CourseError for a value that makes no sense.
     """
 
+    kept = ("springs",)
+
     def __init__(self, strength: float = 100.0, online: bool = False, decay: float = 1.0, examples: int = 100):
-        if not (math.isfinite(strength) and strength >= 0):
-            raise CourseError(f"strength is {strength}.", "give 0 or a positive number.")
+        require_at_least(0, "strength", strength)
+        require_at_least(1, "examples", examples)
         if not 0 <= decay <= 1:
             raise CourseError(f"decay is {decay}.", "give a share from 0 to 1.")
-        if examples < 1:
-            raise CourseError(f"EWC was given {examples} examples for its Fisher.", "give at least 1.")
         self.name = "online EWC" if online else "EWC"
         self.strength, self.online, self.decay, self.examples = strength, online, decay, examples
         self.springs: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []  # (Fisher, weights) of each set
-
-    def settings(self) -> dict[str, Any]:
-        return {"strength": self.strength, "online": self.online, "decay": self.decay, "examples": self.examples}
 
     def start(self, model: nn.Module, stream: Stream, seed: int) -> None:
         self.springs = []
@@ -98,10 +79,7 @@ class EWC(Method):
         self.remember(model, scenario, [examples[i] for i in draw[: self.examples].tolist()])
 
     def remember(self, model: nn.Module, scenario: Scenario, examples: Sequence[Any]) -> None:
-        """Compute the Fisher here and now, and put springs on it.
-
-        Raises: as `fisher_diagonal`.
-        """
+        """Compute the Fisher here, and put springs on it. Raises as `fisher_diagonal`."""
         fisher = fisher_diagonal(model, scenario, examples)
         if self.online and self.springs:
             fisher = {name: self.decay * self.springs[0][0][name] + value for name, value in fisher.items()}
@@ -109,25 +87,13 @@ class EWC(Method):
         self.springs.append((fisher, trainable_state(model)))
 
     def penalty(self, model: nn.Module) -> Tensor:
-        """Return (strength / 2) sum_i F_i (theta_i - theta*_i)^2, over all sets of springs, a scalar.
-
-        Raises:
-            CourseError: no Fisher was computed yet.
-        """
-        if not self.springs:
-            raise CourseError(
-                "EWC has no Fisher information yet, so there is nothing to hold on to.",
-                "call remember(model, scenario, examples) after the first part.",
-            )
+        """Return the penalty above, over all sets of springs, a scalar; CourseError where there are none yet."""
+        remedy = "call remember(model, scenario, examples) after the first experience."
+        require_some(self.springs, "springs: EWC has no Fisher information yet", remedy)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         terms = [(f[name] * (p - at[name]) ** 2).sum() for f, at in self.springs for name, p in parameters.items()]
         return self.strength / 2 * torch.stack(terms).sum()
 
+    @property
     def stored_numbers(self) -> int:
         return sum(value.numel() for pair in self.springs for half in pair for value in half.values())
-
-    def state(self) -> dict[str, Any]:
-        return {"springs": self.springs}
-
-    def load(self, state: Mapping[str, Any], stream: Stream) -> None:
-        self.springs = [(dict(fisher), dict(weights)) for fisher, weights in state["springs"]]

@@ -1,8 +1,7 @@
 """Streams for a language model: text tasks and domains of text, one after another.
 
-An example is a `rows.Row`. In a row of a task only the answer counts, and it is right when all of it is what
-greedy decoding would say. In a row of plain text every token counts, and its score is the share of them that
-are the model's first choice.
+The score of a task's row is 1 when greedy decoding would say exactly its answer; that of plain text is the share of
+tokens that are the model's first choice.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
+from ..lm.model import evaluating
 from ..training.data import Experience
 from ..training.rows import Row, batches, by_row, collate, counted_logits, token_loss
 from .stream import Stream
@@ -22,14 +22,9 @@ OPENING = 16  # tokens of a plain text by which it is routed
 
 
 class LanguageScenario:
-    """What continual methods need to know about rows of tokens: see `continual.stream.Scenario`.
+    """`stream.Scenario` for rows of tokens."""
 
-    Args:
-        batch_size: rows in one forward pass when nothing is trained.
-    """
-
-    def __init__(self, batch_size: int = 32):
-        self.batch_size = batch_size
+    batch_size = 32  # rows in one forward pass when nothing is trained
 
     def loss(self, model: nn.Module, examples: Sequence[Row], reduction: str = "mean") -> Tensor:
         return token_loss(model, collate(examples, _device(model)), reduction)
@@ -43,17 +38,13 @@ class LanguageScenario:
 
     @torch.no_grad()
     def score(self, model: nn.Module, examples: Sequence[Row]) -> float:
-        was_training = model.training
-        model.eval()
         total = 0.0
-        try:
+        with evaluating(model):
             for piece in batches(sorted(examples, key=lambda row: len(row.ids)), self.batch_size):
                 batch = collate(piece, _device(model))
                 logits, targets = counted_logits(model, batch)
                 for row, hits in zip(piece, by_row(logits.argmax(-1) == targets, batch)):
                     total += float(hits.all()) if row.first > 1 else float(hits.float().mean())
-        finally:
-            model.train(was_training)
         return total / len(examples)
 
     def classes(self, examples: Sequence[Row]) -> frozenset[int]:
@@ -64,13 +55,8 @@ class LanguageScenario:
         found = []
         for piece in batches(inputs(examples), self.batch_size):
             batch = collate(piece, _device(model))
-            out = model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                output_hidden_states=True,
-                logits_to_keep=1,
-                use_cache=False,
-            )
+            how = {"output_hidden_states": True, "logits_to_keep": 1, "use_cache": False}
+            out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **how)
             mask = batch.attention_mask[..., None]
             found.append((out.hidden_states[-1].float() * mask).sum(1) / mask.sum(1))
         return torch.cat(found)
@@ -85,23 +71,16 @@ class LanguageScenario:
 
 
 def inputs(examples: Sequence[Row]) -> list[Row]:
-    """Return what may be read to route each example: a task's prompt, the first OPENING tokens of a text.
-
-    Raises:
-        CourseError: a prompt is a single token, which leaves nothing to predict in it.
-    """
+    """Return what routes each example: a task's prompt, or a text's OPENING; CourseError where it is a single token."""
     found = [Row(row.ids[: row.first if row.first > 1 else OPENING]) for row in examples]
     if short := [row for row in found if len(row.ids) < 2]:
         raise CourseError(f"the input {short[0].ids} is a single token, too short to route.", "use a longer prompt.")
     return found
 
 
-def language_stream(name: str, parts: Sequence[Experience]) -> Stream:
-    """Return a stream for a language model.
-
-    Raises: as `continual.Stream`.
-    """
-    return Stream(name, tuple(parts), LanguageScenario())
+def language_stream(name: str, experiences: Sequence[Experience]) -> Stream:
+    """Return a stream for a language model. Raises as `Stream`."""
+    return Stream(name, tuple(experiences), LanguageScenario())
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -1,7 +1,6 @@
-"""How much memory a method of continual learning needs while it learns, counted tensor by tensor.
+"""How much memory a method of continual learning needs while it learns: every tensor counts until it is gone.
 
-The process as a whole is no good measure of that: freed memory is kept and used again, so whatever is measured
-second looks cheap. Here every tensor that an operation makes is counted until it is gone.
+The process as a whole is no good measure: freed memory is used again, so whatever is measured second looks cheap.
 """
 
 from __future__ import annotations
@@ -22,25 +21,19 @@ from .stream import Method, Stream, set_trainable_state, trainable_state
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
-    """Return the most bytes that tensors made during the work held at one time; those from before do not count.
-
-    What an operation uses inside and gives back at once (a matrix product's working space) is not seen.
-    """
+    """Return the most bytes that tensors made during the work held at one time, without an operation's own buffers."""
     with _Held() as held:
         work()
     return held.peak
 
 
 def learning_bytes(method: Method, model: nn.Module, stream: Stream, config: TrainConfig, updates: int = 1) -> int:
-    """Learn a stream with a few updates a part; return the most bytes held at one time besides model and examples.
+    """Learn a stream with a few updates for each experience; return the most bytes held besides model and examples.
 
-    That is all that the method stores, and one update's activations, gradients and optimiser. More updates need
-    no more. The model's trained parameters are those from before afterwards.
-
-    Raises: as `continual.run_stream`.
+    That is what the method stores, and one update's activations, gradients and optimiser: more updates need no more.
+    Afterwards the model's trained parameters are what they were. Raises as `run_stream`.
     """
-    start = trainable_state(model)
-    config = replace(config, steps=updates)
+    start, config = trainable_state(model), replace(config, steps=updates)
 
     def work() -> None:
         method.start(model, stream, config.seed)
@@ -54,7 +47,7 @@ def learning_bytes(method: Method, model: nn.Module, stream: Stream, config: Tra
 
 
 class _Held(TorchDispatchMode):
-    """Sees every operation, backward passes and optimisers included, and adds up the memory of what they return."""
+    """Adds up the memory of what operations return, backward passes and optimisers included."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,9 +3,5 @@
 from ..lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__,
-    {
-        "prompt_assignments": ["find_assignment"],
-        "prompt_grading": ["practise"],
-    },
+    __name__, {"prompt_assignments": ["find_assignment"], "prompt_grading": ["practise"]}
 )

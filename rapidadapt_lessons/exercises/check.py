@@ -133,12 +133,7 @@ class Report:
 
 
 def check(
-    name: str,
-    function: Callable[..., Any],
-    *,
-    record: bool = True,
-    seconds: float = 10.0,
-    megabytes: float = 1024.0,
+    name: str, function: Callable[..., Any], *, record: bool = True, seconds: float = 10.0, megabytes: float = 1024.0
 ) -> Report:
     """Check a learner's function against what the exercise asks for.
 

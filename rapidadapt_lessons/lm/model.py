@@ -1,7 +1,6 @@
 """`load_model`: a real pretrained language model and its tokenizer, in one call.
 
-The course's own model (SmolLM2-135M-Instruct) loads from the local cache and never asks the network.
-Any other name is taken as a folder or as a name on the Hugging Face hub.
+The course's own model loads from the local cache, without the network; another, from a folder or the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -11,38 +10,33 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import CourseError, ModelNotFound
 from . import memory
 from .download import DEFAULT_MODEL, ensure_model, quiet_transformers
+from .types import Model, Tokenizer
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_model(
     name: str = DEFAULT_MODEL, device: str = "auto", dtype: str | torch.dtype = "float32"
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model, ready for evaluation.
+) -> tuple[Model, Tokenizer]:
+    """Load a causal language model, in evaluation mode on the device, and its tokenizer.
+
+    A tokenizer without a pad token pads with its end token (or, without one, with its start or unknown token).
 
     Args:
         name: the course's model (default), a folder, or a hub name such as "gpt2".
         device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "float32" (default: bfloat16 is faster on some processors and slower on others),
-            "bfloat16", "float16", or a `torch.dtype`.
+        dtype: "float32" (bfloat16 is slower on some processors), "bfloat16", "float16", or a `torch.dtype`.
 
-    Returns:
-        The model, in evaluation mode on the device, and its tokenizer. A tokenizer without a pad token
-        pads with its end token (or, without one, with its start or unknown token).
-
-    Raises:
-        ModelNotFound: the name is not the course's model, not a folder with a model in it, not in the
-            local hub cache, and the hub is not reachable or has no such model.
-        CourseError: the device or dtype is unknown or absent; see also `store.ensure_model`.
+    Raises ModelNotFound where neither a folder, the local hub cache nor the hub gives a model of this name,
+    CourseError where the device or dtype is unknown or absent; see also `download.ensure_model`.
     """
     target, weights = pick_device(device), pick_dtype(dtype)
     gc.collect()  # a model that was dropped just before, but that refers to itself, makes room for this one
@@ -55,11 +49,7 @@ def load_model(
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """Turn a device's name into a `torch.device` that exists on this machine.
-
-    Raises:
-        CourseError: the name is not a device, or this machine has none of the kind.
-    """
+    """Turn a device's name into a `torch.device`. Raises CourseError where this machine has none of that name."""
     import torch
 
     if device == "auto":
@@ -68,33 +58,25 @@ def pick_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise CourseError(f"{device!r} is not the name of a device.", 'use "auto", "cpu", "cuda" or "mps".') from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(chosen.type, False):
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cpu": True, "cuda": (chosen.index or 0) < gpus, "mps": torch.backends.mps.is_available()}
+    if not there.get(chosen.type):
         raise CourseError(f"this machine has no device {device!r}.", 'use device="auto", which takes what there is.')
     return chosen
 
 
 def pick_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Turn "float32", "bfloat16" or "float16" into a `torch.dtype`.
-
-    Raises:
-        CourseError: it is none of these.
-    """
+    """Turn "float32", "bfloat16" or "float16" into a `torch.dtype`. Raises CourseError for anything else."""
     import torch
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype in known.values():
-        return dtype
-    if not isinstance(dtype, str) or dtype not in known:
-        raise CourseError(f"dtype {dtype!r} is not one of {', '.join(known)}.", 'leave it out for "float32".')
-    return known[dtype]
+    for name, value in known.items():
+        if dtype in (name, value):
+            return value
+    raise CourseError(f"dtype {dtype!r} is not one of {', '.join(known)}.", 'leave it out for "float32".')
 
 
-def context_length(model: PreTrainedModel) -> int:
+def context_length(model: Model) -> int:
     """Return the number of tokens the model can read at once."""
     return int(model.config.max_position_embeddings)
 
@@ -119,11 +101,9 @@ def hub_reachable(seconds: float = 3.0) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        try:
+        with suppress(Exception):  # any failure at all means: not reachable
             get_session().head(constants.ENDPOINT, timeout=seconds)
             answered.set()
-        except Exception:  # any failure at all means: not reachable
-            pass
 
     # In a thread, because looking up a host name has no time-out of its own.
     asking = threading.Thread(target=ask, daemon=True)
@@ -132,7 +112,7 @@ def hub_reachable(seconds: float = 3.0) -> bool:
     return answered.is_set()
 
 
-def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[Model, Tokenizer]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers():
@@ -143,7 +123,7 @@ def _load(path: str, dtype: torch.dtype, *, offline: bool = True) -> tuple[PreTr
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **how), tokenizer
 
 
-def _load_other(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_other(name: str, dtype: torch.dtype) -> tuple[Model, Tokenizer]:
     """Load a model that is not the course's: from a folder, the local hub cache or the hub, in that order."""
     from safetensors import SafetensorError
 
@@ -158,16 +138,13 @@ def _load_other(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
         except unusable as error:
             raise ModelNotFound(f"the folder {name!r} holds no usable model{_why(error)}", remedy) from error
     if folder := _in_hub_cache(name, remedy):
-        try:
+        with suppress(*unusable):  # its download was cut: the hub has the rest
             return _load(folder, dtype)
-        except unusable:  # its download was cut: the hub has the rest
-            pass
     if not hub_reachable():
+        complete = "complete " if folder else ""
         raise ModelNotFound(
-            f"{name!r} is not {'complete ' if folder else ''}on this machine and the model hub cannot be reached "
-            "from here.",
-            f"connect and try again (once loaded, it is kept), or leave the name out to use {DEFAULT_MODEL}, "
-            "which works offline.",
+            f"{name!r} is not {complete}on this machine and the model hub cannot be reached from here.",
+            f"connect and try again (once loaded, it is kept); or {remedy}",
         )
     try:
         return _load(name, dtype, offline=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 
-from ..errors import CourseError
-from .tasks import needs
+from ..guards import require_one_of
+from .pairs import conversations, needs
 
 # Files of the corpus with ordinary talk; the others are mostly persona, politics and jokes.
 _TALK = ("conversations", "greetings", "food", "computers", "science", "literature", "money", "tech_support", "trivia")
@@ -21,27 +21,19 @@ _LICENCE_FILES = {
     "typing_extensions": ("LICENSE",),  # PSF and its forerunners
     "matplotlib": ("LICENSE_DEJAVU", "LICENSE_STIX"),
 }
+_HELD_OUT = 0.25  # share of the documents
 _SHINGLE = 8  # words
 _SHARED = 0.2  # share of a paragraph's shingles that an earlier one may have had
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Text of one kind, split by document, so that no held-out document is in training.
+    """Text of one kind, split by document, so that no held-out document is in training."""
 
-    Attributes:
-        name: what `load_domain` calls it.
-        title: what a figure calls it.
-        source: where it comes from, with its licence.
-        train: documents to train on, in a random but fixed order.
-        held_out: documents to measure on.
-    """
-
-    name: str
-    title: str
-    source: str
-    train: tuple[str, ...]
-    held_out: tuple[str, ...]
+    title: str  # what a figure calls it
+    source: str  # where it comes from, with its licence
+    train: tuple[str, ...]  # documents to train on, in a random but fixed order
+    held_out: tuple[str, ...]  # documents to measure on
 
 
 def _python_reference() -> list[str]:
@@ -52,15 +44,9 @@ def _python_reference() -> list[str]:
 
 def _dialogue() -> list[str]:
     """Return conversations, A and B in turn. All that open with the same words are one document."""
-    with needs("PyYAML"):
-        import yaml
-
     by_opening: dict[str, dict[str, None]] = {}
     for name in _TALK:
-        with needs("chatterbot-corpus"):
-            path = resources.files("chatterbot_corpus").joinpath("data", "english", f"{name}.yml")
-            conversations = yaml.safe_load(path.read_text("utf-8"))["conversations"]
-        for lines in conversations:
+        for lines in conversations(name):
             turns = [" ".join(str(line).split()) for line in lines]
             text = "\n".join(f"{'AB'[i % 2]}: {turn}" for i, turn in enumerate(turns))
             by_opening.setdefault(_bare(turns[0]), {})[text] = None
@@ -68,13 +54,18 @@ def _dialogue() -> list[str]:
 
 
 def _licences() -> list[str]:
-    """Return paragraphs of licences, none of which says much that an earlier one has said."""
-    paragraphs = []
-    for package, names in _LICENCE_FILES.items():
-        for name in names:
-            text = _licence_text(package, name)
-            paragraphs += [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
-    return _without_repeats(p for p in paragraphs if len(p) >= 200)
+    """Return long paragraphs of licences, none of which says much that an earlier one has said."""
+    seen: set[tuple[str, ...]] = set()
+    kept = []
+    for text in (_licence_text(package, name) for package, names in _LICENCE_FILES.items() for name in names):
+        paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+        for paragraph in (p for p in paragraphs if len(p) >= 200):
+            words = _bare(paragraph).split()
+            shingles = {tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)}
+            if shingles and len(shingles & seen) <= _SHARED * len(shingles):
+                kept.append(paragraph)
+            seen |= shingles
+    return kept
 
 
 def _licence_text(package: str, name: str) -> str:
@@ -83,18 +74,6 @@ def _licence_text(package: str, name: str) -> str:
         if not files:
             raise FileNotFoundError(f"no licence file {name}")
         return files[0].read_text("utf-8")
-
-
-def _without_repeats(paragraphs: Iterable[str]) -> list[str]:
-    seen: set[tuple[str, ...]] = set()
-    kept = []
-    for paragraph in paragraphs:
-        words = _bare(paragraph).split()
-        shingles = {tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)}
-        if shingles and len(shingles & seen) <= _SHARED * len(shingles):
-            kept.append(paragraph)
-        seen |= shingles
-    return kept
 
 
 def _bare(text: str) -> str:
@@ -108,11 +87,7 @@ _DOMAINS: dict[str, tuple[str, str, Callable[[], list[str]]]] = {
         "pydoc_data.topics, in Python's standard library (PSF licence); differs a little between Python versions",
         _python_reference,
     ),
-    "dialogue": (
-        "Dialogue",
-        "chatterbot-corpus (BSD-3-Clause), its English files on everyday subjects",
-        _dialogue,
-    ),
+    "dialogue": ("Dialogue", "chatterbot-corpus (BSD-3-Clause), its English files on everyday subjects", _dialogue),
     "licences": (
         "Software licences",
         "licence texts of installed packages (LGPL, Apache, BSD, MPL, PSF, font licences), which allow verbatim copies",
@@ -121,30 +96,15 @@ _DOMAINS: dict[str, tuple[str, str, Callable[[], list[str]]]] = {
 }
 
 
-def list_domains() -> tuple[str, ...]:
-    """Return the names of all domains."""
-    return tuple(_DOMAINS)
+def load_domain(name: str) -> Domain:
+    """Return a domain's documents, a quarter of them held out: the same in every process.
 
-
-def load_domain(name: str, held_out: float = 0.25) -> Domain:
-    """Return a domain's documents, split the same way in every process.
-
-    Args:
-        held_out: share of the documents to measure on.
-
-    Raises:
-        CourseError: there is no such domain, or the share leaves one side without a document.
-        MissingPackage: a package that the text comes from is absent or broken.
+    Raises CourseError where there is no such domain, MissingPackage where the package of its text is absent or broken.
     """
-    if name not in _DOMAINS:
-        raise CourseError(f"there is no domain {name!r}.", f"choose one of {', '.join(_DOMAINS)}.")
+    require_one_of(_DOMAINS, "domain", name)
     title, source, build = _DOMAINS[name]
     documents = build()
     random.Random(f"domain:{name}").shuffle(documents)
     documents = list(dict.fromkeys(documents))  # one topic of Python's manual is there under two names
-    cut = round(len(documents) * held_out)
-    if not 0 < cut < len(documents):
-        raise CourseError(
-            f"held_out={held_out} of {len(documents)} documents leaves one side empty.", "give a share such as 0.25."
-        )
-    return Domain(name, title, source, tuple(documents[cut:]), tuple(documents[:cut]))
+    cut = round(len(documents) * _HELD_OUT)
+    return Domain(title, source, tuple(documents[cut:]), tuple(documents[:cut]))

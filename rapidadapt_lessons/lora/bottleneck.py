@@ -1,10 +1,8 @@
 """Bottleneck adapters (Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1).
 
-A small network is put behind a sub-layer and learns a correction to its output h, of shape [..., d]:
+A small network behind a sub-layer corrects its output h, of shape [..., d]. It cannot be merged into the weights.
 
     h + W_up gelu(W_down h),        W_down of shape [m, d], W_up of shape [d, m], m much smaller than d.
-
-Unlike LoRA it cannot be merged into the weights, because of the curve between its two matrices.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import CourseError
-from .layers import find_targets, weight_shape
+from ..guards import require_at_least
+from .targets import find_targets, replace_layers, weight_shape
 
 
 class Bottleneck(nn.Module):
@@ -24,12 +22,10 @@ class Bottleneck(nn.Module):
 
     def __init__(self, base: nn.Module, width: int, size: int, generator: torch.Generator | None = None):
         super().__init__()
-        if size < 1:
-            raise CourseError(f"the bottleneck's size is {size}.", "size must be 1 or more; 8 to 64 is usual.")
+        require_at_least(1, "the bottleneck's size", size, "size must be 1 or more; 8 to 64 is usual.")
         self.base = base.requires_grad_(False)
-        start = torch.empty(size, width).normal_(std=width**-0.5, generator=generator)
         device = next(base.parameters()).device
-        self.down = nn.Parameter(start.to(device))
+        self.down = nn.Parameter(torch.empty(size, width).normal_(std=width**-0.5, generator=generator).to(device))
         self.up = nn.Parameter(torch.zeros(width, size, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,19 +39,12 @@ def inject_bottlenecks(
 ) -> nn.Module:
     """Freeze a model and put an adapter behind each target layer. Changes the model, and returns it.
 
-    The default places are the ends of the attention and of the feed-forward part of each block, as in
-    Houlsby et al., figure 2.
-
-    Raises:
-        CourseError: a target matches nothing or is not a linear layer, or size is less than 1.
+    The default places are the ends of each block's attention and feed-forward part, as in Houlsby et al., figure 2.
+    Raises CourseError where a target matches nothing or is not a linear layer, or size is less than 1.
     """
     targets = find_targets(model, target_modules)
     generator = torch.Generator().manual_seed(seed)
     adapters = {name: Bottleneck(layer, weight_shape(layer)[0], size, generator) for name, layer in targets.items()}
     model.requires_grad_(False)
-    for name, adapter in adapters.items():
-        for parameter in (adapter.down, adapter.up):
-            parameter.requires_grad_(True)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, adapter)
+    replace_layers(model, adapters)
     return model

@@ -5,37 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import CourseError
+from ..guards import require_one_of
 from ..show.plots import COLOURS, LOOKS, MARKERS, STYLE, Picture, canvas, horizontal_bars, lines
 from ..training.loop import TrainConfig, train
 from ..training.rows import Row, exact_rows
 from . import layers as lora
 from .layers import LoRAConfig
 from .quantise import nf4_levels
+from .targets import weight_shape
 
-PARTS = ("weights", "activations", "gradients", "optimiser")
+PARTS = {"weights": "", "activations": "//", "gradients": "..", "optimiser": "xx"}  # each with its hatch
 PLAIN = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # behind labels that lines may cross
 
 
 def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
-    """Draw what `cost.training_bytes` counted, as one stacked bar for each way of training."""
+    """Draw what `cost.training_bytes` counted, as one stacked bar for each method."""
     figure, axes = canvas(7.5, 1.2 + 0.6 * len(costs))
     told = []
     for row, (name, parts) in enumerate(costs.items()):
         left = 0.0
-        for i, part in enumerate(PARTS):
+        for (part, hatch), colour in zip(PARTS.items(), COLOURS):
             size = parts[part] / 1e6
-            axes.barh(row, size, left=left, color=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white")
+            axes.barh(row, size, left=left, color=colour, hatch=hatch, ec="white", label=None if row else part)
             left += size
         axes.text(left, row, f" {left:,.0f} MB", va="center")
         each = ", ".join(f"{part} {parts[part] / 1e6:,.0f}" for part in PARTS)
         told.append(f"{name}: {each}, {left:,.0f} in all")
-    handles = [Rectangle((0, 0), 1, 1, fc=COLOURS[i], hatch=("", "//", "..", "xx")[i], ec="white") for i in range(4)]
-    axes.legend(handles, PARTS, loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.28), ncol=4, frameon=False)
     axes.set_yticks(range(len(costs)), list(costs))
     axes.invert_yaxis()
     axes.set(xlabel="megabytes", xlim=(0, 1.15 * max(sum(parts.values()) for parts in costs.values()) / 1e6))
@@ -67,38 +70,34 @@ def spectrum(deltas: Mapping[str, Tensor], title: str) -> Picture:
     return Picture(figure, f"Line chart. {title}. " + "; ".join(told) + ".")
 
 
-def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Picture:
+def module_map(model: nn.Module) -> Picture:
     """Draw one block's linear layers to scale, and which of all blocks' layers have LoRA beside them.
 
-    Raises:
-        CourseError: the model has no LoRA layers.
+    Raises CourseError where the model has no LoRA layers.
     """
     adapted = lora.lora_layers(model)
     if not adapted:
         raise CourseError("this model has no LoRA layers to draw.", "call lora.inject(model, LoRAConfig(...)) first.")
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
     shapes: dict[str, tuple[int, int]] = {}
     blocks: dict[int, set[str]] = {}
-    for name, layer in layers.items():
-        number = next((int(part) for part in name.split(".") if part.isdigit()), None)
-        if number is None:
-            continue  # the output layer
-        kind = name.removesuffix(".base").rpartition(".")[2]
-        shapes.setdefault(kind, lora.weight_shape(layer))
-        blocks.setdefault(number, set())
-        if name.removesuffix(".base") in adapted:
-            blocks[number].add(kind)
+    for name, layer in model.named_modules():
+        numbers = [int(part) for part in name.split(".") if part.isdigit()]
+        if isinstance(layer, nn.Linear | Conv1D) and numbers:  # the output layer is in no block
+            name = name.removesuffix(".base")
+            kind = name.rpartition(".")[2]
+            shapes.setdefault(kind, weight_shape(layer))
+            blocks.setdefault(numbers[0], set()).update({kind} if name in adapted else ())
+    kinds = sorted(set().union(*blocks.values()))
     figure, axes = canvas(9, 4.6)
     axes.axis("off")
     scale, x, rank = 1 / 700, 0.0, next(iter(adapted.values())).lora_A.shape[0]
     for kind, (n_out, n_in) in shapes.items():
         width, height = n_in * scale, n_out * scale
-        has = any(kind in kinds for kinds in blocks.values())
         axes.add_patch(Rectangle((x, -height), width, height, fc="#E3E3E3", ec="#666666"))
         axes.text(x + width / 2, 0.12, kind, ha="center", va="bottom", fontsize=9)
         size = f"{n_out}\n× {n_in}" if height > 0.5 else f"{n_out} × {n_in}"
         axes.text(x + width / 2, -height / 2, size, ha="center", va="center", fontsize=8)
-        if has:  # B to the right of W, A below it; drawn three times as thick as to scale, or they would vanish
+        if kind in kinds:  # B is right of W, A below it; three times as thick as to scale, or they would vanish
             thick = 3 * rank * scale
             axes.add_patch(Rectangle((x + width + 0.04, -height), thick, height, fc=COLOURS[1]))
             axes.add_patch(Rectangle((x, -height - 0.04 - thick), width, thick, fc=COLOURS[0]))
@@ -106,49 +105,38 @@ def module_map(model: nn.Module, title: str = "Where the adapter sits") -> Pictu
             axes.text(x + width / 2, -height - 0.1 - thick, "A", color=COLOURS[0], ha="center", va="top", weight="bold")
         x += width + 0.55
     pitch = (x - 1.85) / len(blocks)
-    for column, number in enumerate(sorted(blocks)):
-        for row, kind in enumerate(shapes):
-            colour = COLOURS[1] if kind in blocks[number] else "#E3E3E3"
-            axes.add_patch(Rectangle((column * pitch + 1.3, -3.4 - row * 0.2), 0.85 * pitch, 0.17, fc=colour))
     for row, kind in enumerate(shapes):
         axes.text(1.2, -3.32 - row * 0.2, kind, ha="right", va="center", fontsize=8)
+        for column, number in enumerate(sorted(blocks)):
+            colour = COLOURS[1] if kind in blocks[number] else "#E3E3E3"
+            axes.add_patch(Rectangle((column * pitch + 1.3, -3.4 - row * 0.2), 0.85 * pitch, 0.17, fc=colour))
     axes.text(1.3, -3.1, f"blocks 0 to {max(blocks)}: orange where LoRA is attached", fontsize=9, va="bottom")
     axes.set(xlim=(-0.1, x), ylim=(-3.5 - 0.2 * len(shapes), 0.5), aspect="equal")
-    axes.set_title(title, loc="left")
-    kinds = sorted({kind for found in blocks.values() for kind in found})
-    alt = (
-        f"Diagram. {title}. A block has {len(shapes)} linear layers: "
-        + ", ".join(f"{kind} {a} by {b}" for kind, (a, b) in shapes.items())
-        + f". LoRA of rank {rank} sits beside {' and '.join(kinds)} in {sum(bool(v) for v in blocks.values())} of "
-        f"{len(blocks)} blocks."
-    )
-    return Picture(figure, alt)
+    axes.set_title("Where the adapter sits", loc="left")
+    layers = ", ".join(f"{kind} {a} by {b}" for kind, (a, b) in shapes.items())
+    where = f"{' and '.join(kinds)} in {sum(bool(v) for v in blocks.values())} of {len(blocks)} blocks"
+    alt = f"Diagram. Where the adapter sits. A block has {len(shapes)} linear layers: {layers}."
+    return Picture(figure, f"{alt} LoRA of rank {rank} sits beside {where}.")
 
 
 def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Picture:
-    """Draw methods as rows and what was measured as panels: accuracy, parameters, seconds, memory.
+    """Draw methods as rows and what was measured as panels: accuracy, seconds and memory of a step, trained numbers.
 
-    Args:
-        results: for each method "accuracy", "seconds" (a step), "megabytes" (a step), and "trainable" (numbers), which
-            may be left out of all.
-
-    The description leaves seconds and memory out, since they differ from machine to machine.
+    Those may be left out of all. The description has neither seconds nor memory, which differ between machines.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     panels = {
-        "accuracy": ("accuracy\n(share of queries)", "{:.2f}", False),
-        "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}", True),
-        "seconds": ("seconds a step", "{:.2f}", False),
-        "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}", False),
+        "accuracy": ("accuracy\n(share of queries)", "{:.2f}"),
+        "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}"),
+        "seconds": ("seconds a step", "{:.2f}"),
+        "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}"),
     }
     panels = {key: panel for key, panel in panels.items() if all(key in r for r in results.values())}
-    with matplotlib.rc_context(STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2.5 * len(panels), 1 + 0.4 * len(results)), layout="constrained")
         grid = figure.subplots(1, len(panels), sharey=True)
-    for i, (axes, (key, (label, form, log))) in enumerate(zip(grid, panels.items())):
-        values = [r[key] / (1000 if key == "trainable" else 1) for r in results.values()]
+    for i, (axes, (key, (label, form))) in enumerate(zip(grid, panels.items())):
+        log = key == "trainable"
+        values = [r[key] / (1000 if log else 1) for r in results.values()]
         if log:  # dots: a bar's length would say nothing, as a log scale has no zero
             axes.plot(values, range(len(values)), "o", color=COLOURS[i])
             axes.set_xscale("log")
@@ -167,39 +155,29 @@ def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Pic
     return Picture(figure, f"Bar charts, one panel a measurement. {title}. {told}.")
 
 
-def levels_picture(weight: Tensor, block: int = 64) -> Picture:
-    """Draw how a layer's weights are spread within their blocks, and the 16 levels that 4 bits can hold."""
+def levels_picture(weight: Tensor) -> Picture:
+    """Draw how a layer's weights are spread within blocks of 64, and the 16 levels that 4 bits can hold."""
     levels = nf4_levels()
-    blocks = weight.detach().float().cpu().reshape(-1, block)
+    blocks = weight.detach().float().cpu().reshape(-1, 64)
     values = (blocks / blocks.abs().amax(1, keepdim=True)).flatten()
     figure, axes = canvas(7, 3.4)
     axes.hist(values.numpy(), bins=120, range=(-1, 1), density=True, color="#9CC3DE")
     axes.vlines(levels.numpy(), 0, axes.get_ylim()[1], color=COLOURS[1], lw=1)
     axes.set(xlabel="weight, relative to the largest of its block", ylabel="density", xlim=(-1.02, 1.02))
     axes.set_title("A layer's weights, and the 16 levels of NF4", loc="left")
-    spaces = levels[1:] - levels[:-1]
-    alt = (
-        f"Histogram. A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical "
-        f"lines at the levels of NF4: {spaces.min():.2f} apart near zero, {spaces.max():.2f} apart at the ends."
-    )
-    return Picture(figure, alt)
+    apart = f"{levels.diff().min():.2f} apart near zero, {levels.diff().max():.2f} apart at the ends"
+    alt = "A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical lines"
+    return Picture(figure, f"Histogram. {alt} at the levels of NF4: {apart}.")
 
 
 def sweep_view(records: Mapping[str, Mapping[object, Mapping[str, float]]], knob: str, measure: str) -> Picture:
     """Show one recorded sweep: what turning one knob did, the others standing still.
 
-    Args:
-        records: knob -> value -> measure -> result, as the lesson computed it.
-
-    Raises:
-        CourseError: there is no such knob or measure.
+    The records are knob -> value -> measure -> result. Raises CourseError where there is no such knob or measure.
     """
-    if knob not in records:
-        raise CourseError(f"no sweep of {knob!r} was recorded.", f"choose one of {', '.join(records)}.")
+    require_one_of(records, "recorded sweep of", knob)
     found = records[knob]
-    known = list(next(iter(found.values())))
-    if measure not in known:
-        raise CourseError(f"{measure!r} was not recorded.", f"choose one of {', '.join(known)}.")
+    require_one_of(next(iter(found.values())), "recorded measure", measure)
     values = {
         f"{knob} = {value:g}" if isinstance(value, int | float) else str(value): result[measure]
         for value, result in found.items()
@@ -212,11 +190,8 @@ def trade_off(
 ) -> Picture:
     """Draw every recorded setting as a point: what it gained upwards, what it harmed to the right (log scale).
 
-    Args:
-        records: as for `sweep_view`.
-        base: the harm's value before any training, drawn as a line.
-
-    The description gives a harm of more than twice the base as that: far out, it differs between machines.
+    A line is drawn at `base`, the harm's value before any training. The description gives a harm of more than twice
+    that as just this: far out, it differs between machines.
     """
     figure, axes = canvas(8, 5)
     told, labels = [], {}
@@ -246,8 +221,7 @@ def trade_off(
     axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
     axes.set_title(title, loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # points may lie anywhere inside
-    measures = f"{gain} and {harm} (base model {base:.0f})"
-    return Picture(figure, f"Scatter plot. {title}. {measures}: " + "; ".join(told) + ".")
+    return Picture(figure, f"Scatter plot. {title}. {gain} and {harm} (base model {base:.0f}): {'; '.join(told)}.")
 
 
 def _told(gain: float, harm: float, base: float) -> str:
@@ -269,14 +243,11 @@ def live_run(
 ) -> Picture:
     """Train a fresh adapter, show its losses and its accuracy on the queries, and take it out again.
 
-    Args:
-        target_modules: names with commas between them.
-
-    Raises: as `lora.inject` and `training.train`; the model is the base model again in any case.
+    `target_modules` are names with commas between them. Raises as `lora.inject` and `loop.train`; the model is the base
+    model again in any case.
     """
     targets = tuple(name.strip() for name in target_modules.split(",") if name.strip())
-    config = LoRAConfig(rank, lora_alpha, target_modules=targets)
-    lora.inject(model, config)
+    lora.inject(model, LoRAConfig(rank, lora_alpha, target_modules=targets))
     try:
         history = train(model, rows, TrainConfig(steps, lr=lr), progress=False)
         right = exact_rows(model, queries)
@@ -284,5 +255,4 @@ def live_run(
     finally:
         lora.remove(model)
     title = f"{trained:,} trained numbers: {sum(right)} of {len(right)} queries right"
-    losses = {step: loss for step, loss in enumerate(history.losses)}
-    return lines({"loss": losses}, title=title, xlabel="update", ylabel="loss (nats a token)")
+    return lines({"loss": dict(enumerate(history.losses))}, title=title, xlabel="update", ylabel="loss (nats a token)")

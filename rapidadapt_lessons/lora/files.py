@@ -1,8 +1,6 @@
 """A LoRA adapter on disk, in the files and names that `peft` uses, so that each reads the other's.
 
-`adapter_model.safetensors` holds the matrices alone (a few hundred kB), `adapter_config.json` says where
-they go. A few of the base's own weights are noted beside them, which tells an adapter of another model of
-the same shape.
+A few of the base's own weights are noted beside the matrices, to tell an adapter of another model of the same shape.
 """
 
 from __future__ import annotations
@@ -22,16 +20,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterMismatch, CourseError
-from .layers import (
-    LoRAConfig,
-    adapter_state,
-    find_targets,
-    inject,
-    lora_layers,
-    remove,
-    require_same_shapes,
-    set_adapter_state,
-)
+from . import layers as lora
+from .layers import LoRAConfig
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX, _SUFFIX = "base_model.model.", ".weight"
@@ -43,19 +33,16 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Path:
+def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> None:
     """Write the model's adapter to a folder, all of it or nothing; an adapter that is there is replaced.
 
-    Raises:
-        CourseError: the model has no LoRA layers, they are merged, or the folder holds something else.
-        OSError: the disk is full, or cannot be written. An adapter that was there is as it was.
+    Raises CourseError where the model has no LoRA layers, they are merged, or the folder holds something else; OSError
+    where the disk is full, or cannot be written.
     """
     folder = Path(folder)
     place = folder.resolve()
-    state = adapter_state(model)
-    layers = lora_layers(model)
-    if any(layer.unmerged is not None for layer in layers.values()):
-        raise CourseError("the adapter is merged into the model.", "call lora.unmerge(model) before saving.")
+    state = lora.adapter_state(model)
+    lora.require_unmerged(model)
     _settle(place)
     if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
         raise CourseError(f"the folder {folder.name} holds something other than an adapter.", "name another folder.")
@@ -67,7 +54,7 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,
         "target_modules": list(config.target_modules),
-        "fan_in_fan_out": any(isinstance(layer.base, Conv1D) for layer in layers.values()),
+        "fan_in_fan_out": any(isinstance(layer.base, Conv1D) for layer in lora.lora_layers(model).values()),
         "bias": "none",
         "inference_mode": True,
     }
@@ -78,62 +65,51 @@ def save_adapter(model: nn.Module, folder: str | Path, config: LoRAConfig) -> Pa
         save_file(tensors, work / WEIGHTS, metadata={"format": "pt", "base_corner": json.dumps(_base_corner(model))})
         (work / CONFIG).write_text(json.dumps(written, indent=1), encoding="utf-8")
         work.chmod(0o755)
-        try:
-            if place.exists():
-                os.replace(place, _aside(place))
-            os.replace(work, place)
-        finally:
-            _settle(place)
+        if place.exists():
+            os.replace(place, _aside(place))
+        os.replace(work, place)
     except SafetensorError as error:
         if "No space left" not in str(error):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return folder
+        _settle(place)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> LoRAConfig:
     """Read an adapter, written here or by `peft`, into a model, injecting LoRA layers where it has none.
 
-    Nothing is changed unless all of it fits. Where saving was killed while it replaced an adapter, the old one is read.
-
-    Raises:
-        AdapterMismatch: the files are missing, damaged, or of another model, or use what this module
-            does not (DoRA, rank patterns, ...).
+    Nothing is changed unless all of it fits. Raises AdapterMismatch where the files are missing, damaged, or of another
+    model, or use what this module does not (DoRA, rank patterns, ...).
     """
     folder = Path(folder)
     if not folder.exists() and (before := _aside(folder.resolve())).exists():
-        folder = before
+        folder = before  # saving was killed while it replaced this adapter
     written = _read_config(folder)
     config = LoRAConfig(written["r"], written["lora_alpha"], written["lora_dropout"], written["target_modules"])
     state, corner = _read_weights(folder / WEIGHTS)
-    fresh = not lora_layers(model)
+    fresh = not lora.lora_layers(model)
     if fresh:
         try:
-            find_targets(model, config.target_modules)
-            inject(model, config)
+            lora.inject(model, config)
         except CourseError as error:
             raise AdapterMismatch(f"the adapter does not fit this model: {error.problem}", error.remedy) from error
     try:
-        require_same_shapes(state, adapter_state(model))
-        scaling = {layer.scaling for layer in lora_layers(model).values()}
+        lora.require_same_shapes(state, lora.adapter_state(model))
+        scaling = {layer.scaling for layer in lora.lora_layers(model).values()}
         if scaling != {config.scaling}:
-            raise AdapterMismatch(
-                f"the adapter's lora_alpha / rank is {config.scaling:g}, the model's LoRA layers have {scaling}.",
-                "call lora.remove(model) first, and load it then.",
-            )
+            problem = f"the adapter's lora_alpha / rank is {config.scaling:g}, the model's LoRA layers have {scaling}."
+            raise AdapterMismatch(problem, "call lora.remove(model) first, and load it then.")
         # A hundredth apart is what rounding to bfloat16 may do; another model's weights are far further.
         here = _base_corner(model)
         if corner and here and not torch.allclose(torch.tensor(corner), torch.tensor(here), rtol=0.01, atol=1e-4):
-            raise AdapterMismatch(
-                "the adapter was trained on another model: its shapes are the same, its weights are not.",
-                "load it into the model that it was trained on.",
-            )
-        set_adapter_state(model, state)
+            problem = "the adapter was trained on another model: its shapes are the same, its weights are not."
+            raise AdapterMismatch(problem, "load it into the model that it was trained on.")
+        lora.set_adapter_state(model, state)
     except CourseError:
         if fresh:
-            remove(model)
+            lora.remove(model)
         raise
     return config
 
@@ -157,18 +133,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
         written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         missing = {"r", "lora_alpha", "target_modules"} - written.keys()
     except (OSError, ValueError, AttributeError) as error:
-        raise AdapterMismatch(
-            f"{folder.name} holds no adapter: {CONFIG} cannot be read ({type(error).__name__}).", remedy
-        ) from error
+        problem = f"{folder.name} holds no adapter: {CONFIG} cannot be read ({type(error).__name__})."
+        raise AdapterMismatch(problem, remedy) from error
     if missing:
         raise AdapterMismatch(f"{CONFIG} in {folder.name} lacks {', '.join(sorted(missing))}.", remedy)
     for key, plain in _PLAIN.items():
         if (found := written.get(key, plain)) != plain and found:
             raise AdapterMismatch(f"the adapter uses {key}={found!r}; this module does not.", "load it with peft.")
     if isinstance(written["target_modules"], str):
-        raise AdapterMismatch(
-            f"the adapter names its layers by the pattern {written['target_modules']!r}.", "load it with peft."
-        )
+        problem = f"the adapter names its layers by the pattern {written['target_modules']!r}."
+        raise AdapterMismatch(problem, "load it with peft.")
     return {"lora_dropout": 0.0} | written
 
 
@@ -179,10 +153,8 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], list[float]]:
             state = {k.removeprefix(_PREFIX).removesuffix(_SUFFIX): file.get_tensor(k).float() for k in file.keys()}
             corner = json.loads((file.metadata() or {}).get("base_corner", "[]"))
     except (OSError, SafetensorError, ValueError) as error:
-        raise AdapterMismatch(
-            f"{path.name} in {path.parent.name} is missing or damaged ({type(error).__name__}).",
-            "save the adapter again.",
-        ) from error
+        problem = f"{path.name} in {path.parent.name} is missing or damaged ({type(error).__name__})."
+        raise AdapterMismatch(problem, "save the adapter again.") from error
     return state, corner
 
 
@@ -191,8 +163,5 @@ def _base_corner(model: nn.Module) -> list[float]:
 
     Empty where they are kept in 4 bits: an adapter trained beside those may well be used on the full ones.
     """
-    weight = next(iter(lora_layers(model).values())).base.weight
-    if not isinstance(weight, nn.Parameter):
-        return []
-    weight = weight.detach()
-    return weight[:4, :4].float().flatten().tolist()
+    weight = next(iter(lora.lora_layers(model).values())).base.weight
+    return weight.detach()[:4, :4].float().flatten().tolist() if isinstance(weight, nn.Parameter) else []

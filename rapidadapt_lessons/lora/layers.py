@@ -4,13 +4,11 @@ For a frozen weight W of shape [out, in], LoRA learns B, [out, rank], and A, [ra
 
     y = W x + b + (lora_alpha / rank) B A dropout(x)                        (section 4.1, with bias and dropout)
 
-B starts at zero, so training starts from the base model exactly. `adapter_files` writes adapters that
-`peft` reads, and reads those that `peft` writes.
+B starts at zero, so training starts from the base model exactly.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,32 +19,25 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterMismatch, CourseError
+from ..guards import require_at_least
+from .targets import find_targets, replace_layers, weight_shape
 
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """What a LoRA adapter looks like. The names are `peft`'s, but for `rank`, which it calls `r`.
+    """What a LoRA adapter looks like, in `peft`'s names, but for `rank`, which it calls `r`.
 
-    Attributes:
-        rank: r, the number of columns of B and rows of A.
-        lora_alpha: the update is scaled by lora_alpha / rank.
-        lora_dropout: share of the layer's inputs that the update does not see while training.
-        target_modules: which layers, each by its name or by the end of it: "q_proj" means every
-            "....q_proj".
-
-    Raises:
-        CourseError: a value that makes no sense.
+    Raises CourseError for a value that makes no sense.
     """
 
-    rank: int = 8
-    lora_alpha: float = 16
-    lora_dropout: float = 0.0
-    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    rank: int = 8  # the number of columns of B and rows of A
+    lora_alpha: float = 16  # the update is scaled by lora_alpha / rank
+    lora_dropout: float = 0.0  # share of the layer's inputs that the update does not see while training
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")  # names of layers or their ends: all "....q_proj"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target_modules", tuple(self.target_modules))
-        if self.rank < 1:
-            raise CourseError(f"rank is {self.rank}.", "rank must be 1 or more; 4 to 16 is usual.")
+        require_at_least(1, "rank", self.rank, "rank must be 1 or more; 4 to 16 is usual.")
         if not 0 <= self.lora_dropout < 1:
             raise CourseError(f"lora_dropout is {self.lora_dropout}.", "give a share from 0 to below 1, such as 0.05.")
         if not math.isfinite(self.lora_alpha):
@@ -63,13 +54,11 @@ class LoRAConfig:
 class LoRALinear(nn.Module):
     """A frozen `nn.Linear`, or GPT-2's `Conv1D`, with a LoRA update beside it.
 
-    `lora_A` has shape [rank, in] and `lora_B` [out, rank], both in float32 even where the base is in half
-    precision. `Conv1D` keeps its weight as [in, out], and that is the only difference between the two.
+    `lora_A` has shape [rank, in] and `lora_B` [out, rank], both in float32 even where the base is in half precision.
     """
 
     def __init__(self, base: nn.Linear | Conv1D, config: LoRAConfig, generator: torch.Generator | None = None):
         super().__init__()
-        require_rank(config.rank, base)
         self.base = base.requires_grad_(False)
         self.scaling = config.scaling
         self.dropout = nn.Dropout(config.lora_dropout)
@@ -95,15 +84,7 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the update to the base's weight, so that inference costs nothing extra (section 4.1).
-
-        Raises:
-            CourseError: the base keeps its weight in 4 bits.
-        """
-        if not isinstance(self.base.weight, nn.Parameter):
-            raise CourseError(
-                f"a {type(self.base).__name__} holds no weight to merge into.", "keep the adapter beside it."
-            )
+        """Add the update to the base's weight, so that inference costs nothing extra (section 4.1)."""
         if self.unmerged is None:
             delta = self.delta().T if isinstance(self.base, Conv1D) else self.delta()
             self.unmerged = self.base.weight.detach().clone()
@@ -117,79 +98,24 @@ class LoRALinear(nn.Module):
             self.unmerged = None
 
 
-def weight_shape(layer: nn.Linear | Conv1D) -> tuple[int, int]:
-    """Return (outputs, inputs) of a layer's weight."""
-    if isinstance(layer, Conv1D):
-        return layer.weight.shape[1], layer.weight.shape[0]
-    return layer.out_features, layer.in_features
-
-
-def require_rank(rank: int, layer: nn.Linear | Conv1D) -> None:
-    """Raise CourseError when the rank is above the layer's smaller side."""
-    n_out, n_in = weight_shape(layer)
-    if rank > min(n_out, n_in):
-        raise CourseError(
-            f"rank {rank} is above the size of a layer of {n_in} inputs and {n_out} outputs.",
-            f"choose a rank up to {min(n_out, n_in)}: no matrix of that shape has a higher one.",
-        )
-
-
-def find_targets(model: nn.Module, target_modules: Sequence[str]) -> dict[str, nn.Module]:
-    """Return the linear layers whose name is, or ends in, one of the targets, by full name.
-
-    Raises:
-        CourseError: a target matches nothing, or something that is not a linear layer.
-    """
-    found: dict[str, nn.Module] = {}
-    modules = dict(model.named_modules())
-    kinds = sorted({name.rpartition(".")[2] for name, m in modules.items() if isinstance(m, nn.Linear | Conv1D)})
-    for target in target_modules:
-        matching = {name: m for name, m in modules.items() if name == target or name.endswith(f".{target}")}
-        if not matching:
-            near = difflib.get_close_matches(target, kinds, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise CourseError(
-                f"no module of this model is called {target!r}.", f"{hint}Its linear layers are {', '.join(kinds)}."
-            )
-        for name, module in matching.items():
-            if not isinstance(module, nn.Linear | Conv1D):
-                raise CourseError(
-                    f"{name!r} is a {type(module).__name__}, and LoRA goes beside linear layers only.",
-                    f"choose among {', '.join(kinds)}.",
-                )
-        found |= matching
-    return {name: modules[name] for name in modules if name in found}  # in the model's own order
-
-
 def inject(model: nn.Module, config: LoRAConfig, *, seed: int = 0) -> nn.Module:
     """Freeze a model and put a `LoRALinear` in place of each target layer. Changes the model, and returns it.
 
-    Args:
-        seed: of the random start of every `lora_A`.
-
-    Raises:
-        CourseError: the model has LoRA layers already, a target matches nothing, or the rank is above a
-            layer's size. The model is then as it was.
+    The seed is that of every `lora_A`. Raises CourseError where the model has LoRA layers already, a target matches
+    nothing, or the rank is above a layer's size; the model is then as it was.
     """
-    if lora_layers(model):
-        raise CourseError("this model has LoRA layers already.", "call lora.remove(model) first.")
+    targets = _checked_targets(model, config)
     generator = torch.Generator().manual_seed(seed)
-    targets = find_targets(model, config.target_modules)
-    for layer in targets.values():
-        require_rank(config.rank, layer)
-    layers = {name: LoRALinear(layer, config, generator) for name, layer in targets.items()}
     model.requires_grad_(False)
-    for name, layer in layers.items():
-        layer.train(model.training)
-        _replace(model, name, layer)
+    layers = {name: LoRALinear(base, config, generator).train(model.training) for name, base in targets.items()}
+    replace_layers(model, layers)
     return model
 
 
 def remove(model: nn.Module) -> nn.Module:
     """Take every LoRA layer out again: the base model, bit for bit, still frozen. Returns the model."""
-    for name, layer in lora_layers(model).items():
-        layer.unmerge()
-        _replace(model, name, layer.base)
+    unmerge(model)
+    replace_layers(model, {name: layer.base for name, layer in lora_layers(model).items()})
     return model
 
 
@@ -199,8 +125,12 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def merge(model: nn.Module) -> None:
-    """Merge every layer's update into its base weight."""
-    for layer in lora_layers(model).values():
+    """Merge every layer's update into its base weight. Raises CourseError where a base keeps that in 4 bits."""
+    layers = lora_layers(model).values()
+    for base in [layer.base for layer in layers]:
+        if not isinstance(base.weight, nn.Parameter):
+            raise CourseError(f"a {type(base).__name__} holds no weight to merge into.", "keep the adapter beside it.")
+    for layer in layers:
         layer.merge()
 
 
@@ -210,11 +140,13 @@ def unmerge(model: nn.Module) -> None:
         layer.unmerge()
 
 
+# An adapter without its model.
+
+
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the adapter alone: "<layer>.lora_A" and "<layer>.lora_B", float32, on the CPU.
 
-    Raises:
-        CourseError: the model has no LoRA layers.
+    Raises CourseError where the model has no LoRA layers.
     """
     if not (layers := lora_layers(model)):
         raise CourseError("this model has no LoRA layers.", "call lora.inject(model, LoRAConfig(...)) first.")
@@ -226,59 +158,23 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 def set_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Swap in another adapter of the same shape. Nothing is changed unless all of it fits.
 
-    Raises:
-        AdapterMismatch: the names or shapes are not those of this model's LoRA layers.
-        CourseError: the model has no LoRA layers, or they are merged.
+    Raises AdapterMismatch for other names or shapes, CourseError where the model has no LoRA layers or they are merged.
     """
-    here = adapter_state(model)
-    if any(layer.unmerged is not None for layer in lora_layers(model).values()):
-        raise CourseError("the adapter is merged into the model.", "call lora.unmerge(model) first.")
-    require_same_shapes(state, here)
+    require_unmerged(model)
+    require_same_shapes(state, adapter_state(model))
     for name, layer in lora_layers(model).items():
         layer.lora_A.copy_(state[f"{name}.lora_A"])
         layer.lora_B.copy_(state[f"{name}.lora_B"])
 
 
-def require_same_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise AdapterMismatch, naming the first difference, unless both hold the same names and shapes."""
-    different = sorted(state.keys() ^ expected.keys())
-    different += [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    if different:
-        name = different[0]
-        told = " and ".join(
-            f"{list(tensors[name].shape) if name in tensors else 'nothing'} in the {place}"
-            for place, tensors in (("adapter", state), ("model", expected))
-        )
-        raise AdapterMismatch(
-            f"the adapter does not fit this model: {name} is {told} ({len(different)} such differences).",
-            "load it into the model, and with the target modules and rank, that it was trained with.",
-        )
-
-
 def combine(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
     """Return one adapter that adds up several: sum_i weights[i] B_i A_i, exactly, at the sum of their ranks.
 
-    The matrices are set side by side: B = [w_1 B_1, w_2 B_2, ...] and A = [A_1; A_2; ...]. All must have
-    been trained with the same lora_alpha / rank, which the model that takes the result must have too.
-
-    Raises:
-        CourseError: nothing to combine, or not one weight for each.
-        AdapterMismatch: they do not sit on the same layers, or these are of other widths.
+    The matrices are set side by side: B = [w_1 B_1, w_2 B_2, ...] and A = [A_1; A_2; ...]. All must have the same
+    lora_alpha / rank, and the model that takes the result too. Raises CourseError where there is nothing to combine or
+    not one weight for each, AdapterMismatch where the layers or their widths differ.
     """
-    if not states or len(states) != len(weights):
-        raise CourseError(f"{len(states)} adapters came with {len(weights)} weights.", "give one weight to each.")
-    for other in states[1:]:
-        if missing := sorted(states[0].keys() ^ other.keys()):
-            raise AdapterMismatch(
-                f"{missing[0]} is in one adapter and not in another.", "combine adapters of the same target modules."
-            )
-        for name, tensor in states[0].items():
-            side = 1 if name.endswith(".lora_A") else 0  # the other side is the rank, which may differ
-            if tensor.shape[side] != other[name].shape[side]:
-                raise AdapterMismatch(
-                    f"{name} is {list(tensor.shape)} in one adapter and {list(other[name].shape)} in another.",
-                    "combine adapters of the same model.",
-                )
+    _require_like_adapters(states, weights)
     joined = {}
     for name in states[0]:
         if name.endswith(".lora_A"):
@@ -288,6 +184,51 @@ def combine(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) ->
     return joined
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+# Guards. They raise before anything is changed.
+
+
+def _checked_targets(model: nn.Module, config: LoRAConfig) -> dict[str, nn.Module]:
+    if lora_layers(model):
+        raise CourseError("this model has LoRA layers already.", "call lora.remove(model) first.")
+    targets = find_targets(model, config.target_modules)
+    for n_out, n_in in map(weight_shape, targets.values()):
+        if config.rank > min(n_out, n_in):
+            raise CourseError(
+                f"rank {config.rank} is above the size of a layer of {n_in} inputs and {n_out} outputs.",
+                f"choose a rank up to {min(n_out, n_in)}: no matrix of that shape has a higher one.",
+            )
+    return targets
+
+
+def require_unmerged(model: nn.Module) -> None:
+    """Raise CourseError where an adapter is merged into the model."""
+    if any(layer.unmerged is not None for layer in lora_layers(model).values()):
+        raise CourseError("the adapter is merged into the model.", "call lora.unmerge(model) first.")
+
+
+def require_same_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise AdapterMismatch, naming the first difference, unless both hold the same names and shapes."""
+    different = sorted(state.keys() ^ expected.keys())
+    different += [k for k in expected if k in state and state[k].shape != expected[k].shape]
+    if different:
+        name = different[0]
+        shapes = [list(tensors[name].shape) if name in tensors else "nothing" for tensors in (state, expected)]
+        raise AdapterMismatch(
+            f"the adapter does not fit this model: {name} is {shapes[0]} in the adapter and {shapes[1]} in the model "
+            f"({len(different)} such differences).",
+            "load it into the model, and with the target modules and rank, that it was trained with.",
+        )
+
+
+def _require_like_adapters(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> None:
+    if not states or len(states) != len(weights):
+        raise CourseError(f"{len(states)} adapters came with {len(weights)} weights.", "give one weight to each.")
+    for other in states[1:]:
+        if missing := sorted(states[0].keys() ^ other.keys()):
+            problem = f"{missing[0]} is in one adapter and not in another."
+            raise AdapterMismatch(problem, "combine adapters of the same target modules.")
+        for name, tensor in states[0].items():
+            side = 1 if name.endswith(".lora_A") else 0  # the other side is the rank, which may differ
+            if tensor.shape[side] != other[name].shape[side]:
+                problem = f"{name} is {list(tensor.shape)} in one adapter and {list(other[name].shape)} in another."
+                raise AdapterMismatch(problem, "combine adapters of the same model.")

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from ..errors import BadData, CourseError
-from ..lm.tasks import Example, Task
+from ..errors import CourseError
+from ..lm.types import Model, Tokenizer
 from ..prompting.answers import best_answers
-from ..prompting.own_text import MOST_PAIR_TOKENS, own_task, read_lines
+from ..prompting.own_text import read_lines, require_few_tokens
 from ..prompting.prompts import ARROW, build_prompt, template_of
-from ..prompting.scoring import count_tokens
 from ..show.html import require_whole, table
 from ..show.plots import lines
 from ..training.loop import TrainConfig, train
-from ..training.rows import Row, exact_rows, perplexity, task_rows
+from ..training.rows import Row, exact_rows, pair_rows, perplexity
 from . import layers as lora
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def lora_playground(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     elsewhere: Sequence[Row],
     pairs: str,
     query: str,
@@ -34,22 +29,18 @@ def lora_playground(
 ) -> str:
     """Train a fresh adapter on the reader's pairs, ask a query before and after, and take the adapter out again.
 
-    Args:
-        elsewhere: rows of text that have nothing to do with the pairs, to see what else changes.
-        pairs: as for `read_lines`.
-        template: with {x} and, at the end, {y}.
-
-    Raises: BadData, BadPrompt; as `lora.inject` and `training.train`.
+    `elsewhere` has nothing to do with the pairs, to see what else changes; `pairs` are as for `read_lines`; `template`
+    has {x} and, at the end, {y}. Raises BadData and BadPrompt, and as `lora.inject` and `loop.train`.
     """
     task, rows = pair_rows(tokenizer, template, read_lines(pairs))
     require_whole(query)
     if not 0 < lr <= 1:
         raise CourseError(f"lr is {lr}.", "give a rate above 0, at most 1; 2e-3 is usual.")
     prompt = build_prompt(query, (), template_of(task))
-    require_short(tokenizer, [prompt.text])
+    require_few_tokens(tokenizer, [prompt.text])
 
     def measured() -> tuple[str, str, str, str]:
-        [answer], [p] = best_answers(model, tokenizer, task, [prompt])
+        [(answer, p)] = best_answers(model, tokenizer, [prompt])
         right = exact_rows(model, rows)
         return repr(answer), f"{p:.2f}", f"{sum(right)} of {len(right)}", f"{perplexity(model, elsewhere):.1f}"
 
@@ -71,18 +62,3 @@ def lora_playground(
         "what else has changed? The last line of the table is text that has nothing to do with your pairs: higher is "
         "worse. Try queries of other kinds, too. The adapter has been taken out again.</p>"
     )
-
-
-def pair_rows(tokenizer: PreTrainedTokenizerBase, template: str, pairs: Sequence[Example]) -> tuple[Task, list[Row]]:
-    """Return the pairs as a task, and as rows to train on, none of them too long."""
-    if not pairs:
-        raise BadData("there are no pairs to learn from.", 'write at least one: "cat, cats".')
-    task = own_task(template, pairs)
-    require_short(tokenizer, [template_of(task).shot(*pair) for pair in pairs])
-    return task, task_rows(tokenizer, task, pairs)
-
-
-def require_short(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
-    for text in texts:
-        if (tokens := count_tokens(tokenizer, text)) > MOST_PAIR_TOKENS:
-            raise BadData(f"{text[:40]!r} has {tokens} tokens; {MOST_PAIR_TOKENS} is the most here.", "shorten it.")

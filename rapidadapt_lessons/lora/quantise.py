@@ -1,10 +1,7 @@
 """A base model in 4 bits, as QLoRA keeps it (Dettmers et al. 2023, arXiv 2305.14314, sections 2 and 3).
 
-The weights are cut into blocks. Each block is divided by its largest absolute value, and each weight becomes
-the number of the nearest of 16 levels. The levels (NF4) are the quantiles of a normal distribution, since that
-is how trained weights are spread. Two numbers share a byte. For each product the weights are made anew.
-
-`bitsandbytes` does the same with fast kernels, and the two are compared in the tests.
+Each block of weights is divided by its largest absolute value, and each weight becomes the number of the nearest of 16
+levels (NF4), the quantiles of a normal distribution. Two numbers share a byte. Products make the weights anew.
 """
 
 from __future__ import annotations
@@ -12,8 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,15 +18,14 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..lm import memory
-from .layers import find_targets
+from .targets import find_targets, replace_layers
 
 
 def nf4_levels() -> Tensor:
     """Return the 16 levels of NF4, ascending from -1 to 1, with an exact zero, float32.
 
-    The values of appendix E, made as bitsandbytes' `create_normal_map` makes them: 8 quantiles of N(0, 1) from its
-    middle to probability 1 - offset give the levels from zero up, 7 those below; the offset is the mean of 1/32 and
-    1/30, and all are divided by the largest.
+    The values of appendix E, made as by bitsandbytes' `create_normal_map`: 8 quantiles of N(0, 1) from its middle to
+    probability 1 - (1/32 + 1/30)/2 give the levels above zero, 7 those below, all divided by the largest.
     """
     far = 1 - (1 / 32 + 1 / 30) / 2
     normal = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
@@ -57,13 +52,11 @@ class Quantised:
 def quantise(weight: Tensor, block: int = 64) -> Quantised:
     """Quantise a tensor to NF4.
 
-    Raises:
-        CourseError: the number of weights is not a multiple of the block's size, or one is not finite.
+    Raises CourseError where the number of weights is not a multiple of the block's size, or one is not finite.
     """
     if block < 2 or block % 2 or weight.numel() % block:
-        raise CourseError(
-            f"{weight.numel()} weights cannot be cut into blocks of {block}.", "choose an even size that divides them."
-        )
+        problem = f"{weight.numel()} weights cannot be cut into blocks of {block}."
+        raise CourseError(problem, "choose an even size that divides them.")
     if not torch.isfinite(weight).all():
         raise CourseError("a weight is NaN or infinite.", "quantise a model whose weights are finite.")
     blocks = weight.detach().float().reshape(-1, block)
@@ -121,25 +114,17 @@ def quantise_model(
     target_modules: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     make: Callable[[nn.Linear], nn.Module] = Linear4bit,
 ) -> nn.Module:
-    """Put a layer in 4 bits in place of each target layer. Changes the model, and returns it.
+    """Put a layer in 4 bits, by `make`, in place of each target layer. Changes the model, and returns it.
 
-    Args:
-        make: what turns a linear layer into one in 4 bits: `Linear4bit`, or a library's.
-
-    Raises:
-        CourseError: a target matches nothing or is not a linear layer, or a layer cannot be cut into blocks.
+    Raises CourseError where a target matches nothing or is not an `nn.Linear`, or cannot be cut into blocks.
     """
     targets = find_targets(model, target_modules)
     if other := next((name for name, layer in targets.items() if not isinstance(layer, nn.Linear)), None):
-        raise CourseError(
-            f"{other} is a {type(targets[other]).__name__}, whose weight lies the other way round.",
-            "name targets that are nn.Linear; GPT-2's layers are not.",
-        )
-    for name, layer in targets.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, make(layer))
-    layer = None
-    gc.collect()  # the layers that were replaced make room at once
+        problem = f"{other} is a {type(targets[other]).__name__}, whose weight lies the other way round."
+        raise CourseError(problem, "name targets that are nn.Linear; GPT-2's layers are not.")
+    replace_layers(model, {name: make(layer) for name, layer in targets.items()})
+    targets.clear()  # the layers that were replaced make room at once
+    gc.collect()
     memory.give_back()
     return model
 
@@ -147,12 +132,11 @@ def quantise_model(
 def bitsandbytes_layer(base: nn.Linear) -> nn.Module:
     """Return bitsandbytes' own layer of the same weight in the same 4 bits, ready to be trained through.
 
-    On processors with AVX512-BF16, bitsandbytes 0.50 repacks a layer's codes for inference when the layer is first
-    called in evaluation mode. From then on no gradient passes through it, and all that tells is a warning: training
-    changes nothing. So that is switched off here.
+    On processors with AVX512-BF16, bitsandbytes 0.50 repacks a layer's codes for inference when it is first called in
+    evaluation mode, and no gradient passes from then on, with a mere warning. That is switched off here.
     """
-    with without_kernel_notice():
-        from bitsandbytes import nn as theirs
+    from bitsandbytes import nn as theirs
+
     how = {"compress_statistics": False, "quant_type": "nf4"}  # False: the scales stay as they are, as in Linear4bit
     layer = theirs.Linear4bit(base.in_features, base.out_features, compute_dtype=base.weight.dtype, **how)
     layer.weight = theirs.Params4bit(base.weight.detach(), module=layer, **how)
@@ -161,29 +145,12 @@ def bitsandbytes_layer(base: nn.Linear) -> nn.Module:
     return layer.to(base.weight.device)  # this is what quantises
 
 
-@contextmanager
-def without_kernel_notice() -> Iterator[None]:
-    """Hide the one line that bitsandbytes logs, on a CPU, about a faster kernel that is not installed.
-
-    Importing peft imports bitsandbytes. Everything else that either logs is shown.
-    """
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    logger.addFilter(_is_other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_other)
-
-
 def hide_library_notices() -> None:
     """Hide, from here on, two notices that mean nothing to a reader of a lesson, and no others.
 
-    One is bitsandbytes' line on a missing kernel, as in `without_kernel_notice`. The other is transformers'
-    warning that a name which peft 0.21 uses is about to change.
+    One is bitsandbytes' log line, on a CPU, about a faster kernel that is not installed; importing peft imports it. The
+    other is transformers' warning that a name which peft 0.21 uses is about to change.
     """
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_other)
+    logger, notice = logging.getLogger("bitsandbytes.backends.cpu.ops"), "Failed to load CPU gemm_4bit_forward"
+    logger.addFilter(lambda record: not record.getMessage().startswith(notice))
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-
-
-def _is_other(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")

@@ -1,13 +1,10 @@
-"""Four ways to tell new classes apart from a few pictures of each: nearest neighbour on pixels, prototypes,
-a pretrained classifier that is fine-tuned, and MAML.
-
-All work on the `TaskBatch` that `glyphs.episodes` draws. MAML and fine-tuning adapt with the same code
-(`maml.adaptation_curve`): they differ only in where they start.
+"""Four methods that tell new classes apart from a few pictures of each, in this order: nearest neighbour on pixels,
+prototypical networks, a pretrained classifier that is fine-tuned, and MAML. The last two differ only in their start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +13,7 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from . import maml
 from .glyphs import FACES, SIZE, Glyphs, augment
-from .task_batch import Params, Rates, TaskBatch
+from .task_batch import Params, TaskBatch
 
 FEATURES = 64  # numbers that a picture is reduced to before it is classified
 Draw = Callable[[torch.Generator], TaskBatch]
@@ -25,8 +22,8 @@ Draw = Callable[[torch.Generator], TaskBatch]
 class Patches(nn.Module):
     """A convolution with LayerNorm and ReLU, written as a matrix product: [..., side, side, channels] to the same.
 
-    Padded so that every stride-th pixel is the middle of a patch. Through `vmap`, where every task has weights of its
-    own, this is several times faster than `nn.Conv2d`; and LayerNorm, unlike BatchNorm, keeps nothing between tasks.
+    With weights of each task's own, through `vmap`, it is several times faster than `nn.Conv2d`. Every stride-th pixel
+    is the middle of a patch. LayerNorm, unlike BatchNorm, keeps nothing between tasks.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int):
@@ -46,23 +43,18 @@ class Patches(nn.Module):
 
 
 class PatchNet(nn.Module):
-    """Three layers of `Patches`, then a linear head. Pictures [n, 1, SIZE, SIZE] in, [n, classes] out.
-
-    Attributes:
-        features: the layers, and a linear map to [n, FEATURES].
-        head: from features to classes.
-    """
+    """Pictures [n, 1, SIZE, SIZE] to features [n, FEATURES] by three layers of `Patches`, then to [n, classes]."""
 
     def __init__(self, classes: int, *, width: int = 64, seed: int = 0):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.features = nn.Sequential(
-                _ChannelsLast(),
+                nn.Unflatten(-1, (SIZE, 1)),  # channels last
                 Patches(1, width // 2, kernel=6, stride=4),  # 28 -> 7 pixels a side
                 Patches(width // 2, width, kernel=3, stride=2),  # 7 -> 4
                 Patches(width, width, kernel=3, stride=1),
-                nn.Flatten(-3),
+                nn.Flatten(-4),
                 nn.Linear(4 * 4 * width, FEATURES),
             )
             self.head = nn.Linear(FEATURES, classes)
@@ -73,17 +65,9 @@ class PatchNet(nn.Module):
         return self.head(self.features(x))
 
 
-class _ChannelsLast(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.movedim(-3, -1)
-
-
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the share of examples whose largest logit is their class's: logits [n, classes], y [n]. A scalar."""
     return (logits.argmax(-1) == y).float().mean()
-
-
-# Nearest neighbour
 
 
 def nearest_neighbour(batch: TaskBatch) -> Tensor:
@@ -93,16 +77,10 @@ def nearest_neighbour(batch: TaskBatch) -> Tensor:
     return (predicted == batch.query_y).float().mean(-1)
 
 
-# Prototypical networks
-
-
 def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
     """Return each class's mean feature: c_k = mean of f(x) over the support of class k (Snell et al. 2017, eq. 1).
 
-    features [tasks, supports, d] and y [tasks, supports] give [tasks, ways, d].
-
-    Raises:
-        CourseError: some class has no support.
+    features [tasks, supports, d] and y [tasks, supports] give [tasks, ways, d]. Raises CourseError for an empty class.
     """
     member = F.one_hot(y, ways).to(features.dtype)  # [tasks, supports, ways]
     count = member.sum(1)
@@ -112,14 +90,12 @@ def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
 
 
 def proto_logits(features: nn.Module, batch: TaskBatch) -> Tensor:
-    """Return minus the squared distance of each query's feature to each prototype (Snell et al. 2017, eq. 2).
-
-    Shape [tasks, queries, ways]; the softmax over the last dimension is the class probability.
+    """Return the logits of the classes, [tasks, queries, ways]: minus the squared distance of each query's feature to
+    each prototype (Snell et al. 2017, eq. 2).
     """
-    tasks, ways = len(batch), int(batch.support_y.max()) + 1
-    support = features(batch.support_x.flatten(0, 1)).unflatten(0, (tasks, -1))
-    query = features(batch.query_x.flatten(0, 1)).unflatten(0, (tasks, -1))
-    centres = prototypes(support, batch.support_y, ways)
+    parts = (batch.support_x, batch.query_x)
+    support, query = (features(x.flatten(0, 1)).unflatten(0, (len(batch), -1)) for x in parts)
+    centres = prototypes(support, batch.support_y, int(batch.support_y.max()) + 1)
     return -(query[:, :, None] - centres[:, None]).square().sum(-1)
 
 
@@ -129,130 +105,67 @@ def proto_accuracy(features: nn.Module, batch: TaskBatch) -> Tensor:
         return (proto_logits(features, batch).argmax(-1) == batch.query_y).float().mean(-1)
 
 
-def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float = 1e-3, seed: int = 0) -> list[float]:
-    """Train the features so that prototypes classify the query, on fresh tasks at every step. Returns the losses.
-
-    Args:
-        draw: returns a batch of training tasks, drawn with the generator that it is given.
-        lr: Adam's, falling to zero over the steps along half a cosine.
-    """
-
-    def loss(generator: torch.Generator) -> Tensor:
+def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float, seed: int = 0) -> list[float]:
+    """Train the features so that prototypes classify the query, on new tasks at every step. Returns the losses."""
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for optimizer in _adam(net.features.parameters(), steps, lr):
         batch = draw(generator)
-        return F.cross_entropy(proto_logits(net.features, batch).flatten(0, 1), batch.query_y.flatten())
-
-    return _train(list(net.features.parameters()), loss, steps, lr, seed)
-
-
-# Fine-tuning a classifier
+        logits = proto_logits(net.features, batch).flatten(0, 1)
+        losses.append(_step(optimizer, F.cross_entropy(logits, batch.query_y.flatten())))
+    return losses
 
 
-def train_classifier(
-    net: PatchNet, glyphs: Glyphs, *, steps: int, batch_size: int = 128, lr: float = 1e-3, seed: int = 0
-) -> list[float]:
-    """Train an ordinary classifier of all the letters, on warped pictures in random faces. Returns the losses.
+def train_classifier(net: PatchNet, glyphs: Glyphs, *, steps: int, lr: float, seed: int = 0) -> list[float]:
+    """Train an ordinary classifier of all the letters, on 128 warped pictures in random faces a step.
 
-    Raises:
-        CourseError: the net's head has not one output for each letter.
+    Returns the losses. Raises CourseError where the net's head has not one output for each letter.
     """
     if net.head.out_features != len(glyphs):
-        raise CourseError(
-            f"the head has {net.head.out_features} outputs, and there are {len(glyphs)} letters.",
-            "build the net with PatchNet(len(glyphs)).",
-        )
-    letter, face = glyphs.drawn.nonzero(as_tuple=True)
-
-    def loss(generator: torch.Generator) -> Tensor:
+        told = f"the head has {net.head.out_features} outputs, and there are {len(glyphs)} letters."
+        raise CourseError(told, "build the net with PatchNet(len(glyphs)).")
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for optimizer in _adam(net.parameters(), steps, lr):
         # a letter first, then one of its faces: a letter in twelve faces counts no more than one in two
-        chosen = torch.randint(len(glyphs), (batch_size,), generator=generator)
-        order = torch.rand(batch_size, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
+        chosen = torch.randint(len(glyphs), (128,), generator=generator)
+        order = torch.rand(128, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
         x = glyphs.images[chosen, order.argmax(-1)].float().div(255).view(-1, 1, SIZE, SIZE)
-        return F.cross_entropy(net(augment(x, generator)), chosen)
-
-    return _train(list(net.parameters()), loss, steps, lr, seed)
+        losses.append(_step(optimizer, F.cross_entropy(net(augment(x, generator)), chosen)))
+    return losses
 
 
 def with_new_head(net: PatchNet, ways: int) -> tuple[PatchNet, Params]:
     """Return a net of `ways` classes and parameters for it: the given net's features, and a head of zeros."""
     fresh = PatchNet(ways, width=net.features[3].linear.out_features)
-    params = {name: p.detach().clone() for name, p in fresh.named_parameters()}
-    for name, p in net.features.named_parameters():
-        params[f"features.{name}"] = p.detach().clone()
-    return fresh, params
+    params = dict(fresh.named_parameters()) | dict(net.features.named_parameters(prefix="features"))
+    return fresh, {name: p.detach().clone() for name, p in params.items()}
 
 
-# MAML
-
-
-def train_maml(
-    net: PatchNet,
-    draw: Draw,
-    *,
-    steps: int,
-    inner_lr: float | Rates,
-    inner_steps: int = 1,
-    lr: float = 1e-3,
-    seed: int = 0,
-    **options,
-) -> list[float]:
-    """Train the net's parameters, in place, as an initialisation for a few inner steps. Returns the meta-losses.
-
-    Args:
-        draw: as for `train_protonet`.
-        inner_lr: a number, or `maml.learned_rates`, which are then trained too.
-        options: those of `maml.meta_gradient`, such as second_order.
-    """
-    params = dict(net.named_parameters())
-    rates = list(inner_lr.values()) if isinstance(inner_lr, dict) else []
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam([{"params": list(params.values())}, {"params": rates, "lr": lr}], lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    losses = []
-    for _ in range(steps):
-        value = maml.meta_step(
-            net, params, draw(generator), optimizer,
-            inner_lr=inner_lr, steps=inner_steps, loss=F.cross_entropy, **options,
-        )  # fmt: skip
-        schedule.step()
-        losses.append(float(value))
+def train_maml(net: PatchNet, draw: Draw, *, steps: int, inner_lr: float, lr: float, seed: int = 0) -> list[float]:
+    """Train the net as an initialisation for one inner step; otherwise as `train_protonet`."""
+    params, generator, losses = dict(net.named_parameters()), torch.Generator().manual_seed(seed), []
+    for optimizer in _adam(params.values(), steps, lr):
+        batch = draw(generator)
+        losses.append(maml.meta_step(net, params, batch, optimizer, inner_lr=inner_lr, loss=F.cross_entropy).item())
     return losses
 
 
-def adapted_accuracy(
-    net: PatchNet,
-    params: Params,
-    batch: TaskBatch,
-    *,
-    inner_lr: float | Rates,
-    steps: int,
-    head_only: bool = False,
-    chunk_size: int = 10,
-) -> Tensor:
-    """Return the tasks' accuracies after 0, 1, ..., `steps` gradient steps on the support, [tasks, steps + 1].
-
-    Args:
-        head_only: adapt the head alone, on fixed features.
-        chunk_size: tasks held in memory at once.
-    """
-    adaptable = ("head.weight", "head.bias") if head_only else None
-    return maml.adaptation_curve(
-        net, params, batch, inner_lr=inner_lr, steps=steps, loss=F.cross_entropy, metric=accuracy,
-        adaptable=adaptable, chunk_size=chunk_size,
-    )  # fmt: skip
+def adapted_accuracy(net: PatchNet, params: Params, batch: TaskBatch, *, inner_lr: float, steps: int) -> Tensor:
+    """Return the tasks' accuracies after 0, 1, ..., `steps` gradient steps on the support, [tasks, steps + 1]."""
+    options = {"loss": F.cross_entropy, "metric": accuracy, "chunk_size": 10}  # so many tasks in memory at once
+    return maml.adaptation_curve(net, params, batch, inner_lr=inner_lr, steps=steps, **options)
 
 
-def _train(
-    parameters: list[nn.Parameter], loss: Callable[[torch.Generator], Tensor], steps: int, lr: float, seed: int
-) -> list[float]:
-    generator = torch.Generator().manual_seed(seed)
+def _adam(parameters: Iterable[Tensor], steps: int, lr: float) -> Iterator[torch.optim.Optimizer]:
+    """Yield Adam once for each step; its rate falls to zero along half a cosine."""
     optimizer = torch.optim.Adam(parameters, lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    losses = []
     for _ in range(steps):
-        optimizer.zero_grad()
-        value = loss(generator)
-        value.backward()
-        optimizer.step()
+        yield optimizer
         schedule.step()
-        losses.append(value.item())
-    return losses
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()

@@ -1,8 +1,6 @@
-"""Few-shot classification of images without a download: letters of many scripts, drawn from matplotlib's own fonts.
-
-The setting is Omniglot's (Lake et al. 2015): many letters, few pictures of each, and at the end alphabets that were
-never seen. The pictures of one letter differ by face (Sans, Serif or Mono, upright or oblique, light or bold) and by a
-random rotation, scale, shear and shift.
+"""Few-shot classification of images as with Omniglot (Lake et al. 2015), without a download: letters of many scripts,
+drawn from matplotlib's own fonts, and at the end scripts that were never seen. The pictures of one letter differ by
+face (Sans, Serif or Mono, upright or oblique, light or bold) and by a random rotation, scale, shear and shift.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import CourseError, MissingPackage, NotEnoughExamples
+from ..errors import MissingPackage, NotEnoughExamples
+from ..guards import require_at_least, require_one_of, require_some
 from .task_batch import TaskBatch
 
 # Scripts by the word that their letters' Unicode names begin with. Those that share many shapes with Latin are all in
@@ -36,49 +36,44 @@ FACES = tuple(
 )
 SIZE = 28  # pixels of a picture's side, as in Omniglot's usual reduction
 _INK = 20  # pixels of a letter's longer side
+# How far `augment` goes: degrees; a share of width and of height; pixels for each pixel of height; a share of the side.
+_ROTATION, _SCALE, _SHEAR, _SHIFT = 20.0, 0.15, 0.25, 0.10
 
 
 @dataclass(frozen=True)
 class Glyphs:
-    """Letters and how each face draws them.
+    """Letters and how each face draws them."""
 
-    Attributes:
-        letters: the letters, one character each.
-        scripts: each letter's script.
-        images: [letters, faces, SIZE, SIZE], uint8: 0 is paper, 255 ink.
-        drawn: [letters, faces], bool: whether the face has the letter. Its image is empty where not.
-    """
-
-    letters: tuple[str, ...]
-    scripts: tuple[str, ...]
-    images: Tensor
-    drawn: Tensor
+    letters: tuple[str, ...]  # one character each
+    scripts: tuple[str, ...]  # each letter's
+    images: Tensor  # [letters, faces, SIZE, SIZE], uint8: 0 is paper, 255 ink
+    drawn: Tensor  # [letters, faces], bool: whether the face has the letter; its image is empty where not
 
     def __len__(self) -> int:
         return len(self.letters)
+
+    def pick(self, keep: Sequence[int]) -> Glyphs:
+        """Return some of the letters, by their numbers from 0."""
+        letters, scripts = (tuple(names[i] for i in keep) for names in (self.letters, self.scripts))
+        return Glyphs(letters, scripts, self.images[keep], self.drawn[keep])
 
 
 def load_glyphs(scripts: Sequence[str]) -> Glyphs:
     """Draw every letter of some scripts in every face that has it. A second or two for all of them.
 
     Left out are capitals (many are only larger), letters that Unicode takes apart (an e with an accent), and a letter
-    that looks exactly like an earlier one.
-
-    Raises:
-        CourseError: there is no such script, or none is named.
-        MissingPackage: matplotlib's font folder lacks a face.
+    that looks exactly like an earlier one. Raises CourseError for an unknown script or none, and MissingPackage where
+    matplotlib's font folder lacks a face.
     """
-    scripts = (scripts,) if isinstance(scripts, str) else tuple(scripts)
-    if unknown := [name for name in scripts if name not in SCRIPTS]:
-        raise CourseError(f"there is no script {unknown[0]!r} here.", f"choose among {', '.join(SCRIPTS)}.")
-    if not scripts:
-        raise CourseError("no script was named.", f"choose among {', '.join(SCRIPTS)}.")
-    parts = [_draw_script(name) for name in dict.fromkeys(scripts)]
+    require_some(scripts, "scripts", f"choose among {', '.join(SCRIPTS)}.")
+    for name in scripts:
+        require_one_of(SCRIPTS, "script", name)
+    parts = [_draw_script(name) for name in scripts]
     return Glyphs(
-        letters=tuple(letter for letters, _, _ in parts for letter in letters),
-        scripts=tuple(name for name, part in zip(dict.fromkeys(scripts), parts) for _ in part[0]),
-        images=torch.cat([images for _, images, _ in parts]),
-        drawn=torch.cat([drawn for _, _, drawn in parts]),
+        letters=tuple(letter for part in parts for letter in part.letters),
+        scripts=tuple(script for part in parts for script in part.scripts),
+        images=torch.cat([part.images for part in parts]),
+        drawn=torch.cat([part.drawn for part in parts]),
     )
 
 
@@ -88,162 +83,97 @@ def load_split() -> tuple[Glyphs, Glyphs, Glyphs]:
     return train, *(without_twins(part, train) for part in held_out)
 
 
-def without_twins(glyphs: Glyphs, others: Glyphs, overlap: float = 0.9) -> Glyphs:
-    """Leave out the letters that look like one of `others`.
-
-    Two letters are twins when their ink in the first face overlaps by more than `overlap`, as intersection over union.
-    """
+def without_twins(glyphs: Glyphs, others: Glyphs) -> Glyphs:
+    """Leave out the letters whose ink in the first face overlaps with that of one of `others` by more than 0.9, as
+    intersection over union."""
     a, b = (part.images[:, 0].flatten(1).float() / 255 for part in (glyphs, others))
     both = a @ b.T
     shared = both / (a.square().sum(1)[:, None] + b.square().sum(1) - both)
-    keep = (shared.max(1).values <= overlap).nonzero()[:, 0].tolist()
-    return Glyphs(
-        tuple(glyphs.letters[i] for i in keep), tuple(glyphs.scripts[i] for i in keep),
-        glyphs.images[keep], glyphs.drawn[keep],
-    )  # fmt: skip
+    return glyphs.pick((shared.max(1).values <= 0.9).nonzero()[:, 0].tolist())
 
 
-def augment(
-    images: Tensor,
-    generator: torch.Generator,
-    *,
-    rotation: float = 20.0,
-    scale: float = 0.15,
-    shear: float = 0.25,
-    shift: float = 0.10,
-) -> Tensor:
-    """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1.
-
-    Args:
-        rotation: at most so many degrees either way.
-        scale: factors from 1 - scale to 1 + scale, apart for width and height.
-        shear: at most so many pixels sideways for each pixel of height.
-        shift: at most this share of the picture's side, either way.
-    """
-    n = images.shape[0]
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the pictures, each warped at random. Shape [n, 1, SIZE, SIZE] in and out, float from 0 to 1."""
+    n = len(images)
     draw = 2 * torch.rand(n, 6, generator=generator) - 1  # six numbers from -1 to 1 for each picture
-    angle = draw[:, 0] * math.radians(rotation)
-    cos, sin = angle.cos(), angle.sin()
-    turn = torch.stack([cos, -sin, sin, cos], 1).view(n, 2, 2)
+    angle = draw[:, 0] * math.radians(_ROTATION)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
     one, zero = torch.ones(n), torch.zeros(n)
-    slant = torch.stack([one, shear * draw[:, 1], zero, one], 1).view(n, 2, 2)
-    stretch = torch.diag_embed(1 / (1 + scale * draw[:, 2:4]))  # the map goes from the new picture to the old one
-    offset = 2 * shift * draw[:, 4:6]  # affine_grid's picture runs from -1 to 1
+    slant = torch.stack([one, _SHEAR * draw[:, 1], zero, one], 1).view(n, 2, 2)
+    stretch = torch.diag_embed(1 / (1 + _SCALE * draw[:, 2:4]))  # the map goes from the new picture to the old one
+    offset = 2 * _SHIFT * draw[:, 4:6]  # affine_grid's picture runs from -1 to 1
     theta = torch.cat([turn @ slant @ stretch, offset[:, :, None]], 2)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
 def episodes(
-    glyphs: Glyphs,
-    ways: int,
-    shots: int,
-    *,
-    tasks: int,
-    generator: torch.Generator,
-    n_query: int = 15,
-    warp: bool = True,
+    glyphs: Glyphs, ways: int, shots: int, *, tasks: int, generator: torch.Generator, n_query: int
 ) -> TaskBatch:
     """Draw tasks: in each, tell `ways` letters of one script apart, from `shots` pictures of each.
 
     The faces of a letter's pictures are drawn without replacement, support and query together, until all that have the
-    letter are used; then they go round again, warped anew.
-
-    Args:
-        n_query: pictures of each letter in the query.
-        warp: False leaves `augment` out.
-
-    Returns:
-        support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y [tasks, ways * shots], int64, letter by letter;
-        query_x and query_y likewise with n_query pictures of each letter.
-
-    Raises:
-        NotEnoughExamples: no script has so many letters.
-        CourseError: fewer than 2 ways, or no shot, query or task.
+    letter are used; then they go round again, warped anew. support_x [tasks, ways * shots, 1, SIZE, SIZE] and support_y
+    [tasks, ways * shots], int64, come letter by letter; query_x and query_y likewise, n_query of each. Raises
+    NotEnoughExamples where no script has so many letters, CourseError for fewer than 2 ways, or no shot, query or task.
     """
     for name, value, least in (("ways", ways, 2), ("shots", shots, 1), ("n_query", n_query, 1), ("tasks", tasks, 1)):
-        if value < least:
-            raise CourseError(f"{name} is {value}.", f"{name} must be {least} or more.")
-    members = {name: [i for i, s in enumerate(glyphs.scripts) if s == name] for name in dict.fromkeys(glyphs.scripts)}
-    fit = [index for index in members.values() if len(index) >= ways]
-    if not fit:
-        most = max(members, key=lambda name: len(members[name]))
-        raise NotEnoughExamples(
-            f"{ways}-way tasks were asked for, and the largest script here ({most}) has {len(members[most])} letters.",
-            f"choose at most {len(members[most])} ways, or load a script with more letters.",
-        )
+        require_at_least(least, name, value)
+    [(largest, most)] = Counter(glyphs.scripts).most_common(1)
+    if most < ways:
+        told = f"{ways}-way tasks were asked for, and the largest script here ({largest}) has {most} letters."
+        raise NotEnoughExamples(told, f"choose at most {most} ways, or load a script with more letters.")
+    members = [[i for i, s in enumerate(glyphs.scripts) if s == name] for name in dict.fromkeys(glyphs.scripts)]
+    fit = [torch.tensor(index) for index in members if len(index) >= ways]
     # Every letter is as likely as any other: a script is drawn in proportion to its letters.
     weights = torch.tensor([float(len(index)) for index in fit])
     chosen = torch.multinomial(weights, tasks, replacement=True, generator=generator).tolist()
-    letters = torch.stack(
-        [torch.tensor(fit[c])[torch.randperm(len(fit[c]), generator=generator)[:ways]] for c in chosen]
-    )  # [tasks, ways]
+    letters = torch.stack([fit[c][torch.randperm(len(fit[c]), generator=generator)[:ways]] for c in chosen])
     per_letter = shots + n_query
     rank = torch.rand(tasks, ways, len(FACES), generator=generator).masked_fill(~glyphs.drawn[letters], 2.0)
     order = rank.argsort(-1)  # the faces that have the letter first, in random order
     count = glyphs.drawn[letters].sum(-1, keepdim=True)
     faces = order.gather(-1, torch.arange(per_letter).expand(tasks, ways, -1) % count)  # [tasks, ways, per_letter]
     x = glyphs.images[letters[..., None], faces].float().div(255).view(-1, 1, SIZE, SIZE)
-    x = (augment(x, generator) if warp else x).view(tasks, ways, per_letter, 1, SIZE, SIZE)
+    x = augment(x, generator).view(tasks, ways, per_letter, 1, SIZE, SIZE)
     y = torch.arange(ways).repeat_interleave(per_letter).view(1, ways, per_letter).expand(tasks, -1, -1)
     halves = (slice(None, shots), slice(shots, None))
     (support_x, query_x), (support_y, query_y) = ([part[:, :, h].flatten(1, 2) for h in halves] for part in (x, y))
     return TaskBatch(support_x, support_y, query_x, query_y)
 
 
-def episode(
-    ways: int, shots: int, *, seed: int = 0, n_query: int = 15, scripts: Sequence[str] = TEST_SCRIPTS
-) -> TaskBatch:
-    """Draw a single task, from held-out scripts unless told otherwise. See `episodes`, whose batch of one this is.
-
-    Letters that look like training letters are in it too; `load_split` leaves them out.
-    """
+def episode(ways: int, shots: int, *, seed: int, n_query: int) -> TaskBatch:
+    """Draw a single task as `episodes` does, from all letters of the test scripts: `load_split` leaves some out."""
     generator = torch.Generator().manual_seed(seed)
-    return episodes(load_glyphs(scripts), ways, shots, tasks=1, generator=generator, n_query=n_query)
+    return episodes(load_glyphs(TEST_SCRIPTS), ways, shots, tasks=1, generator=generator, n_query=n_query)
 
 
 @functools.cache
-def _draw_script(script: str) -> tuple[tuple[str, ...], Tensor, Tensor]:
-    """Return a script's letters, images [letters, faces, SIZE, SIZE] and drawn [letters, faces]."""
-    fonts = [_font(face) for face in FACES]
-    known = [set(font.get_charmap()) for font in fonts]
-    found: dict[bytes, tuple[str, np.ndarray, list[bool]]] = {}
-    for code in sorted(known[0]):
-        if not _is_plain_letter(chr(code), script):
-            continue
-        drawn = [code in codes for codes in known]
-        images = np.stack([_draw(font, chr(code)) if has else _paper() for font, has in zip(fonts, drawn)])
-        if images[0].any():
-            found.setdefault(images[0].tobytes(), (chr(code), images, drawn))
-    letters, images, drawn = zip(*found.values())
-    return letters, torch.from_numpy(np.stack(images)), torch.tensor(drawn)
-
-
-def _is_plain_letter(letter: str, script: str) -> bool:
-    named = unicodedata.name(letter, "").split(" ")[0] == script
-    return named and unicodedata.category(letter) in ("Lo", "Ll") and unicodedata.normalize("NFKD", letter) == letter
-
-
-def _font(face: str):
+def _draw_script(script: str) -> Glyphs:
     import matplotlib
     from matplotlib.ft2font import FT2Font
 
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
-    if not path.is_file():
-        raise MissingPackage(
-            f"matplotlib's font folder has no {path.name}.",
-            "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook.",
-        )
-    return FT2Font(str(path))
-
-
-def _paper() -> np.ndarray:
-    return np.zeros((SIZE, SIZE), np.uint8)
+    try:
+        fonts = [FT2Font(str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf"))) for face in FACES]
+    except FileNotFoundError as error:
+        remedy = "run `python -m pip install --force-reinstall matplotlib`, in the environment that runs the notebook."
+        raise MissingPackage(f"matplotlib's font folder has no {Path(error.filename).name}.", remedy) from error
+    known = [set(font.get_charmap()) for font in fonts]
+    found: dict[bytes, tuple[str, np.ndarray, list[bool]]] = {}
+    for letter in map(chr, sorted(known[0])):
+        plain = unicodedata.category(letter) in ("Lo", "Ll") and unicodedata.normalize("NFKD", letter) == letter
+        if plain and unicodedata.name(letter, "").split(" ")[0] == script:
+            drawn = [ord(letter) in codes for codes in known]
+            images = np.stack([_draw(font, letter if has else " ") for font, has in zip(fonts, drawn)])
+            if images[0].any():
+                found.setdefault(images[0].tobytes(), (letter, images, drawn))
+    letters, images, drawn = zip(*found.values())
+    return Glyphs(letters, (script,) * len(letters), torch.from_numpy(np.stack(images)), torch.tensor(drawn))
 
 
 def _draw(font, letter: str) -> np.ndarray:
-    """Draw a letter in the middle of a picture, its longer side _INK pixels at most."""
-    points, image = float(_INK), _paper()
+    """Draw a letter in the middle of a picture, its longer side _INK pixels at most; a space is an empty picture."""
+    points, image = float(_INK), np.zeros((SIZE, SIZE), np.uint8)
     for _ in range(3):  # drawn once to measure it, and again at the size that fits
         font.set_size(points, 72)
         font.set_text(letter, 0.0)
@@ -257,6 +187,6 @@ def _draw(font, letter: str) -> np.ndarray:
             break
         points *= _INK / max(bitmap.shape)
     bitmap = bitmap[:SIZE, :SIZE]
-    top, left = (SIZE - bitmap.shape[0]) // 2, (SIZE - bitmap.shape[1]) // 2
+    top, left = ((SIZE - side) // 2 for side in bitmap.shape)
     image[top : top + bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
     return image

@@ -1,7 +1,6 @@
-"""Meta-learning with two parameters: families of tasks small enough to see their whole loss landscape.
+"""Meta-learning with two parameters: families of tasks small enough to see their whole loss landscape (lesson 3).
 
-A family is a module with one parameter `theta` of shape [2], and a `TaskBatch`. Straight lines have quadratic losses,
-so every minimiser is exact; sine waves do not. What is drawn comes from the same `maml` as everything else.
+Straight lines have quadratic losses, so every minimiser is exact; sine waves do not.
 """
 
 from __future__ import annotations
@@ -15,34 +14,33 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vmap
 
 from ..errors import BadData, CourseError
+from ..guards import require_at_least, require_one_of
 from . import maml
 from .maml import TaskBatch, mse
 
 PAPER = 2.0  # the recorder's paper shows y from about -2 to 2
-METHODS = ("average task", "Reptile", "first-order MAML", "MAML")
+START_METHODS = ("average task", "Reptile", "first-order MAML", "MAML")  # how a start can be chosen
 
 
-class Line(nn.Module):
+class _Curve(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+
+class Line(_Curve):
     """y = theta_1 + theta_2 x. theta: [intercept, slope]."""
 
     axes = ("intercept θ₁", "slope θ₂")
-
-    def __init__(self, theta: tuple[float, float] = (0.0, 0.0)):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.theta[0] + self.theta[1] * x
 
 
-class Wave(nn.Module):
+class Wave(_Curve):
     """y = theta_1 sin(x + theta_2). theta: [amplitude, phase in radians]."""
 
     axes = ("amplitude θ₁", "phase θ₂ (radians)")
-
-    def __init__(self, theta: tuple[float, float] = (1.0, 0.0)):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.theta[0] * torch.sin(x + self.theta[1])
@@ -64,48 +62,48 @@ def line_family(tasks: int = 40, shots: int = 10, spread: float = 3.0, seed: int
     """Draw straight lines recorded on paper of limited height: the steeper the line, the less of x it is seen over.
 
     Slopes lie between 1.6 / spread and 1.6 * spread, evenly on a log scale; intercepts between -0.3 and 0.3; x within
-    +-PAPER / slope; Gaussian noise on y. Support and query: `shots` examples each.
-
-    Raises:
-        CourseError: no tasks or shots, or a spread below 1.
+    +-PAPER / slope; Gaussian noise on y. Support and query: `shots` examples each. Raises CourseError for no tasks or
+    shots, or a spread below 1.
     """
-    _check(tasks, shots)
-    if not spread >= 1:
-        raise CourseError(f"spread is {spread}.", "give 1 (all slopes alike) or more.")
+    require_at_least(1, "spread", spread, "give 1 (all slopes alike) or more.")
     draw = torch.Generator().manual_seed(seed)
-    random = lambda *shape: 2 * torch.rand(*shape, generator=draw, dtype=torch.float64) - 1  # noqa: E731
-    slope = 1.6 * spread ** random(tasks, 1, 1)
-    intercept = 0.3 * random(tasks, 1, 1)
-    x = PAPER / slope * random(tasks, 2 * shots, 1)
+    slope, intercept, x = _draw(tasks, shots, draw)
+    slope, intercept = 1.6 * spread**slope, 0.3 * intercept
+    x = PAPER / slope * x
     y = intercept + slope * x + noise * torch.randn(x.shape, generator=draw, dtype=torch.float64)
-    return _family(Line(), x, y, shots, intercept, slope)
+    return _family(Line(), x, y, intercept, slope)
 
 
 def wave_family(tasks: int = 40, shots: int = 10, spread: float = 2.2, seed: int = 0) -> Family:
     """Draw sine waves: amplitudes between 0.5 and 1.5, phases within +-spread radians, x within one period.
 
-    Raises:
-        CourseError: no tasks or shots, or a spread outside 0 to pi.
+    Raises CourseError for no tasks or shots, or a spread outside 0 to pi.
     """
-    _check(tasks, shots)
     if not 0 <= spread <= math.pi:
         raise CourseError(f"spread is {spread} radians.", "give a phase between 0 and pi.")
-    draw = torch.Generator().manual_seed(seed)
-    random = lambda *shape: 2 * torch.rand(*shape, generator=draw, dtype=torch.float64) - 1  # noqa: E731
-    amplitude, phase = 1 + 0.5 * random(tasks, 1, 1), spread * random(tasks, 1, 1)
-    x = math.pi * random(tasks, 2 * shots, 1)
-    return _family(Wave(), x, amplitude * torch.sin(x + phase), shots, amplitude, phase)
+    amplitude, phase, x = _draw(tasks, shots, torch.Generator().manual_seed(seed))
+    amplitude, phase, x = 1 + 0.5 * amplitude, spread * phase, math.pi * x
+    return _family(Wave(), x, amplitude * torch.sin(x + phase), amplitude, phase)
+
+
+def _draw(tasks: int, shots: int, draw: torch.Generator) -> list[Tensor]:
+    """Return uniform numbers between -1 and 1: two for each task, [tasks, 1, 1], and inputs, [tasks, 2 * shots, 1]."""
+    return [2 * torch.rand(tasks, n, 1, generator=draw, dtype=torch.float64) - 1 for n in (1, 1, 2 * shots)]
+
+
+def _family(module: Line | Wave, x: Tensor, y: Tensor, first: Tensor, second: Tensor) -> Family:
+    """Return the tasks with the first half of their examples as support."""
+    (support_x, query_x), (support_y, query_y) = x.chunk(2, dim=1), y.chunk(2, dim=1)
+    batch = TaskBatch(support_x, support_y, query_x, query_y)
+    return Family(module, batch, torch.cat([first, second], dim=-1)[:, 0])
 
 
 def own_lines(text: str) -> Family:
-    """Return the reader's own points as tasks for a `Line`: a task in each line of the text.
+    """Return the reader's own points as tasks for a `Line`: a task in each line of the text, 1 to 8.
 
     A line holds points "x y" with commas between them, as many as the other lines, an even number from 4 on. They are
-    support and query in turn. The true parameters are the least-squares solution on all of a task's points.
-
-    Raises:
-        BadData: something is no such point, or not between -100 and 100; a task has too few points, or all at one x;
-            there are no tasks, or more than 8.
+    support and query in turn. The true parameters are the least-squares solution on all of a task's points. Raises
+    BadData for anything else, for numbers beyond +-100, and where no slope can be learned: all points at one x.
     """
     lines = [line for line in text.split("\n") if line.strip()]
     if not 1 <= len(lines) <= 8:
@@ -117,21 +115,16 @@ def own_lines(text: str) -> Family:
     for number, points in enumerate(tasks, start=1):
         if len(points) < 4 or len(points) % 2 or len(points) != len(tasks[0]):
             other = f", task 1 has {len(tasks[0])}" if len(points) != len(tasks[0]) else ""
-            raise BadData(
-                f"task {number} has {len(points)} points{other}.",
-                "give all tasks equally many, an even number from 4 on: support and query in turn.",
-            )
+            remedy = "give all tasks equally many, an even number from 4 on: support and query in turn."
+            raise BadData(f"task {number} has {len(points)} points{other}.", remedy)
         for part in (points[::2], points[1::2]):
             if len({x for x, _ in part}) < 2:
-                raise BadData(
-                    f"task {number} has all points of its support, or of its query, at x = {part[0][0]:g}.",
-                    "no slope can be learned from one place: move a point.",
-                )
+                told = f"task {number} has all points of its support, or of its query, at x = {part[0][0]:g}."
+                raise BadData(told, "no slope can be learned from one place: move a point.")
     data = torch.tensor(tasks, dtype=torch.float64)  # [tasks, points, 2]
     x, y = data[..., :1], data[..., 1:]
     batch = TaskBatch(x[:, ::2], y[:, ::2], x[:, 1::2], y[:, 1::2])
-    truth = torch.linalg.lstsq(torch.cat([torch.ones_like(x), x], dim=-1), y).solution[..., 0]
-    return Family(Line(), batch, truth)
+    return Family(Line(), batch, _least_squares(x, y))
 
 
 def two_numbers(text: str, what: str) -> tuple[float, float]:
@@ -141,37 +134,29 @@ def two_numbers(text: str, what: str) -> tuple[float, float]:
         if not all(abs(number) <= 100 for number in (x, y)):
             raise ValueError
     except ValueError:
-        raise BadData(
-            f"{what} is {text.strip()[:30]!r}.", 'write two numbers between -100 and 100 with a space: "0.5 -1".'
-        ) from None
+        remedy = 'write two numbers between -100 and 100 with a space: "0.5 -1".'
+        raise BadData(f"{what} is {text.strip()[:30]!r}.", remedy) from None
     return x, y
 
 
 def direction(family: Family, method: str, inner_lr: float, steps: int) -> Callable[[Tensor], Tensor]:
-    """Return the function from theta [2] to the direction that a method would subtract from it, [2].
-
-    "average task" minimises the query loss without adapting. Reptile uses support and query alike.
-
-    Raises:
-        CourseError: no such method.
-    """
-    module, batch = family.module, family.batch
-    if method not in METHODS:
-        raise CourseError(f"there is no method {method!r}.", f"choose one of {', '.join(METHODS)}.")
-    options = {"inner_lr": inner_lr, "steps": steps}
+    """Return the function from theta [2] to what a method would subtract from it, [2]. "average task" never adapts."""
+    require_one_of(START_METHODS, "method", method)
+    gradient, options = maml.meta_gradient, {"inner_lr": inner_lr, "steps": steps}
     if method == "Reptile":
-        return lambda theta: maml.reptile_gradient(module, {"theta": theta}, batch, **options).params["theta"]
-    options |= {"second_order": method == "MAML"} if method != "average task" else {"steps": 0}
-    return lambda theta: maml.meta_gradient(module, {"theta": theta}, batch, **options).params["theta"]
+        gradient = maml.reptile_gradient
+    elif method == "average task":
+        options["steps"] = 0
+    else:
+        options["second_order"] = method == "MAML"
+    return lambda theta: gradient(family.module, family.params(theta), family.batch, **options).params["theta"]
 
 
 def resting_point(family: Family, method: str, inner_lr: float, steps: int) -> Tensor:
     """Return the theta, shape [2], at which a method comes to rest: where its direction is zero.
 
     For lines every direction is linear in theta, direction = A theta + b, so three evaluations give A and b exactly.
-
-    Raises:
-        CourseError: the family is not one of lines, there is no such method, or the inner steps diverge.
+    Raises CourseError for another family, and where the inner steps diverge.
     """
     if not isinstance(family.module, Line):
         raise CourseError("only lines have a direction linear in theta.", "follow the gradient with `descend`.")
@@ -179,10 +164,8 @@ def resting_point(family: Family, method: str, inner_lr: float, steps: int) -> T
     b = at(torch.zeros(2, dtype=torch.float64))
     a = torch.stack([at(unit) - b for unit in torch.eye(2, dtype=torch.float64)], dim=1)
     if not torch.isfinite(a).all() or torch.linalg.matrix_rank(a) < 2:
-        raise CourseError(
-            f"{method} with inner_lr {inner_lr:g} and {steps} steps has no resting point of its own.",
-            "lower inner_lr or take fewer steps.",
-        )
+        told = f"{method} with inner_lr {inner_lr:g} and {steps} steps has no resting point of its own."
+        raise CourseError(told, "lower inner_lr or take fewer steps.")
     return torch.linalg.solve(a, -b)
 
 
@@ -211,6 +194,18 @@ def hessians(family: Family, theta: Tensor, part: str = "support") -> Tensor:
     return vmap(hessian(loss), in_dims=(None, 0, 0))(theta, x, y)
 
 
+def weight(method: str, curvature: Tensor, inner_lr: float, steps: int) -> Tensor:
+    """Return the weight that a method gives to a task whose loss has this curvature, [...]; for quadratic losses.
+
+    With h the curvature and s = (1 - alpha h)^steps: average task h, first-order MAML h s, MAML h s^2, Reptile 1 - s.
+    """
+    require_one_of(START_METHODS, "method", method)
+    s = (1 - inner_lr * curvature) ** steps
+    if method == "Reptile":
+        return 1 - s
+    return curvature * s ** {"average task": 0, "first-order MAML": 1, "MAML": 2}[method]
+
+
 def weighted_mean(weights: Tensor, optima: Tensor) -> Tensor:
     """Return (sum of W_i)^-1 sum of W_i t_i for matrices W [tasks, n, n] and points t [tasks, n]; shape [n]."""
     return torch.linalg.solve(weights.sum(0), torch.einsum("tij,tj->i", weights, optima))
@@ -218,29 +213,19 @@ def weighted_mean(weights: Tensor, optima: Tensor) -> Tensor:
 
 def task_optima(family: Family, part: str = "support") -> Tensor:
     """Return, for lines, each task's least-squares solution on its support or query, shape [tasks, 2]."""
-    x, y = getattr(family.batch, f"{part}_x"), getattr(family.batch, f"{part}_y")
+    return _least_squares(getattr(family.batch, f"{part}_x"), getattr(family.batch, f"{part}_y"))
+
+
+def _least_squares(x: Tensor, y: Tensor) -> Tensor:
+    """Return each task's best intercept and slope, [tasks, 2]. x, y: [tasks, points, 1]."""
     return torch.linalg.lstsq(torch.cat([torch.ones_like(x), x], dim=-1), y).solution[..., 0]
 
 
 def angle(a: Tensor, b: Tensor) -> float:
-    """Return the angle between two directions, flattened, in degrees. Zero vectors have none.
-
-    Raises:
-        CourseError: one of them is zero or not finite.
-    """
+    """Return the angle between two directions in degrees. Raises CourseError where one is zero or not finite."""
     lengths = a.norm() * b.norm()
     if not torch.isfinite(lengths) or lengths == 0:
         raise CourseError("a direction is zero or not finite, so there is no angle.", "compare at another theta.")
     a, b = a.flatten() / a.norm(), b.flatten() / b.norm()
     # Half-angle form: unlike the arc cosine it keeps its digits near 0 and 180 degrees.
     return math.degrees(2 * math.atan2((a - b).norm().item(), (a + b).norm().item()))
-
-
-def _family(module: Line | Wave, x: Tensor, y: Tensor, shots: int, first: Tensor, second: Tensor) -> Family:
-    batch = TaskBatch(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:])
-    return Family(module, batch, torch.cat([first, second], dim=-1)[:, 0])
-
-
-def _check(tasks: int, shots: int) -> None:
-    if tasks < 1 or shots < 1:
-        raise CourseError(f"{tasks} tasks of {shots} shots were asked for.", "ask for at least 1 of each.")

@@ -5,16 +5,18 @@ from ..lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "answers": ["CHAT", "task_prompts"],
         "prompts": [
             "ARROW",
+            "CHAT",
             "NearestExamples",
             "Template",
             "build_prompt",
             "build_prompts",
             "chat_prompt",
-            "cue_template",
             "reorder",
+            "sort_by_label",
+            "task_prompts",
+            "template_of",
             "templates_for",
         ],
         "scoring": ["exact_matches"],

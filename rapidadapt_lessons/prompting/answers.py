@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ..errors import CourseError
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from . import calibration, scoring
-from .prompts import (
-    Prompt,
-    Template,
-    build_prompt,
-    build_prompts,
-    chat_prompt,
-    template_of,
-    templates_for,
-)
-from .scoring import generate_answers, label_logprobs, label_probabilities, score_continuations
+from .prompts import Prompt, build_prompts, template_of
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..lm.tasks import Example, Task
-    from .prompts import Prompt
+class Answer(NamedTuple):
+    """What the model answers, and how probable it finds that, 0 to 1."""
+
+    text: str
+    probability: float
+
+
+def best_answers(
+    model: Model,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    labels: Sequence[str] = (),
+    *,
+    prior: Tensor | None = None,
+    max_new_tokens: int = 12,
+) -> list[Answer]:
+    """Return the model's answer to each prompt.
+
+    With labels that is the likeliest one, its probability taken among the labels; without, it is the greedy answer,
+    its probability taken among all possible texts.
+
+    `prior` is as for `label_scores`; `max_new_tokens` counts where there are no labels.
+    """
+    if labels:
+        best = label_scores(model, tokenizer, prompts, labels, prior).max(-1)
+        return [Answer(labels[i], p) for i, p in zip(best.indices.tolist(), best.values.tolist())]
+    texts = scoring.generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
+    return [Answer(*pair) for pair in zip(texts, text_probabilities(model, tokenizer, prompts, texts))]
 
 
 def answered_right(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     task: Task,
     queries: Sequence[Example],
     support: Sequence[Example] = (),
@@ -40,73 +56,36 @@ def answered_right(
 ) -> tuple[bool, ...]:
     """Say for each query whether the model, with the support in its prompt, answers it right.
 
-    Args:
-        prior: what the prompt alone suggests, [labels], to be divided out (Zhao et al. 2021, section 5); from
-            `calibration.content_free_prior`.
-
-    Raises:
-        CourseError: there is a prior, but the task has no labels.
+    `prior` is as for `label_scores`. Raises CourseError where there is one, but the task has no labels.
     """
-    template = template_of(task)
-    prompts = build_prompts(queries, support, template)
-    if not task.labels:
-        if prior is not None:
-            raise CourseError(f"{task.name!r} has no labels to calibrate.", "leave calibration to label tasks.")
-        return tuple(scoring.exact_matches(model, tokenizer, prompts, [q.y for q in queries]))
-    scores = label_scores(model, tokenizer, prompts, task.labels, prior)
-    return tuple(task.labels[i] == q.y for i, q in zip(scores.argmax(-1).tolist(), queries))
+    prompts = build_prompts(queries, support, template_of(task))
+    if task.labels:
+        found = best_answers(model, tokenizer, prompts, task.labels, prior=prior)
+        return tuple(answer.text == q.y for answer, q in zip(found, queries))
+    if prior is not None:
+        raise CourseError(f"{task.name!r} has no labels to calibrate.", "leave calibration to label tasks.")
+    return tuple(scoring.exact_matches(model, tokenizer, prompts, [q.y for q in queries]))
 
 
 def label_scores(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    labels: Sequence[str],
-    prior: Tensor | None = None,
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], labels: Sequence[str], prior: Tensor | None = None
 ) -> Tensor:
-    """Return the probability of each label among the labels, [prompts, labels], with the prior divided out if given."""
-    scores = scoring.label_probabilities(scoring.label_logprobs(model, tokenizer, prompts, labels))
+    """Return the probability of each label among the labels, [prompts, labels]; each row sums to 1.
+
+    `prior` is what the prompt alone suggests, [labels] (`calibration.content_free_prior`), to be divided out.
+    """
+    scores = scoring.label_logprobs(model, tokenizer, prompts, labels).softmax(-1)
     return scores if prior is None else calibration.contextual_calibration(scores, prior)
 
 
-CHAT = "chat"
+def text_probabilities(
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], texts: Sequence[str]
+) -> list[float]:
+    """Return for each prompt how probable it is, among all possible texts, that the model answers just this one.
 
-
-def task_prompts(
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    queries: Sequence[Example],
-    support: Sequence[Example],
-    template: str | Template,
-) -> list[Prompt]:
-    """Write a prompt for each query, by a template, a template's name, or "chat".
-
-    Raises: CourseError for an unknown name.
+    A text ends in its prompt's stop or in the end of the text: two ways to say the same, so their probabilities add.
     """
-    if template == CHAT:
-        return [chat_prompt(tokenizer, q.x, support, task.question) for q in queries]
-    if isinstance(template, str):
-        known = templates_for(task)
-        if template not in known:
-            raise CourseError(f"there is no template {template!r}.", f"choose one of {', '.join(known)}, {CHAT}.")
-        template = known[template]
-    return [build_prompt(q.x, support, template) for q in queries]
-
-
-def best_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, prompts: Sequence[Prompt]
-) -> tuple[list[str], list[float]]:
-    """Return the model's answer to each prompt and its probability.
-
-    For a task with labels that is the likeliest label, its probability taken among the labels; for the
-    others it is the greedy answer, its probability taken among all possible texts.
-    """
-    if task.labels:
-        best = label_probabilities(label_logprobs(model, tokenizer, prompts, task.labels)).max(-1)
-        return [task.labels[i] for i in best.indices.tolist()], best.values.tolist()
-    answers = generate_answers(model, tokenizer, prompts, max_new_tokens=12)
-    # An answer ends in its stop or in the end of the text: two ways to say the same, so their probabilities add.
     ends = {p.stop: tuple(dict.fromkeys((p.stop, tokenizer.eos_token))) for p in prompts}
-    pairs = [(p.text, p.answer_prefix + a + end) for p, a in zip(prompts, answers) for end in ends[p.stop]]
-    scored = iter(score_continuations(model, tokenizer, pairs))
-    return answers, [sum(math.exp(next(scored).total) for _ in ends[p.stop]) for p in prompts]
+    pairs = [(p.text, p.answer_prefix + text + end) for p, text in zip(prompts, texts) for end in ends[p.stop]]
+    scored = iter(scoring.score_continuations(model, tokenizer, pairs))
+    return [min(1.0, sum(math.exp(next(scored).total) for _ in ends[p.stop])) for p in prompts]

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from ..errors import BadData
 from ..lm.tasks import Example, Task
+from ..lm.types import Tokenizer
 from ..show.html import require_whole
-from . import prompts
+from .prompts import template_of
+from .scoring import count_tokens
 
 MOST_LABELS = 8  # a file with more different answers is no choice between labels
-
 MOST_PAIRS = 32
 MOST_PAIR_TOKENS = 100
 READ, PROMPTS, EVERY = "only read them", "try the prompts", "try every way"
@@ -19,10 +20,8 @@ READ, PROMPTS, EVERY = "only read them", "try the prompts", "try every way"
 def read_lines(text: str, most: int = MOST_PAIRS) -> list[Example]:
     """Return the pairs of a text: a line each, what the model reads, a comma, what it should answer.
 
-    The last comma of a line is the one that counts. Empty lines are left out; runs of white space count as one space.
-
-    Raises:
-        BadData: a line lacks a side, there are more than `most`, or the text holds half a character.
+    A line's last comma counts. Empty lines are left out; runs of white space become one space.
+    Raises BadData where a line lacks a side, there are more than `most`, or the text holds half a character.
     """
     require_whole(text)
     pairs, faulty = [], []
@@ -40,21 +39,20 @@ def read_lines(text: str, most: int = MOST_PAIRS) -> list[Example]:
 
 
 def own_task(template: str, pairs: Sequence[Example], labels: Sequence[str] = (), instruction: str = "") -> Task:
-    """Return a task of the reader's own pairs, without queries. Raises BadPrompt for a faulty template, BadData for
-    more labels than `own_data.MOST_LABELS`."""
+    """Return a task without queries. Raises BadPrompt for a faulty template, BadData for more than MOST_LABELS."""
     instruction = instruction.strip() or "Answer as in the examples."
     if len(labels) > MOST_LABELS:
         raise BadData(f"there are {len(labels)} labels; {MOST_LABELS} is the most here.", "delete some.")
     task = Task(
-        name="yours",
-        title="yours",
-        instruction=instruction,
-        cue=template.strip(),
-        question=f"{instruction} {{x}}",
-        source="typed",
-        support_pool=tuple(pairs),
-        query_set=(),
-        labels=tuple(labels),
-    )
-    prompts.template_of(task)  # raises where it is faulty
+        name="yours", title="yours", instruction=instruction, cue=template.strip(),
+        question=f"{instruction} {{x}}", source="typed", support_pool=tuple(pairs), query_set=(), labels=tuple(labels),
+    )  # fmt: skip
+    template_of(task)  # raises where it is faulty
     return task
+
+
+def require_few_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    """Raise BadData for a text of more than MOST_PAIR_TOKENS tokens."""
+    for text in texts:
+        if (tokens := count_tokens(tokenizer, text)) > MOST_PAIR_TOKENS:
+            raise BadData(f"{text[:40]!r} has {tokens} tokens; {MOST_PAIR_TOKENS} is the most here.", "shorten it.")

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import BadPrompt
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..show.html import require_whole, table, text_block
-from .answers import CHAT, best_answers, label_scores, task_prompts
+from .answers import best_answers, label_scores
 from .calibration import content_free_prior
 from .own_text import own_task, read_lines
-from .prompts import NearestExamples, Prompt, build_prompt, template_of, templates_for
+from .prompts import CHAT, NearestExamples, Prompt, build_prompt, task_prompts, template_of, templates_for
 from .scoring import count_tokens
 from .views import next_token_view
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_PROMPT_TOKENS = 600  # of one prompt: it is read about ten times
 NEAREST = 2
 
 
 def prompt_playground(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     template: str,
     examples: str,
     query: str,
@@ -39,7 +36,7 @@ def prompt_playground(
         labels: the answers to choose among, with commas between them; empty where the answer is to be written.
         instruction: a sentence for the forms that have one.
 
-    Raises: BadData, BadPrompt for what cannot be made a prompt, or is too long a one.
+    Raises BadData or BadPrompt for what makes no prompt, or one too long.
     """
     support = read_lines(examples)
     require_whole(template + query + labels + instruction)
@@ -56,8 +53,8 @@ def prompt_playground(
         head, answers = list(task.labels), _among_labels(model, tokenizer, task, prompts, support)
     else:
         head = ["the model's answer", "its probability"]
-        found = best_answers(model, tokenizer, task, [*prompts.values()])
-        answers = {name: (repr(answer), f"{p:.2f}") for name, answer, p in zip(prompts, *found)}
+        found = zip(prompts, best_answers(model, tokenizer, [*prompts.values()]))
+        answers = {name: (repr(text), f"{p:.2f}") for name, (text, p) in found}
     rows = [(name, f"{counts.get(name, counts['your template'])}", *cells) for name, cells in answers.items()]
     own = prompts["your template"]
     return (
@@ -67,7 +64,7 @@ def prompt_playground(
     )
 
 
-def _forms(tokenizer: PreTrainedTokenizerBase, task: Task, query: str, support: Sequence[Example]) -> dict[str, Prompt]:
+def _forms(tokenizer: Tokenizer, task: Task, query: str, support: Sequence[Example]) -> dict[str, Prompt]:
     """Return the prompts to compare: the reader's own, with fewer or other examples, and in other formats."""
     own = template_of(task)
     prompts = {"your template": build_prompt(query, support, own)}

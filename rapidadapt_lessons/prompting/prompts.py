@@ -1,22 +1,15 @@
-"""The text of a prompt: templates, zero- and few-shot, chat turns, choosing and ordering examples.
-
-Nothing here runs a model. `scoring` takes the prompts built here and says what a model makes of them.
-"""
+"""The text of a prompt: templates, zero- and few-shot, chat turns, choosing and ordering examples."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import BadPrompt, NotEnoughExamples
+from ..guards import require_one_of
 from ..lm.tasks import Example, Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from ..lm.tasks import Example, Task
+from ..lm.types import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,14 +17,11 @@ class Template:
     """How one example is written, and how several are joined.
 
     Attributes:
-        pattern: one example, with {x} for the input and {y} for the answer, which must come last:
-            "{x} -> {y}".
+        pattern: one example, with {x} for the input and, at the end, {y} for the answer.
         separator: what stands between examples, beginning with a line break, which ends an answer.
         header: text before the first example, for instance an instruction.
 
-    Raises:
-        BadPrompt: the pattern lacks {x} or {y}, {y} is not last, or the separator does not begin with a
-            line break.
+    Raises BadPrompt for a pattern or a separator that is not like this.
     """
 
     pattern: str = "{x} -> {y}"
@@ -52,15 +42,11 @@ class Template:
             )
 
     def shot(self, x: str, y: str) -> str:
-        """Return one worked example: "cat -> cats"."""
+        """Return one worked example: "cat -> cats". Raises BadPrompt where x is empty or only white space."""
         return self._fill(x) + self.answer(y)
 
     def query(self, x: str) -> str:
-        """Return a query up to the point where the answer belongs, without trailing space: "cat ->".
-
-        Raises:
-            BadPrompt: x is empty or only white space.
-        """
+        """Return a query up to where the answer belongs, without trailing space: "cat ->". Raises as `shot`."""
         return self._fill(x).rstrip(" ")
 
     def answer(self, y: str) -> str:
@@ -93,18 +79,19 @@ class Prompt:
 ARROW = Template("{x} -> {y}")
 QA = Template("Q: {x}\nA: {y}", separator="\n\n")
 INPUT_OUTPUT = Template("Input: {x}\nOutput: {y}", separator="\n\n")
+CHAT = "chat"
 
 
-def cue_template(task: Task) -> Template:
-    """Return a template that says the task in words: "The plural of {x} is {y}"."""
-    return Template(task.cue)
+def template_of(task: Task) -> Template:
+    """Return the task's own sentence: "The plural of {x} is {y}". Of several lines, its examples stand a line apart."""
+    return Template(task.cue, separator="\n\n" if "\n" in task.cue else "\n")
 
 
 def templates_for(task: Task) -> dict[str, Template]:
     """Return the templates that the lessons compare, by name."""
     return {
         "arrow": ARROW,
-        "cue": cue_template(task),
+        "cue": template_of(task),
         "question and answer": QA,
         "input and output": INPUT_OUTPUT,
         "instruction, then arrow": Template(ARROW.pattern, header=task.instruction + "\n"),
@@ -112,11 +99,7 @@ def templates_for(task: Task) -> dict[str, Template]:
 
 
 def build_prompt(query: str, support: Sequence[Example] = (), template: Template = ARROW) -> Prompt:
-    """Write a zero-shot (no support) or few-shot prompt for one query.
-
-    Raises:
-        BadPrompt: the query is empty.
-    """
+    """Write a zero-shot (no support) or few-shot prompt for one query. Raises BadPrompt where it is empty."""
     shots = [template.shot(x, y) for x, y in support]
     text = template.header + template.separator.join([*shots, template.query(query)])
     # The first line break alone: at the end of a text "\n\n" is one token, before an example it is two.
@@ -130,18 +113,12 @@ def build_prompts(
     return [build_prompt(query.x, support, template) for query in queries]
 
 
-def chat_prompt(
-    tokenizer: PreTrainedTokenizerBase, query: str, support: Sequence[Example] = (), template: str = "{x}"
-) -> Prompt:
+def chat_prompt(tokenizer: Tokenizer, query: str, support: Sequence[Example] = (), template: str = "{x}") -> Prompt:
     """Write the same prompt as a conversation, in the format the model was instruction-tuned on.
 
     Each support example becomes a question by the user and an answer by the assistant.
-
-    Args:
-        template: the user's turn, with {x} for the input, such as "What is the plural of {x}?".
-
-    Raises:
-        BadPrompt: the query is empty, {x} is missing, or the tokenizer has no chat template.
+    The template is the user's turn, with {x} for the input: "What is the plural of {x}?".
+    Raises BadPrompt where the query is empty, {x} is missing, or the tokenizer has no chat template.
     """
     if not query.strip():
         raise BadPrompt(f"the query is empty ({query!r}).", "give the model something to answer.")
@@ -161,8 +138,21 @@ def chat_prompt(
     return Prompt(text, answer_prefix="", stop=tokenizer.eos_token)
 
 
+def task_prompts(
+    tokenizer: Tokenizer, task: Task, queries: Sequence[Example], support: Sequence[Example], template: str | Template
+) -> list[Prompt]:
+    """Write a prompt for each query, by a template, a template's name, or CHAT. Raises CourseError for another name."""
+    if template == CHAT:
+        return [chat_prompt(tokenizer, q.x, support, task.question) for q in queries]
+    if isinstance(template, str):
+        known = templates_for(task)
+        require_one_of([*known, CHAT], "template", template)
+        template = known[template]
+    return build_prompts(queries, support, template)
+
+
 def reorder(support: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    """Return the same examples in another order. Seed 0 keeps the order as it is."""
+    """Return the same examples in another order; seed 0 keeps the order."""
     shuffled = list(support)
     if seed:
         random.Random(seed).shuffle(shuffled)
@@ -172,8 +162,7 @@ def reorder(support: Sequence[Example], seed: int) -> tuple[Example, ...]:
 def sort_by_label(support: Sequence[Example], labels: Sequence[str]) -> tuple[Example, ...]:
     """Return the examples with all of the first label first, then all of the second, and so on.
 
-    Raises:
-        BadPrompt: an example's answer is not one of the labels.
+    Raises BadPrompt where an example's answer is not one of the labels.
     """
     if unknown := sorted({example.y for example in support} - set(labels)):
         raise BadPrompt(f"{unknown} are answers, but not among the labels {list(labels)}.", "name every label once.")
@@ -184,18 +173,10 @@ class NearestExamples:
     """Choose, for each query, the pool's most similar examples (Liu et al. 2022, "What makes good
     in-context examples for GPT-3?", section 3).
 
-    Similarity is the cosine between TF-IDF vectors (scikit-learn): of words, or of character
-    n-grams of 2 to 4 letters, which suits single words.
+    Similarity is the cosine between TF-IDF vectors (scikit-learn): of words, or with analyzer "char" of
+    n-grams of 2 to 4 letters, which suits single words. Of equally similar ones, the pool's first is the nearest.
 
-    Among equally similar examples, the one that stands first in the pool counts as the nearest.
-
-    Args:
-        pool: the examples to choose from.
-        analyzer: "word" or "char".
-
-    Raises:
-        NotEnoughExamples: the pool is empty.
-        BadPrompt: the analyzer is unknown, or no example of the pool holds anything that it looks for.
+    Raises NotEnoughExamples where the pool is empty; BadPrompt where the analyzer is unknown, or finds nothing.
     """
 
     def __init__(self, pool: Sequence[Example], analyzer: str = "word"):
@@ -219,8 +200,7 @@ class NearestExamples:
     def select(self, query: str, k: int) -> tuple[Example, ...]:
         """Return the k nearest examples, the nearest last, so that it stands next to the query.
 
-        Raises:
-            NotEnoughExamples: k is more than the pool holds, or negative.
+        Raises NotEnoughExamples where k is more than the pool holds, or negative.
         """
         if not 0 <= k <= len(self.pool):
             raise NotEnoughExamples(
@@ -229,8 +209,3 @@ class NearestExamples:
         similarity = (self._vectors @ self._vectorizer.transform([query]).T).toarray().ravel()
         nearest = sorted(range(len(self.pool)), key=lambda i: (-similarity[i], i))[:k]
         return tuple(self.pool[i] for i in reversed(nearest))
-
-
-def template_of(task: Task) -> Template:
-    """Return the task's own sentence as a template; one that has several lines keeps its examples a line apart."""
-    return Template(task.cue, separator="\n\n" if "\n" in task.cue else "\n")

@@ -1,36 +1,22 @@
-"""What the widgets show: one plain function each, values in, HTML out.
-
-They hold no state and need no browser, so tests and readers call them directly.
-"""
+"""What lesson 1's widgets show: one plain function each, values in, HTML out."""
 
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 from ..errors import CourseError
 from ..lm.tasks import load_task
+from ..lm.types import Model, Tokenizer
 from ..show.html import table, text_block
 from ..show.plots import horizontal_bars, strips
-from .answers import best_answers, task_prompts
+from .answers import best_answers
 from .calibration import batch_calibration, content_free_prior, contextual_calibration
-from .prompts import ARROW, Template, build_prompts, reorder
-from .scoring import (
-    count_tokens,
-    label_logprobs,
-    label_probabilities,
-    next_tokens,
-)
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from .prompts import ARROW, Template, build_prompts, reorder, task_prompts
+from .scoring import count_tokens, label_logprobs, next_tokens
 
 
-def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, k: int = 10) -> str:
-    """Show the k most probable next tokens after a text as bars.
-
-    Raises: BadPrompt when the text is empty or too long.
-    """
+def next_token_view(model: Model, tokenizer: Tokenizer, text: str, k: int = 10) -> str:
+    """Show the k most probable next tokens after a text as bars. Raises: as `scoring.next_tokens`."""
     found: dict[str, float] = {}
     for token, p in next_tokens(model, tokenizer, text, k):
         # Different tokens can read alike: those that are part of a character all print as the same mark.
@@ -42,32 +28,22 @@ def next_token_view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def prompt_view(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task_name: str,
-    shots: int,
-    template: str = "arrow",
-    order_seed: int = 0,
-    n_query: int = 12,
+    model: Model, tokenizer: Tokenizer, task_name: str, shots: int, template: str = "arrow", order_seed: int = 0
 ) -> str:
-    """Show one prompt, the model's answer to each query with its probability, and the accuracy.
+    """Show one prompt, the model's answer to each of twelve queries with its probability, and the accuracy.
 
-    Args:
-        template: a name from `prompting.templates_for`, or "chat".
-        order_seed: order of the examples; 0 keeps the order in which they were drawn.
-
-    Raises: UnknownTask, NotEnoughExamples; CourseError for an unknown template.
+    The template is a name from `templates_for`, or "chat"; `order_seed` is as for `reorder`.
+    Raises UnknownTask, NotEnoughExamples, and CourseError for an unknown template.
     """
     task = load_task(task_name)
-    episode = task.episode(shots, seed=0, n_query=n_query)
+    episode = task.episode(shots, n_query=12)
     prompts = task_prompts(tokenizer, task, episode.query, reorder(episode.support, order_seed), template)
-    answers, probabilities = best_answers(model, tokenizer, task, prompts)
     rows, right = [], 0
-    for query, answer, probability in zip(episode.query, answers, probabilities):
+    for query, (answer, probability) in zip(episode.query, best_answers(model, tokenizer, prompts, task.labels)):
         right += answer == query.y
         rows.append((query.x, answer, f"{probability:.2f}", "yes" if answer == query.y else f"no: {query.y}"))
     return (
-        f"<p><b>{escape(task.title)}</b>: {right} of {n_query} right; "
+        f"<p><b>{escape(task.title)}</b>: {right} of {len(rows)} right; "
         f"{count_tokens(tokenizer, prompts[0].text)} tokens in the first prompt.</p>"
         + text_block(prompts[0].text)
         + table(("query", "the model's answer", "its probability", "right?"), rows)
@@ -75,33 +51,26 @@ def prompt_view(
 
 
 def order_view(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    tokenizer: Tokenizer,
     task_name: str,
     shots: int,
     seed: int,
     order_seed: int,
-    n_query: int = 40,
     template: Template = ARROW,
 ) -> str:
-    """Show, for a two-label task, where each query falls before and after contextual and batch calibration.
+    """Show, for a two-label task, where each of 40 queries falls before and after contextual and batch calibration.
 
-    The examples are a balanced draw; the queries are as balanced as their number allows.
-
-    Args:
-        seed: which examples are drawn.
-        order_seed: order of the examples; 0 keeps the order in which they were drawn.
-        template: how examples and queries are written.
-
-    Raises: CourseError when the task does not have exactly two labels; see also `Task.episode`.
+    `seed` draws the examples and queries, both balanced; `order_seed` is as for `reorder`.
+    Raises CourseError where the task does not have exactly two labels, and as `Task.episode`.
     """
     task = load_task(task_name)
     if len(task.labels) != 2:
         raise CourseError(f"{task_name!r} has {len(task.labels)} labels.", "choose a task with exactly two.")
-    episode = task.episode(shots, seed=seed, n_query=n_query, balanced=True)
+    episode = task.episode(shots, seed=seed, n_query=40, balanced=True)
     support = reorder(episode.support, order_seed)
     scores = label_logprobs(model, tokenizer, build_prompts(episode.query, support, template), task.labels)
-    plain = label_probabilities(scores)
+    plain = scores.softmax(-1)
     prior = content_free_prior(model, tokenizer, support, task.labels, template)
     tables = {
         "as it comes": plain,
@@ -111,12 +80,9 @@ def order_view(
     target = task.labels[1]
     groups, accuracies = {}, []
     for name, scored in tables.items():
-        by_truth: dict[str, list[float]] = {label: [] for label in task.labels}
-        for query, p in zip(episode.query, scored[:, 1].tolist()):
-            by_truth[query.y].append(p)
-        groups[name] = {f"truly {label}": values for label, values in by_truth.items() if values}
-        right = sum((p > 0.5) == (q.y == target) for p, q in zip(scored[:, 1].tolist(), episode.query))
-        accuracies.append(f"{name} {right / n_query:.2f}")
+        found = [(query.y, p) for query, p in zip(episode.query, scored[:, 1].tolist())]
+        groups[name] = {f"truly {label}": [p for y, p in found if y == label] for label in task.labels}
+        accuracies.append(f"{name} {sum((p > 0.5) == (y == target) for y, p in found) / len(found):.2f}")
     picture = strips(
         groups,
         title="Accuracy: " + ", ".join(accuracies),
@@ -124,5 +90,5 @@ def order_view(
         line=0.5,
         line_label="decision",
     )
-    order = ", ".join(f"{x} → {y}" for x, y in support)
-    return f"<p>Examples, in this order: {escape(order)}</p>{picture.html()}"
+    order = escape(", ".join(f"{x} → {y}" for x, y in support))
+    return f"<p>Examples, in this order: {order}</p>{picture.html()}"

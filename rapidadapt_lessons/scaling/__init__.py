@@ -3,9 +3,5 @@
 from ..lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__,
-    {
-        "processes": ["ring_all_reduce", "weighted_mean"],
-        "run_files": ["read_report"],
-    },
+    __name__, {"processes": ["ring_all_reduce", "weighted_mean_gradient"], "run_files": ["read_report"]}
 )

@@ -1,7 +1,6 @@
 """Start a script in several processes of this machine, watch them, and leave none behind.
 
-It runs the command that one would type, `torchrun --nproc-per-node 2 script.py ...`, with all traffic on 127.0.0.1
-and a port that the system picks.
+That is `torchrun --nproc-per-node 2 script.py ...`, with all traffic on 127.0.0.1 and a port that the system picks.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from ..errors import CourseError
+from ..guards import require_at_least
 from ..lm import memory
 from ..setup import doctor
 from .processes import interface_towards
@@ -31,9 +32,8 @@ class Launched:
         self._kept: bytes | None = None  # what the file held when it was deleted
         # All append, and it is read through another opening of the file: else reading would move where they write.
         with open(self._file, "ab") as output:
-            self._process = subprocess.Popen(
-                list(command), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+            self._process = subprocess.Popen(list(command), env=environment, **streams)
         self._seen: dict[int, psutil.Process] = {}
 
     def __enter__(self) -> Launched:
@@ -44,6 +44,7 @@ class Launched:
 
     @property
     def running(self) -> bool:
+        """Whether the script has not ended yet."""
         self._look()
         return self._process.poll() is None
 
@@ -56,46 +57,35 @@ class Launched:
         """Return the process ids of the workers that run now, by rank."""
         found = {}
         for process in self._look():
-            try:
-                # The agent that started them has no RANK; what a worker has started itself inherits its own.
-                rank, parent = process.environ().get("RANK"), process.ppid()
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
-            if rank is not None and parent == self._process.pid:
-                found[int(rank)] = process.pid
+            # The agent that started them has no RANK; what a worker has started itself inherits its own.
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, KeyError):
+                rank = int(process.environ()["RANK"])
+                if process.ppid() == self._process.pid:
+                    found[rank] = process.pid
         return found
 
     def kill(self, rank: int) -> None:
-        """Kill one worker at once, as `kill -9` does.
-
-        Raises:
-            CourseError: there is no such worker.
-        """
+        """Kill one worker at once, as `kill -9` does. Raises CourseError where there is no such worker."""
         workers = self.workers()
         if rank not in workers:
             raise CourseError(f"there is no worker {rank} to kill.", f"those that run are {sorted(workers)}.")
         psutil.Process(workers[rank]).kill()
 
     def wait_until(self, true: Callable[[], bool], seconds: float = 120) -> bool:
-        """Wait until something is true, and return whether it became so before the script ended.
-
-        Raises:
-            CourseError: neither happened in time. Everything is stopped then.
-        """
+        """Return whether something became true before the script ended; stop all with CourseError if out of time."""
         end = time.monotonic() + seconds
         while not true():
             if not self.running:
                 return true()
             if time.monotonic() > end:
                 self.close()
-                raise CourseError(
-                    f"the processes were stopped after {seconds:g} s.\n{self.output()[-2000:]}", "give them more time."
-                )
+                problem = f"the processes were stopped after {seconds:g} s.\n{self.output()[-2000:]}"
+                raise CourseError(problem, "give them more time.")
             time.sleep(0.02)
         return True
 
     def wait(self, seconds: float = 120) -> int:
-        """Return the exit status, once the script has ended: 0 where all went well. Raises as `wait_until`."""
+        """Return the exit status, once the script has ended. Raises as `wait_until`."""
         self.wait_until(lambda: self._process.poll() is not None, seconds)
         return self._process.returncode
 
@@ -110,10 +100,8 @@ class Launched:
                 self._process.kill()
                 self._process.wait()
         for process in self._seen.values():
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()  # psutil refuses where the number has gone to another process meanwhile
-            except psutil.NoSuchProcess:
-                pass
         if self._kept is None:
             self._kept = self._file.read_bytes()
             self._folder.cleanup()
@@ -133,7 +121,6 @@ def launch(
     *,
     processes: int = 2,
     max_restarts: int = 0,
-    threads: int = 1,
     command: Sequence[object] | None = None,
 ) -> Launched:
     """Start a Python script: with one process as plain `python`, with more under `torchrun`, on the CPU.
@@ -141,31 +128,23 @@ def launch(
     Args:
         script: its path. Where there is none, as on Colab, the script of the same name that came with this package.
         max_restarts: how often torchrun starts all workers again when one has died.
-        threads: of each process, for its matrix multiplications.
         command: what to start the script with, in place of python or torchrun.
 
-    Raises:
-        CourseError: there is no such script, a number makes no sense, or this is Windows and several are asked for.
+    Raises CourseError where there is no such script, a number makes no sense, or Windows would need torchrun.
     """
     script = Path(script)
     if not script.is_file():
         name, script = script.name, doctor.shared_file("scale", script.name)
         if script is None:
             raise CourseError(f"there is no script {name}.", "start the notebook from its own folder.")
-    if min(processes, threads) < 1 or max_restarts < 0:
-        told = f"{processes} processes of {threads} threads, {max_restarts} restarts"
-        raise CourseError(f"{told}.", "take at least one process and thread, and no fewer than 0 restarts.")
+    require_at_least(1, "processes", processes)
+    require_at_least(0, "max_restarts", max_restarts)
     if processes > 1 and command is None and sys.platform == "win32":
-        raise CourseError(
-            "PyTorch's torchrun does not start on Windows.", "run this section under WSL, on Colab or on Binder."
-        )
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        environment.pop(name, None)
+        remedy = "run this section under WSL, on Colab or on Binder."
+        raise CourseError("PyTorch's torchrun does not start on Windows.", remedy)
+    outer = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # where torchrun started this very process
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     if loopback := interface_towards("127.0.0.1"):
         environment["GLOO_SOCKET_IFNAME"] = loopback
     if command is None:

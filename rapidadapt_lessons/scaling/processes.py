@@ -1,12 +1,7 @@
-"""Several processes that train one model: who computes what, and how their gradients become one.
+"""Data parallelism with synchronous SGD (Goyal et al. 2017, arXiv 1706.02677, section 3.1).
 
-Every process holds the whole model and computes the gradient of its own part of the batch; then all add theirs up
-and take the same step (data parallelism with synchronous SGD, Goyal et al. 2017, arXiv 1706.02677, section 3.1). The
-loss of a part is its *sum* over the count of the *whole* batch, so that the added gradients are those of one process
-with the whole batch, however unequal the parts.
-
-`torchrun` and `accelerate launch` tell a process its place by the variables RANK, WORLD_SIZE and LOCAL_RANK. A script
-started as plain `python` finds none, and is a team of one.
+Every process computes the gradient of its own part, the *sum* of its losses over the count of the *whole* batch; then
+all add theirs up and take the same step.
 """
 
 from __future__ import annotations
@@ -20,52 +15,48 @@ from datetime import timedelta
 
 import psutil
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import CourseError
-from ..training.team import Team, part
+from ..training.team import Team
 
 
 @contextmanager
-def team_of_this_process(seconds: float = 600) -> Iterator[Team]:
+def join_team(seconds: float = 600) -> Iterator[Team]:
     """Join the processes that `torchrun` or `accelerate launch` started; alone, be a team of one.
 
-    Args:
-        seconds: how long to wait for the others in any one exchange before giving up.
-
-    Raises:
-        CourseError: the variables make no sense.
+    After `seconds` of waiting for the others it gives up. Raises CourseError where RANK or WORLD_SIZE makes no sense.
     """
-    told = {name: os.environ.get(name, usual) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))}
-    if not all(value.isdigit() for value in told.values()):
-        raise CourseError(f"RANK and WORLD_SIZE are {told}.", "start the script with torchrun, or leave both unset.")
-    rank, size = int(told["RANK"]), int(told["WORLD_SIZE"])
-    part(0, rank, size)  # raises where there is no such process
-    if size == 1:
-        yield Team()
+    place = {name: os.environ.get(name, usual) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))}
+    if not all(value.isdigit() for value in place.values()):
+        raise CourseError(f"RANK and WORLD_SIZE are {place}.", "start the script with torchrun, or leave both unset.")
+    rank, world_size = map(int, place.values())
+    team = Team(rank, world_size)
+    if world_size == 1:
+        yield team
         return
-    import torch.distributed as dist
-
-    if size > int(os.environ.get("LOCAL_WORLD_SIZE", size)) and "GLOO_SOCKET_IFNAME" not in os.environ:
+    if world_size > int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) and "GLOO_SOCKET_IFNAME" not in os.environ:
         # Left to itself, gloo takes the address of the machine's own name, which is often one that others cannot reach.
         if name := interface_towards(os.environ["MASTER_ADDR"]):
             os.environ["GLOO_SOCKET_IFNAME"] = name
-    if device_of_this_process() != "cpu":
-        torch.cuda.set_device(device_of_this_process())
-    backend = "gloo" if device_of_this_process() == "cpu" else "cpu:gloo,cuda:nccl"
+    backend, device = "gloo", local_device()
+    if device != "cpu":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
     patience = timedelta(seconds=seconds)
-    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=patience))
+    store, _, _ = next(dist.rendezvous("env://", rank, world_size, timeout=patience))
     # After a restart torchrun hands out the same store (torch 2.13), which still holds the dead processes' addresses.
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=patience)
     try:
-        yield Team(rank, size)
+        yield team
     finally:
         dist.destroy_process_group()
 
 
 def interface_towards(address: str) -> str | None:
-    """Return the name of the network interface through which this machine would reach an address. Nothing is sent."""
+    """Return the name of the network interface that leads to an address, if any. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
             asked.connect((address, 9))
@@ -77,8 +68,8 @@ def interface_towards(address: str) -> str | None:
 
 
 def run_as_team(run: Callable[[Team], None]) -> int:
-    """Run a script's work as a member of its team, and return the exit status: 1 after a CourseError, told once."""
-    with team_of_this_process() as team:
+    """Run a script's work as a member of its team, and return the exit status: 1 after a CourseError, printed once."""
+    with join_team() as team:
         try:
             run(team)
         except CourseError as error:
@@ -88,7 +79,7 @@ def run_as_team(run: Callable[[Team], None]) -> int:
     return 0
 
 
-def device_of_this_process() -> str:
+def local_device() -> str:
     """Return "cuda:i" where every process of this machine has a GPU of its own, else "cpu"."""
     local, processes = (int(os.environ.get(k, usual)) for k, usual in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")))
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or torch.cuda.device_count() < processes:
@@ -96,15 +87,10 @@ def device_of_this_process() -> str:
     return f"cuda:{local}"
 
 
-def weighted_mean(gradients: Sequence[Mapping[str, Tensor]], counts: Sequence[float]) -> dict[str, Tensor]:
-    """Return sum_k counts[k] g_k / sum_k counts[k], name by name: the gradient of the mean over all that was counted.
+def weighted_mean_gradient(gradients: Sequence[Mapping[str, Tensor]], counts: Sequence[float]) -> dict[str, Tensor]:
+    """Return sum_k counts[k] g_k / sum_k counts[k], name by name: the gradient of the mean over all counted tokens.
 
-    Args:
-        gradients: of each process, the gradient of the mean loss over its own tokens.
-        counts: how many tokens each process counted. Equal counts give the plain mean of the gradients.
-
-    Raises:
-        CourseError: not one count for each, or nothing was counted.
+    Each g_k is that of one process's own mean loss. Raises CourseError without a count for each, or where all are 0.
     """
     if len(gradients) != len(counts) or not gradients or sum(counts) <= 0 or min(counts) < 0:
         raise CourseError(f"{len(gradients)} gradients came with the counts {list(counts)}.", "give a count to each.")
@@ -116,17 +102,10 @@ def ring_all_reduce(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]
     """Add up one vector of each process by passing pieces round a ring, played in one process.
 
     Each vector is cut into n pieces. In n - 1 rounds every process sends one piece to the next, which adds it to its
-    own: then each process holds one piece that is complete. In n - 1 more rounds the complete pieces go round. So each
-    sends 2 (n - 1) pieces (Patarasuk and Yuan 2009, Journal of Parallel and Distributed Computing 69, section 4).
+    own: then each process holds one piece that is complete. In n - 1 more rounds the complete pieces go round
+    (Patarasuk and Yuan 2009, Journal of Parallel and Distributed Computing 69, section 4).
 
-    Args:
-        vectors: one of each process, all of one shape, [m].
-
-    Returns:
-        The sum, once for each process, and the bytes that each of them sent.
-
-    Raises:
-        CourseError: no vectors, or of different shapes.
+    Returns the sum, once for each process, and the bytes that each sent. CourseError unless all have one shape, [m].
     """
     if not vectors or len({v.shape for v in vectors}) > 1 or vectors[0].dim() != 1:
         raise CourseError(f"the shapes are {[tuple(v.shape) for v in vectors]}.", "give vectors of one length.")

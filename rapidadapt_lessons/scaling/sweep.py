@@ -1,13 +1,7 @@
 """A sweep that several workers share and a killed one can go on from: Optuna (Akiba et al. 2019) over a SQLite file.
 
-Every combination of settings is one trial, written into the file before anything runs. A worker takes a trial that
-waits, runs it, writes the result, and takes the next. Who runs a trial stands beside it, so that the trial of a worker
-that died is put back.
-
-A worker lives as long as it holds a lock of its own, which the system frees when the worker dies: neither the machine's
-name nor its clock has a say. All on one machine: SQLite's file and the locks are not for network drives. On a drive
-that machines share, a lock taken on one must be seen on the others; where it is not, a trial that runs there is taken
-for one whose worker died.
+Every combination of settings is one trial, planned before anything runs. While a worker runs one, Optuna writes a
+heartbeat; a trial without one for `GRACE_SECONDS` waits again. The file belongs on a disk of this machine.
 """
 
 from __future__ import annotations
@@ -15,28 +9,29 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from ..errors import CourseError
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import FrozenTrial
+    from filelock import BaseFileLock
+    from optuna import Study, Trial
+    from optuna.pruners import BasePruner
+    from optuna.storages import RDBStorage
 
 Settings = dict[str, Any]
-_OWNER = "owner"
+HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 30
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished trial: its settings and what the objective returned."""
+    """A finished trial and what the objective returned."""
 
     settings: Settings
     value: float
@@ -45,74 +40,76 @@ class Result:
 def run_sweep(
     storage: str | Path,
     choices: Mapping[str, Sequence[Any]],
-    objective: Callable[[Settings], float],
+    objective: Callable[..., float],
     *,
     fixed: Mapping[str, Any] | None = None,
     most: int | None = None,
+    pruner: BasePruner | None = None,
 ) -> int:
-    """Run the trials of a sweep that wait, until none is left, and return how many this worker finished.
+    """Run the trials of a sweep that wait, until none is left, and return how many this worker ended.
 
-    Call it again, or in several processes at once, with the same storage and choices.
+    Call it again, or in several processes at once, with the same storage and choices. At the end it waits while other
+    workers run trials, but no longer than it takes to find out which of these workers have died.
 
     Args:
         storage: a file, made when it is not there.
-        choices: for each setting, the values to try; all combinations are. Numbers, words and booleans.
-        objective: what a trial runs. It must follow from the settings and `fixed`.
-        fixed: what is the same in all trials, such as the number of updates. It is kept with the plan, and a sweep
-            with other values is another sweep.
+        choices: for each setting, the values to try: numbers, words and booleans.
+        objective: takes a trial's settings and returns a number, the higher the better.
+        fixed: what is the same in all trials; a sweep with other values is another sweep.
         most: stop after so many trials.
+        pruner: one of `optuna.pruners`, to end trials early that fall behind. The objective is then called with the
+            settings and Optuna's trial, for its `report` and `should_prune`.
 
-    Raises:
-        CourseError: nothing to choose from, the storage is of another sweep, or the objective returned NaN. What the
-            objective raises is raised too. In both cases its trial goes back to those that wait.
+    Raises CourseError where there is nothing to choose from, the storage is of another sweep, or the objective returned
+    NaN; and what the objective raises. Its trial then waits again.
     """
-    storage = Path(storage)
-    _prepare(storage, choices, fixed or {})
-    done = 0
-    with _signed_on(storage) as worker:
-        while most is None or done < most:
-            with _locked(storage):
-                study = _study(storage)
-                _put_back_what_died(storage, study, worker)
-                if not any(trial.state.name == "WAITING" for trial in study.get_trials(deepcopy=False)):
-                    return done
-                trial = study.ask()
-                trial.set_user_attr(_OWNER, worker)
-                settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
-            try:
-                value = _a_number(objective(settings), settings)
-            except BaseException:
-                with _locked(storage):
-                    _put_back(study, study.trials[trial.number])
-                raise
-            with _locked(storage):
-                study.tell(trial, value)
-            done += 1
+    from filelock import FileLock
+
+    storage, grid = Path(storage), _grid(choices)
+    storage.parent.mkdir(parents=True, exist_ok=True)
+    # SQLite locks no rows, so two workers could take the same trial. The system frees this lock when its holder dies.
+    lock = FileLock(storage.with_name(f"{storage.name}.lock"), timeout=120)
+    with lock:
+        study = _begin(storage, {"choices": grid, "fixed": dict(fixed or {})}, pruner)
+
+    def run(trial: Trial) -> float:
+        settings = {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
+        value = float(objective(settings, trial) if pruner else objective(settings))
+        if math.isnan(value):
+            remedy = "let it return a number for these settings too, such as the worst where training diverges."
+            raise CourseError(f"the objective returned NaN for {settings}.", remedy)
+        return value
+
+    done, idle_since = 0, None
+    while most is None or done < most:
+        with lock:
+            _plan_what_is_left(study, grid)
+            states = [trial.state.name for trial in study.trials]
+            if "WAITING" in states:
+                done, idle_since = done + _run_next(study, grid, run, lock), None
+                continue
+        idle_since = idle_since or time.monotonic()
+        if "RUNNING" not in states or time.monotonic() - idle_since > GRACE_SECONDS + 2:  # beats count whole seconds
+            break
+        time.sleep(0.5)
     return done
 
 
 def results(storage: str | Path) -> list[Result]:
-    """Return the finished trials of a sweep, in the order in which they were planned.
-
-    Raises:
-        CourseError: there is no such sweep.
-    """
-    storage = Path(storage)
-    if not storage.is_file():
-        raise CourseError(f"there is no sweep in {storage.name}.", "run it first, or give another file.")
-    planned = _planned(storage)
-    finished = [trial for trial in _trials(storage) if trial.state.name == "COMPLETE"]
-    found = {_key(trial.params): Result(dict(trial.params), trial.value) for trial in finished}
-    return [found[_key(settings)] for settings in planned if _key(settings) in found]
+    """Return the finished trials of a sweep, in the order of the plan; CourseError where there is no such sweep."""
+    study = _open(Path(storage))
+    found = {_key(trial.params): trial.value for trial in study.trials if trial.state.name == "COMPLETE"}
+    planned = json.loads(study.user_attrs["choices"])
+    return [Result(settings, found[_key(settings)]) for settings in planned if _key(settings) in found]
 
 
 def counts(storage: str | Path) -> dict[str, int]:
-    """Return how many trials are "finished", "waiting" and "running", and how many were "put back" after a death."""
-    names = {"COMPLETE": "finished", "WAITING": "waiting", "RUNNING": "running", "FAIL": "put back"}
-    told = dict.fromkeys(names.values(), 0)
-    for trial in _trials(Path(storage)):
-        told[names[trial.state.name]] += 1
-    return told
+    """Return how many trials are "finished", "waiting", "running", "put back" after a death or an error, and "pruned",
+    if any. Raises as `results`.
+    """
+    states = Counter(trial.state.name for trial in _open(Path(storage)).trials)
+    names = {"finished": "COMPLETE", "waiting": "WAITING", "running": "RUNNING", "put back": "FAIL", "pruned": "PRUNED"}
+    return {name: states[state] for name, state in names.items() if name != "pruned" or states[state]}
 
 
 def by_setting(found: Sequence[Result], name: str) -> dict[Any, list[float]]:
@@ -123,165 +120,90 @@ def by_setting(found: Sequence[Result], name: str) -> dict[Any, list[float]]:
     return dict(sorted(groups.items()))
 
 
-def table(found: Sequence[Result], name: str) -> str:
-    """Return the results as a Markdown table: for each value of a setting, how many trials, mean, lowest, highest."""
-    lines = [f"| {name} | trials | mean | lowest | highest |", "|---|---|---|---|---|"]
-    for setting, values in by_setting(found, name).items():
-        lines.append(f"| {setting} | {len(values)} | {mean(values):.3f} | {min(values):.3f} | {max(values):.3f} |")
-    return "\n".join(lines)
-
-
-def _prepare(storage: Path, choices: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]) -> None:
-    """Write all combinations into a new storage, at one stroke, or make sure that an old one holds the same."""
+def _grid(choices: Mapping[str, Sequence[Any]]) -> list[Settings]:
     if not choices or not all(choices.values()):
         raise CourseError(f"the choices are {dict(choices)}.", "give at least one setting, each with a value or more.")
     grid = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
-    if len({_key(settings) for settings in grid}) < len(grid):
+    if len(set(map(_key, grid))) < len(grid):
         raise CourseError(f"a value stands twice in {dict(choices)}.", "name each value once.")
-    import optuna
-
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(storage):
-        if storage.exists():
-            held = _study(storage).user_attrs
-            plan = {"choices": grid, "fixed": json.loads(json.dumps(dict(fixed)))}
-            for name, wanted in plan.items():
-                if json.loads(held[name]) != wanted:
-                    raise CourseError(
-                        f"{storage.name} holds another sweep: its {name} are {held[name][:200]}, not {wanted}.",
-                        "name another file, or give the same settings to go on.",
-                    )
-            return
-        # Planned under another name, and renamed when all is there: a kill leaves no half of a plan.
-        part = storage.with_name(f"{storage.name}.part")
-        part.unlink(missing_ok=True)
-        database = _database(part)
-        study = optuna.create_study(storage=database, study_name="sweep", direction="maximize")
-        study.set_user_attr("choices", json.dumps(grid))
-        study.set_user_attr("fixed", json.dumps(dict(fixed)))
-        for settings in grid:
-            study.enqueue_trial(settings)
-        database.remove_session()
-        database.engine.dispose()
-        os.replace(part, storage)
-
-
-def _a_number(value: float, settings: Settings) -> float:
-    if math.isnan(value := float(value)):
-        raise CourseError(
-            f"the objective returned NaN for {settings}.",
-            "let it return a number for these settings too, such as the worst there is where training diverges.",
-        )
-    return value
-
-
-def _put_back_what_died(storage: Path, study: Study, worker: str) -> None:
-    """Let trials wait again whose worker is gone. To be called, by a worker, under the lock."""
-    living = {worker, *_others_alive(storage, worker)}
-    for trial in study.get_trials(deepcopy=False):
-        # Without an owner where it died between taking the trial and signing; an earlier version signed with a list.
-        owner = trial.user_attrs.get(_OWNER)
-        if trial.state.name == "RUNNING" and not (isinstance(owner, str) and owner in living):
-            _put_back(study, trial)
-
-
-def _put_back(study: Study, trial: FrozenTrial) -> None:
-    from optuna.trial import TrialState
-
-    others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.state.name != "FAIL"]
-    if _settings(trial) not in [_settings(other) for other in others]:
-        # First, so that a kill between the two loses nothing; and only then, so that it doubles nothing.
-        study.enqueue_trial(_settings(trial))
-    study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _settings(trial: FrozenTrial) -> Settings:
-    return trial.system_attrs["fixed_params"]  # as planned, also where a kill came before all were taken up
-
-
-@contextmanager
-def _signed_on(storage: Path) -> Iterator[str]:
-    """Hold a lock of this worker's own, and yield the worker's name, which is the lock's and is never given again.
-
-    The file is made, looked at and deleted by the others only under the storage's lock.
-    """
-    from filelock import FileLock
-
-    name = uuid4().hex
-    file = _workers(storage) / name
-    own = FileLock(file)
-    with _locked(storage):
-        file.parent.mkdir(exist_ok=True)
-        own.acquire(timeout=0)
-    try:
-        yield name
-    finally:
-        own.release()
-        with _locked(storage):
-            _delete(file)
-
-
-def _others_alive(storage: Path, worker: str) -> Iterator[str]:
-    """Yield the names of the other workers whose lock is held, and delete the files of those that died."""
-    from filelock import FileLock, Timeout
-
-    for file in [file for file in _workers(storage).glob("*") if file.name != worker]:
-        try:
-            with FileLock(file, timeout=0):
-                pass
-        except Timeout:
-            yield file.name
-        else:
-            _delete(file)  # nobody takes this lock again
-
-
-def _delete(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    with suppress(OSError):  # others are in it, or another worker took it away
-        file.parent.rmdir()
-
-
-def _workers(storage: Path) -> Path:
-    return storage.with_name(f"{storage.name}.workers")
+    return grid
 
 
 def _key(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def _planned(storage: Path) -> list[Settings]:
-    return json.loads(_study(storage).user_attrs["choices"])
+def _plan_what_is_left(study: Study, grid: Sequence[Settings]) -> None:
+    """Let each combination wait that has no trial yet, or only failed ones. To be called under the lock."""
+    # Not by Optuna's RetryHeartbeatStaleTrialCallback: a kill between its two steps loses a trial.
+    from optuna.storages import fail_stale_trials
+
+    with warnings.catch_warnings(action="ignore"):  # Optuna calls heartbeats experimental
+        fail_stale_trials(study)
+    alive = {_key(trial.system_attrs["fixed_params"]) for trial in study.trials if trial.state.name != "FAIL"}
+    for settings in grid:
+        if _key(settings) not in alive:
+            study.enqueue_trial(settings)
 
 
-def _trials(storage: Path) -> list[FrozenTrial]:
-    return _study(storage).get_trials(deepcopy=False)
+def _run_next(study: Study, grid: Sequence[Settings], run: Callable[[Trial], float], lock: BaseFileLock) -> bool:
+    """Run the first trial that waits, under the lock until it is taken, and return whether its end was written down."""
+    overtaken = False
 
+    def take(trial: Trial) -> float:
+        nonlocal overtaken
+        lock.release(force=True)
+        try:
+            return run(trial)
+        finally:  # a worker that slept, as on a closed laptop, was taken for dead, and another one has its trial
+            overtaken = study.trials[trial.number].state.name != "RUNNING"
 
-def _database(storage: Path):
-    import optuna
-    from sqlalchemy.exc import DatabaseError
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    address = f"sqlite:///{storage.resolve().as_posix()}"
     try:
-        return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}})
-    except DatabaseError as error:
-        raise CourseError(f"{storage.name} is no SQLite file.", "give another file.") from error
+        study.optimize(take, n_trials=1)
+    except (Exception, KeyboardInterrupt):  # after which the trial counts as failed
+        if not overtaken:
+            with lock:
+                _plan_what_is_left(study, grid)
+            raise
+    return not overtaken
 
 
-def _study(storage: Path) -> Study:
+def _begin(storage: Path, plan: Mapping[str, Any], pruner: BasePruner | None) -> Study:
+    """Return the sweep of a new storage, or go on with one that was begun with the same plan."""
     import optuna
 
+    options = {"direction": "maximize", "pruner": pruner or optuna.pruners.NopPruner(), "load_if_exists": True}
+    study = optuna.create_study(storage=_database(storage), study_name="sweep", **options)
+    for name, wanted in plan.items():
+        text = json.dumps(wanted)
+        held = study.user_attrs.get(name, text)
+        if json.loads(held) != json.loads(text):
+            problem = f"{storage.name} holds another sweep: its {name} are {held[:200]}, not {wanted}."
+            raise CourseError(problem, "name another file, or give the same settings to go on.")
+        study.set_user_attr(name, text)
+    return study
+
+
+def _open(storage: Path) -> Study:
+    import optuna
+
+    if not storage.is_file():
+        raise CourseError(f"there is no sweep in {storage.name}.", "run it first, or give another file.")
     try:
         return optuna.load_study(storage=_database(storage), study_name="sweep")
     except KeyError as error:
         raise CourseError(f"{storage.name} holds no sweep.", "give another file.") from error
 
 
-@contextmanager
-def _locked(storage: Path) -> Iterator[None]:
-    """Hold the lock beside the storage. The system frees it when its holder dies."""
-    from filelock import FileLock
+def _database(storage: Path) -> RDBStorage:
+    import optuna
+    from sqlalchemy.exc import DatabaseError
 
-    with FileLock(storage.with_name(f"{storage.name}.lock"), timeout=120):
-        yield
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    address = f"sqlite:///{storage.resolve().as_posix()}"
+    heart = {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": GRACE_SECONDS}
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Optuna calls heartbeats experimental
+            return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}}, **heart)
+    except DatabaseError as error:
+        raise CourseError(f"{storage.name} is no SQLite file.", "give another file.") from error

@@ -12,17 +12,13 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..errors import CourseError, MissingPackage
 from ..lm import download, memory
 from . import learn2learn
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 DISTRIBUTION = "rapidadapt-lessons"
 MINIMUM_PYTHON = (3, 11)
@@ -36,39 +32,26 @@ MEMORY_LOW, MEMORY_TOO_LOW = 2_000_000_000, 1_000_000_000
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check.
+    """The result of one check."""
 
-    Attributes:
-        name: what was checked.
-        status: "ok"; "warn": lessons run, though perhaps slowly; "fail": some lesson cannot run.
-        detail: what was found, with the value.
-        remedy: what the reader can do; empty when the status is "ok".
-    """
-
-    name: str
-    status: Literal["ok", "warn", "fail"]
-    detail: str
-    remedy: str = ""
+    name: str  # what was checked
+    status: Literal["ok", "warn", "fail"]  # "warn": lessons run, though perhaps slowly; "fail": some cannot
+    detail: str  # what was found, with the value
+    remedy: str = ""  # what the reader can do; empty when the status is "ok"
 
 
 def run_checks() -> list[Check]:
-    """Run every check and return the results, in the order in which a reader would fix them.
-
-    Raises:
-        MissingPackage: the list of packages to look for is nowhere.
-    """
-    checks = [check_python(), *(check_package(line) for line in requirements())]
-    checks += [check_learn2learn(), check_model(), check_device(), check_memory(), check_disk()]
-    return [*checks, check_network(checks)]
+    """Run every check, in the order in which a reader would fix what fails. Raises as `requirements`."""
+    checks = [python_check(), *(package_check(line) for line in requirements())]
+    checks += [learn2learn_check(), model_check(), device_check(), memory_check(), disk_check()]
+    return [*checks, network_check(checks)]
 
 
 def requirements() -> list[str]:
     """Return the packages that the lessons import, as requirement lines such as "numpy>=2.4,<3".
 
-    They are read from what pip recorded when it installed this package, or from the pyproject.toml beside it.
-
-    Raises:
-        MissingPackage: there is neither.
+    They stand in the pyproject.toml beside this package, or in what pip recorded when it installed it. Raises
+    MissingPackage where there is neither.
     """
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     if pyproject.is_file():
@@ -107,7 +90,7 @@ def came_with_a_notebook() -> bool:
     return "vcs_info" in json.loads(written or "{}")
 
 
-def check_python() -> Check:
+def python_check() -> Check:
     """Check that this Python is at least 3.11."""
     version = platform.python_version()
     if sys.version_info[:2] < MINIMUM_PYTHON:
@@ -115,7 +98,7 @@ def check_python() -> Check:
     return Check("Python", "ok", version)
 
 
-def check_package(requirement: str) -> Check:
+def package_check(requirement: str) -> Check:
     """Check one requirement line, such as "numpy>=2.4,<3", against what is installed."""
     from packaging.requirements import Requirement
 
@@ -134,7 +117,7 @@ def check_package(requirement: str) -> Check:
     return Check(wanted.name, "ok", found)
 
 
-def check_learn2learn() -> Check:
+def learn2learn_check() -> Check:
     """Check that learn2learn's MAML can be imported."""
     if learn2learn.installed_version() is None and came_with_a_notebook():
         return Check("learn2learn", "warn", "not installed", "go on: the lesson that needs it builds it")
@@ -149,7 +132,7 @@ def check_learn2learn() -> Check:
     return Check("learn2learn", "ok", found)
 
 
-def check_model() -> Check:
+def model_check() -> Check:
     """Check that the course's model is in the cache, and intact."""
     status = download.check_model(full=True)
     where = short_path(status.path)
@@ -164,12 +147,12 @@ def check_model() -> Check:
     return Check("model", "ok", f"{download.DEFAULT_MODEL}, {status.bytes / 1e6:.0f} MB in {where}")
 
 
-def check_device() -> Check:
+def device_check() -> Check:
     """Say which device the lessons will compute on."""
     try:
         import torch
 
-        from ..lm.model import pick_device
+        from ..lm.model import pick_device  # imports torch, which may be broken
 
         device = pick_device("auto")
     except (ImportError, OSError, CourseError) as error:
@@ -179,7 +162,7 @@ def check_device() -> Check:
     return Check("device", "ok", f"{device.type}, {torch.get_num_threads()} threads")
 
 
-def check_memory() -> Check:
+def memory_check() -> Check:
     """Check that enough memory is free to load and adapt the model, within the limits of a container too."""
     free = memory.available_memory()
     detail = f"{free / 1e9:.1f} GB"
@@ -190,7 +173,7 @@ def check_memory() -> Check:
     return Check("free memory", status, wanted, "close other programs, and shut down the notebooks you are not using")
 
 
-def check_disk() -> Check:
+def disk_check() -> Check:
     """Check that the cache's disk has room for the model, unless the model is there already."""
     cache = download.cache_dir()
     # Path.exists would raise PermissionError below a folder that may not be entered.
@@ -203,17 +186,12 @@ def check_disk() -> Check:
     return Check("free disk", "fail", f"{detail}; setting up the model takes {needed / 1e9:.1f} GB", remedy)
 
 
-def check_network(checks: Sequence[Check]) -> Check:
+def network_check(checks: Sequence[Check]) -> Check:
     """Say whether the network is still needed, given the other checks. Does not ask the network."""
     absent = [c.name for c in checks if c.status == "fail" and c.name not in ("Python", "free memory", "free disk")]
     if not absent:
         return Check("network", "ok", "not needed: everything is on this machine")
     return Check("network", "warn", f"needed once, to set up {', '.join(absent)}", f"connect, and {SETUP}")
-
-
-def blocked(checks: Sequence[Check]) -> bool:
-    """Return whether a check failed in a way that keeps some lesson from running."""
-    return any(check.status == "fail" for check in checks)
 
 
 def summary(checks: Sequence[Check]) -> str:
@@ -227,37 +205,9 @@ def summary(checks: Sequence[Check]) -> str:
     return "All checks passed: ready."
 
 
-def table_html(checks: Sequence[Check]) -> str:
-    """Return the checks as an HTML table, for a notebook."""
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(c.name)}</th><td>{c.status}</td><td>{escape(_with_remedy(c))}</td></tr>"
-        for c in checks
-    )
-    head = "".join(f"<th scope='col'>{title}</th>" for title in ("Check", "Status", "What was found"))
-    caption = f"<caption>{escape(summary(checks))}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def table(checks: Sequence[Check]) -> Table:
-    """Return the checks as a rich table, for a terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    made = Table("Check", "Status")
-    made.add_column("What was found", overflow="fold")
-    for check in checks:
-        made.add_row(Text(check.name), Text(check.status, styles[check.status]), Text(_with_remedy(check)))
-    return made
-
-
 def short_path(path: Path) -> str:
     """Return a path as text, with ~ in place of the home folder."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))
     except (ValueError, RuntimeError):
         return str(path)
-
-
-def _with_remedy(check: Check) -> str:
-    return f"{check.detail}\nWhat to do: {check.remedy.rstrip('.')}." if check.remedy else check.detail

@@ -19,12 +19,12 @@ def require_whole(text: str) -> None:
 
 
 def text_block(text: str) -> str:
-    """Return a text as it is, line by line, as HTML."""
+    """Return a text, line by line, as HTML."""
     return f"<pre style='background:#F3F3F3;color:#111;padding:8px;white-space:pre-wrap'>{escape(text)}</pre>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of texts as HTML. What a learner typed stays text."""
+    """Return a table of texts as HTML."""
     top = "".join(f"<th {CELL}>{escape(cell, quote=False)}</th>" if cell else f"<td {CELL}></td>" for cell in head)
     body = ("<tr>" + "".join(f"<td {CELL}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{''.join(body)}</table>"

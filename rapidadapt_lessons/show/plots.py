@@ -1,26 +1,17 @@
-"""Figures for the lessons: labelled axes, colour-blind-safe colours, and a description in words.
-
-Every function returns a `Picture`: a matplotlib figure together with its alt text. A notebook shows it
-as an image whose alt text is also its plain-text form, so that the numbers behind a figure can be read
-aloud, searched, and compared when the notebook is run again.
-"""
+"""Figures for the lessons, each with a description that tells its numbers. Without values they raise CourseError."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
-from statistics import mean, stdev
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, cycle
+from statistics import mean
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from matplotlib.patches import Rectangle
-
-from ..errors import CourseError
+from ..guards import require_some
+from .intervals import interval
+from .picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +19,10 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart under the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+GREY = COLOURS[-1]  # for what others are compared to
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LOOKS = ("-", "--", "-.", ":")
+ACCURACY = "accuracy (share of queries)"
 SHARES = (-0.03, 1.03)  # the y axis for shares: from 0 to 1, with room for the markers
 STYLE = {
     "figure.facecolor": "white",
@@ -40,78 +34,22 @@ STYLE = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure and its description. Shows itself as the last value of a notebook cell."""
-
-    figure: Figure
-    alt: str
-
-    def png(self) -> bytes:
-        """Return the figure as a PNG image, at 110 dots an inch."""
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-        return buffer.getvalue()
-
-    def html(self) -> str:
-        """Return an HTML image with the alt text in place, for widgets. It shrinks where there is less room."""
-        data = base64.b64encode(self.png()).decode("ascii")
-        alt = html.escape(self.alt, quote=True)
-        return f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        image = base64.b64encode(self.png()).decode("ascii")
-        return {"image/png": image, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95% interval over repeats. With one repeat the interval has no width."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def interval(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
-    """Return the mean of repeats and its 95% interval, by Student's t, cut at `bounds`.
-
-    Raises:
-        CourseError: there are no values.
-    """
-    if not values:
-        raise CourseError("there are no values to average.", "run at least one seed.")
-    centre = mean(values)
-    if len(values) == 1:
-        return Interval(centre, centre, centre)
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return Interval(centre, max(bounds[0], centre - half), min(bounds[1], centre + half))
-
-
 def horizontal_bars(
     values: Mapping[str, float], *, title: str, xlabel: str, highlight: Sequence[str] = (), limit: float | None = None
 ) -> Picture:
-    """Draw one bar for each name, the first on top; highlighted names in the second colour.
-
-    Names and title are shown letter by letter: a "$" in a learner's text is no mathematics.
-
-    Raises:
-        CourseError: there are no values.
-    """
-    _require_values(values)
+    """Draw one bar for each name, the first on top; highlighted names in the second colour."""
+    require_some(values, "values to draw")
     figure, axes = canvas(7, 0.6 + 0.33 * len(values))
-    names = list(values)
-    colours = [COLOURS[1] if name in highlight else COLOURS[0] for name in names]
-    axes.barh(range(len(names)), list(values.values()), color=colours)
+    colours = [COLOURS[name in highlight] for name in values]
+    axes.barh(range(len(values)), list(values.values()), color=colours)
     for row, value in enumerate(values.values()):
         axes.text(value, row, f" {_short(value)} ", va="center", ha="left" if value >= 0 else "right")
-    axes.set_yticks(range(len(names)), [_literal(name) for name in names])
+    # Between two plain "$" of a learner's text matplotlib would set mathematics.
+    axes.set_yticks(range(len(values)), [name.replace("$", r"\$") for name in values])
+    axes.set_title(title.replace("$", r"\$"), loc="left")
     axes.invert_yaxis()
     low, high = min(0, *values.values()) * 1.15, limit or max(0, *values.values()) * 1.15
     axes.set(xlabel=xlabel, xlim=(low, high if high > low else 1))
-    axes.set_title(_literal(title), loc="left")
     listed = ", ".join(f"{name} {_short(value)}" for name, value in values.items())
     return Picture(figure, f"Bar chart. {title}. {xlabel}: {listed}.")
 
@@ -121,7 +59,7 @@ def curves(
     *,
     title: str,
     xlabel: str,
-    ylabel: str = "accuracy (share of queries)",
+    ylabel: str = ACCURACY,
     chance: float | None = None,
     limits: tuple[float, float | None] | None = SHARES,
     even: bool = True,
@@ -131,21 +69,15 @@ def curves(
     Args:
         results: for each name, for each x, the values of the repeats.
         chance: where to draw a dashed line for guessing.
-        limits: range of the y axis; None leaves it, or its upper end, to matplotlib. The default is for
-            shares, and cuts intervals at 0 and 1; with any other range they are drawn whole.
-        even: space the x values evenly, whatever lies between them: 0, 1, 2, 4, 8 double each time. False
-            puts each at its true place, for instance where a straight line is the message.
-
-    Raises:
-        CourseError: there are no values.
+        limits: range of the y axis; None leaves it, or its upper end, to matplotlib. The default also cuts the
+            intervals at 0 and 1.
+        even: space the x values evenly; False puts each at its true place.
     """
-    _require_values(results)
+    require_some(results, "values to draw")
     figure, axes = canvas(7, 4.2)
     positions = sorted({x for line in results.values() for x in line})
-    place = {x: float(i) for i, x in enumerate(positions)}
-    if not even and len(positions) > 1:
-        scale = (len(positions) - 1) / (positions[-1] - positions[0])
-        place = {x: (x - positions[0]) * scale for x in positions}
+    scale = (len(positions) - 1) / (positions[-1] - positions[0] or 1)
+    place = {x: i if even else (x - positions[0]) * scale for i, x in enumerate(positions)}
     told, ends = [], []
     cut = (0.0, 1.0) if limits == SHARES else (float("-inf"), float("inf"))
     for i, (name, line) in enumerate(results.items()):
@@ -157,9 +89,9 @@ def curves(
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         axes.errorbar(xs, ys, yerr=error, color=colour, marker=marker, capsize=3, lw=1.8, ms=5, elinewidth=0.9)
         ends.append((ys[-1], name, colour))
-        told.append(f"{name}: " + ", ".join(f"{s.mean:.2f} at {x:g}" for x, s in spans.items()))
+        told.append((name, [f"{s.mean:.2f} at {x:g}" for x, s in spans.items()]))
     if chance is not None:
-        axes.axhline(chance, color="#7F7F7F", ls="--", lw=1)
+        axes.axhline(chance, color=GREY, ls="--", lw=1)
         axes.text(-0.1, chance, "guessing", color="#5F5F5F", va="bottom", fontsize=9)
     axes.set_xticks(list(place.values()), [f"{x:g}" for x in positions])
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -167,7 +99,7 @@ def curves(
         axes.set_ylim(*limits)
     label_ends(axes, ends, len(positions) - 1)  # after the limits, which say how far apart two lines are
     axes.set_title(title, loc="left")
-    return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. " + "; ".join(told) + ".")
+    return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. {_in_words(told)}")
 
 
 def heat_map(
@@ -176,7 +108,7 @@ def heat_map(
     columns: Sequence[str],
     *,
     title: str,
-    label: str = "accuracy (share of queries)",
+    label: str = ACCURACY,
     limits: tuple[float, float] = (0, 1),
     framed: Sequence[tuple[int, int]] = (),
 ) -> Picture:
@@ -184,13 +116,11 @@ def heat_map(
 
     Args:
         limits: the values of the colour scale's ends.
-        framed: the row and the column of each cell to put a frame round, counted from 0.
-
-    Raises:
-        CourseError: there are no values.
+        framed: the row and the column of each cell to frame, counted from 0.
     """
-    _require_values(values)
+    from matplotlib.patches import Rectangle
 
+    require_some(values, "values to draw")
     figure, axes = canvas(1.6 + 1.25 * len(columns), 1.2 + 0.5 * len(rows))
     image = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
     middle = (limits[0] + limits[1]) / 2
@@ -205,11 +135,8 @@ def heat_map(
     axes.tick_params(length=0)
     axes.set_title(title, loc="left")
     figure.colorbar(image, ax=axes, label=label)
-    told = [
-        f"{name}: " + ", ".join(f"{column} {value:.2f}" for column, value in zip(columns, line))
-        for name, line in zip(rows, values)
-    ]
-    return Picture(figure, f"Heat map. {title}. {label}. " + "; ".join(told) + ".")
+    told = [(name, [f"{c} {value:.2f}" for c, value in zip(columns, line)]) for name, line in zip(rows, values)]
+    return Picture(figure, f"Heat map. {title}. {label}. {_in_words(told)}")
 
 
 def strips(
@@ -224,22 +151,13 @@ def strips(
 ) -> Picture:
     """Draw every single value as a dot: one row for each outer name, one colour for each inner name.
 
-    Dots that would hide one another are stacked, so that they can be counted. A tick marks each row's
-    mean. Use it where the spread is the message.
-
-    Args:
-        means: False leaves the ticks out, where values fall into clumps and a mean lies in none of
-            them; the description then lists the values instead.
-
-    Raises:
-        CourseError: there are no values.
+    Dots that would hide one another are stacked. A tick marks each row's mean. Without `means` the ticks go, and
+    the description lists the values: for values in clumps, where a mean lies in none of them.
     """
-    _require_values(groups)
-    kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
+    require_some(groups, "values to draw")
+    kinds = list(dict.fromkeys(chain.from_iterable(groups.values())))
     same = (limits[1] - limits[0]) * 0.013  # the width of a dot
-    stacks = {
-        (name, kind): _stacked(list(values), same) for name, group in groups.items() for kind, values in group.items()
-    }
+    stacks = {(name, kind): _stacked(group[kind], same) for name, group in groups.items() for kind in group}
     reach = max((abs(level) for levels in stacks.values() for level in levels), default=0) * 0.08  # inches from middle
     lane = max(0.2, 2 * reach + 0.1)  # inches for each kind
     height = max(0.62, lane * len(kinds) + 0.14)  # inches for each row, which is 1 on the axis
@@ -252,16 +170,16 @@ def strips(
             y = row + (i - (len(kinds) - 1) / 2) * lane / height
             places = [y - 0.08 / height * level for level in stacks[name, kind]]
             axes.scatter(values, places, color=colour, marker=marker, s=28, alpha=0.8, lw=0.5, ec="white")
-            kind_told = f" ({kind})" if len(kinds) > 1 else ""
             if means:
                 tick = max(0.1, reach + 0.06) / height
                 axes.plot([mean(values)] * 2, [y - tick, y + tick], color=colour, lw=2.5)
                 spread = f"mean {mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
             else:
-                spread = _counted(values)
-            told.append(f"{name}{kind_told}: {spread}")
+                found = Counter(f"{value:.2f}" for value in sorted(values))
+                spread = ", ".join(text if times == 1 else f"{text} ({times} times)" for text, times in found.items())
+            told.append((f"{name} ({kind})" if len(kinds) > 1 else name, [spread]))
     if line is not None:
-        axes.axvline(line, color="#7F7F7F", ls="--", lw=1)
+        axes.axvline(line, color=GREY, ls="--", lw=1)
         axes.text(line, -0.5 - 0.22 / height, f" {line_label}", color="#5F5F5F", fontsize=9, va="top")
     if len(kinds) > 1:
         looks = zip(kinds, cycle(COLOURS), cycle(MARKERS))
@@ -271,24 +189,14 @@ def strips(
     axes.set_ylim(len(groups) - 0.5, -0.5 - 0.24 / height)
     axes.set(xlabel=xlabel, xlim=limits)
     axes.set_title(title, loc="left")
-    return Picture(figure, f"Dot plot. {title}. {xlabel}. " + "; ".join(told) + ".")
+    return Picture(figure, f"Dot plot. {title}. {xlabel}. {_in_words(told)}")
 
 
-def grouped_bars(
-    groups: Mapping[str, Mapping[str, float]],
-    *,
-    title: str,
-    ylabel: str = "accuracy (share of queries)",
-    limit: float | None = 1.0,
-) -> Picture:
-    """Draw bars side by side: one cluster for each outer name, one colour for each inner name.
-
-    Raises:
-        CourseError: there are no values.
-    """
-    _require_values(groups)
+def grouped_bars(groups: Mapping[str, Mapping[str, float]], *, title: str, ylabel: str = ACCURACY) -> Picture:
+    """Draw bars side by side: one cluster for each outer name, one colour for each inner name."""
+    require_some(groups, "values to draw")
     figure, axes = canvas(max(5.5, 1.7 * len(groups) + 1), 3.8)
-    kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
+    kinds = list(dict.fromkeys(chain.from_iterable(groups.values())))
     width = 0.8 / len(kinds)
     for i, kind in enumerate(kinds):
         xs = [g + (i - (len(kinds) - 1) / 2) * width for g in range(len(groups))]
@@ -299,14 +207,12 @@ def grouped_bars(
             if y == y:  # a cluster without this kind holds NaN there
                 axes.text(x, y, _short(y), ha="center", va="bottom", fontsize=9)
     axes.set_xticks(range(len(groups)), [name if len(name) <= 16 else fill(name, 13) for name in groups])
-    axes.set_ylabel(ylabel)
-    if limit:
-        axes.set_ylim(0, limit * 1.08)
+    axes.set(ylabel=ylabel, ylim=(0, 1.08))
     if len(kinds) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_title(title, loc="left")
-    told = [f"{name}: " + ", ".join(f"{k} {_short(v)}" for k, v in group.items()) for name, group in groups.items()]
-    return Picture(figure, f"Bar chart. {title}. {ylabel}. " + "; ".join(told) + ".")
+    told = [(name, [f"{kind} {_short(value)}" for kind, value in group.items()]) for name, group in groups.items()]
+    return Picture(figure, f"Bar chart. {title}. {ylabel}. {_in_words(told)}")
 
 
 def _stacked(values: Sequence[float], width: float) -> list[int]:
@@ -321,10 +227,9 @@ def _stacked(values: Sequence[float], width: float) -> list[int]:
     return levels
 
 
-def _counted(values: Sequence[float]) -> str:
-    """Return the values in order as text, each with how often it occurs: "0.50 (11 times), 0.57"."""
-    found = Counter(f"{value:.2f}" for value in sorted(values))
-    return ", ".join(text if times == 1 else f"{text} ({times} times)" for text, times in found.items())
+def _in_words(told: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Return the end of a description."""
+    return "; ".join(f"{name}: {', '.join(parts)}" for name, parts in told) + "."
 
 
 def _short(value: float) -> str:
@@ -332,16 +237,6 @@ def _short(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return "<0.005" if 0 < value < 0.005 else f"{value:.2f}"
-
-
-def _require_values(values: Sequence | Mapping) -> None:
-    if len(values) == 0:
-        raise CourseError("there is nothing to draw: no values were given.", "give at least one.")
-
-
-def _literal(text: str) -> str:
-    """Return text that matplotlib shows as it is: between two plain "$" it would set mathematics."""
-    return text.replace("$", r"\$")
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -369,42 +264,6 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> 
         axes.annotate(name, (x, y), (x + 0.2, height), color=colour, va="center", annotation_clip=False)
 
 
-def course_map() -> Picture:
-    """Draw where each of the four ways of adapting acts on a model."""
-    from matplotlib.patches import FancyBboxPatch
-
-    figure, axes = canvas(8.6, 3.9)
-    axes.set(xlim=(0, 10), ylim=(0, 5.2))
-    axes.axis("off")
-    boxes = (
-        ((0.1, 2.1, 2.4, 1.2), COLOURS[0], "1  Prompting", "change the text\nthat it reads"),
-        ((3.8, 4.0, 2.4, 0.95), COLOURS[1], "2  LoRA", "add a few weights"),
-        ((3.8, 0.15, 2.4, 0.95), COLOURS[2], "3  MAML", "choose where\ntraining starts"),
-        ((7.5, 2.1, 2.4, 1.2), COLOURS[3], "4  Continual", "keep learning\nas the data change"),
-    )
-    middle = FancyBboxPatch((3.5, 1.75), 3, 1.6, "round,pad=0.08", fc="#EDEDED", ec="#444444")
-    axes.add_patch(middle)
-    axes.text(5, 2.55, "pretrained model\n135 million weights", ha="center", va="center", fontsize=11)
-    for (x, y, width, height), colour, name, what in boxes:
-        axes.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0.08", fc="white", ec=colour, lw=2.5))
-        axes.text(x + width / 2, y + height * 0.72, name, color="#222222", ha="center", va="center", weight="bold")
-        axes.text(x + width / 2, y + height * 0.3, what, color="#222222", ha="center", va="center", fontsize=9)
-    arrow = {"arrowstyle": "-|>", "color": "#444444", "lw": 1.6}
-    for start, end in (((2.6, 2.7), (3.4, 2.7)), ((5, 3.95), (5, 3.45)), ((5, 1.2), (5, 1.65))):
-        axes.annotate("", end, start, arrowprops=arrow)
-    axes.annotate("", (7.6, 3.45), (6.4, 3.45), arrowprops=arrow | {"connectionstyle": "arc3,rad=-0.5"})
-    axes.annotate("", (6.4, 1.65), (7.6, 1.95), arrowprops=arrow | {"connectionstyle": "arc3,rad=-0.5"})
-    alt = (
-        "Diagram. In the middle a pretrained model with 135 million weights. Prompting changes the text that it "
-        "reads. LoRA adds a few weights. MAML chooses where training starts. Continual learning keeps changing "
-        "it as the data change."
-    )
-    return Picture(figure, alt)
-
-
-LOOKS = ("-", "--", "-.", ":")
-
-
 def lines(
     series: Mapping[str, Mapping[float, float]],
     *,
@@ -412,9 +271,8 @@ def lines(
     xlabel: str,
     ylabel: str,
     log_x: bool = False,
-    log_y: bool = False,
     points: bool = True,
-    levels: Mapping[str, float] | None = None,
+    levels: Mapping[str, float] = {},
     alt: str | None = None,
 ) -> Picture:
     """Draw one line for each name over true distances in x.
@@ -426,17 +284,15 @@ def lines(
     """
     figure, axes = canvas(7, 4)
     for i, (name, values) in enumerate(series.items()):
+        colour, look = COLOURS[i % len(COLOURS)], LOOKS[i % len(LOOKS)]
         marker = MARKERS[i % len(MARKERS)] if points else None
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": marker, "ls": LOOKS[i % len(LOOKS)], "lw": 1.8, "ms": 5}
-        axes.plot(list(values), list(values.values()), label=name, **style)
+        axes.plot(list(values), list(values.values()), color=colour, marker=marker, ls=look, lw=1.8, ms=5, label=name)
     if log_x:
         axes.set_xscale("log")
         ticks = sorted({x for values in series.values() for x in values if x > 0})
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axes.minorticks_off()
-    if log_y:
-        axes.set_yscale("log")
-    for i, (name, level) in enumerate((levels or {}).items()):
+    for i, (name, level) in enumerate(levels.items()):
         axes.axhline(level, color=COLOURS[i % len(COLOURS)], ls=(0, (2, 2 + 2 * i)), lw=1.4, label=name)
     if levels:
         axes.set_ylim(bottom=0)
@@ -445,23 +301,7 @@ def lines(
     if len(series) > 1 or levels:
         axes.legend(frameon=False)
     if alt is None:
-        each = [
-            f"{name}: " + ", ".join(f"{y:.2f} at {x:g}" for x, y in values.items()) for name, values in series.items()
-        ] + [f"{name}: {level:.2f}" for name, level in (levels or {}).items()]
-        alt = f"Line chart. {title}. {ylabel} by {xlabel}. " + "; ".join(each) + "."
+        told = [(name, [f"{y:.2f} at {x:g}" for x, y in values.items()]) for name, values in series.items()]
+        told += [(name, [f"{level:.2f}"]) for name, level in levels.items()]
+        alt = f"Line chart. {title}. {ylabel} by {xlabel}. {_in_words(told)}"
     return Picture(figure, alt)
-
-
-def wilson(right: int, of: int) -> tuple[float, float]:
-    """Return the 95% interval of a share by Wilson's score (Wilson 1927): also sound near 0 and 1.
-
-    Raises:
-        CourseError: it is a share of nothing.
-    """
-    if of < 1 or not 0 <= right <= of:
-        raise CourseError(f"{right} right answers of {of}.", "give 1 query or more, and no more right answers.")
-    z = 1.959964
-    middle = (right + z * z / 2) / (of + z * z)
-    half = z * (right * (of - right) / of + z * z / 4) ** 0.5 / (of + z * z)
-    share = right / of  # which rounding must not put outside
-    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))

@@ -1,7 +1,7 @@
-"""Controls over the functions in `views`. No logic of its own.
+"""Controls over plain functions, "views": values in, HTML out.
 
-A widget's result goes into an HTML widget instead of the cell's output, so that a stored notebook keeps
-it, and a run without a browser is the same run.
+A result goes into an HTML widget instead of the cell's output: a stored notebook keeps it, and a run without a
+browser is the same run.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ from html import escape
 from typing import Any
 
 from ..errors import CourseError
-from .plots import Picture
+from .picture import Picture
 
 
 def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
-    """Show controls and, under them, what `view` makes of their values.
+    """Show controls and, under them, what `view` makes of their values, which it takes by name.
 
-    Args:
-        view: a plain function that takes the controls' values by name.
-        controls: as for `ipywidgets.interact`: a widget, or a value that stands for one. Sliders wait
-            until they are let go.
-
-    Raises: whatever `view` raises that is not a `CourseError`, at once and at every later change; the
-        reader sees it in place of the result too.
+    Each control is a widget, or a value that stands for one, as for `ipywidgets.interact`. What `view` raises is shown
+    as a message; what is no `CourseError` is raised as well.
     """
     from IPython.display import display
     from ipywidgets import VBox
@@ -43,16 +38,10 @@ def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
 def on_demand(
     view: Callable[..., str | Picture], *, label: str = "Run", at_once: bool = False, **controls: Any
 ) -> None:
-    """Show controls and a button, and what `view` makes of the controls' values when the button is pressed.
+    """Show what `view` makes of the controls' values when a button is pressed: for what takes seconds.
 
-    For what takes seconds.
-
-    Args:
-        at_once: compute once before the first press too, so that a stored notebook holds a result. Otherwise it holds
-            the controls alone.
-        controls: as for `explore`.
-
-    An error that is not a `CourseError` is told in place of the result, and logged with its traceback.
+    Controls and errors: as for `explore`. With `at_once` it computes before the first press too, so that a stored
+    notebook holds a result.
     """
     from IPython.display import display
     from ipywidgets import Button, VBox
@@ -82,10 +71,7 @@ def text_box(value: str, lines: int = 6) -> Any:
 
 
 def render(view: Callable[..., str | Picture], **values: Any) -> str:
-    """Return what `view` shows as HTML. An error made for people becomes a message in its place.
-
-    Any other error is a bug, and is raised as it is.
-    """
+    """Return what `view` shows as HTML, or its `CourseError` as a message."""
     try:
         result = view(**values)
     except CourseError as error:
@@ -98,14 +84,14 @@ def _message(problem: str, remedy: str) -> str:
 
 
 def _result(value: str = "") -> Any:
-    """Return the widget for the result: as wide as its place, so that a wide table does not widen the figures too."""
+    """Return the result's widget: as wide as its place, so that a wide table does not widen the figures too."""
     from ipywidgets import HTML, Layout
 
     return HTML(value, layout=Layout(display="grid", grid_template_columns="minmax(0, 1fr)"))
 
 
 def _controls(controls: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the box of controls, and each control by name. Sliders wait until they are let go."""
+    """Return the box of controls, and each control by name. Sliders wait until let go."""
     from ipywidgets import interactive
 
     # `interactive` only makes the controls here: a function that it called itself could raise unnoticed.

@@ -11,14 +11,14 @@ from .outcome import Outcome, versions
 def model_card(outcome: Outcome) -> str:
     """Return the card, in Markdown."""
     how, task, plan, reading = outcome.how, outcome.task, outcome.plan, outcome.reading
-    low, high = outcome.interval
     kind = f"choose between {', '.join(map(_plain, how.labels))}" if how.labels else "write an answer"
-    adapter = (
-        f"- `adapter/`: LoRA's matrices ({outcome.adapter_method}), which `peft` loads"
-        + (".\n" if how.adapter else "; the chosen way does not use them.\n")
-        if outcome.adapter_method
-        else ""
-    )
+    adapter = ""
+    if outcome.adapter_method:
+        use = "." if how.adapter else "; the chosen method does not use them."
+        adapter = f"- `adapter/`: LoRA's matrices ({outcome.adapter_method}), which `peft` loads{use}\n"
+    limit = "It always answers with one of its labels, also where none fits."
+    if not how.labels:
+        limit = f"An answer is cut after {how.max_new_tokens} tokens, and counts as right only letter by letter."
     column = shlex.quote(" ".join(reading.x.split()))
     used = "\n".join(f"- {name} {version}" for name, version in versions().items())
     return f"""# {_plain(task.title)}
@@ -33,14 +33,14 @@ def model_card(outcome: Outcome) -> str:
 
 - `prompt.json`: how a query is asked, and what `predict` reads; `prompt.txt` is the same to read.
 {adapter}- `report.html`: what was tried, what was chosen, and the mistakes. `results.json`: the same for programs.
-- `plan.json`: what each way did; `adapt --plan plan.json` on the same data gives the same result.
+- `plan.json`: what each method did; `adapt --plan plan.json` on the same data gives the same result.
 
 **Intended for** texts like those of the file, and for answers like theirs. It was made to learn from and to try out.
 
 ## How good it is
 
 {outcome.sentence()} (Wilson's interval.) The test queries were drawn at random from the file, and no choice has seen
-them. The way was chosen among {", ".join(plan.candidates())} by {len(task.query_set)} other queries.
+them. The method was chosen among {", ".join(plan.candidates())} by {len(task.query_set)} other queries.
 
 ## Made from
 
@@ -56,18 +56,12 @@ them. The way was chosen among {", ".join(plan.candidates())} by {len(task.query
 - The interval says what the size of the test split leaves open, for texts of the same kind. For other texts it says
   nothing.
 - A probability is the model's own, and was not checked against how often it is right.
-- {_limit(outcome)}
+- {limit}
 - The base model can be wrong, and can have prejudices, in ways that {len(reading.examples)} pairs neither show nor
   mend. Do not let it decide about people.
 - The files here hold examples from your data: `prompt.json`, `prompt.txt`, `report.html` and `results.json` quote
   them, and an adapter may give some of what it learned away.
 """
-
-
-def _limit(outcome: Outcome) -> str:
-    if outcome.how.labels:
-        return "It always answers with one of its labels, also where none fits."
-    return f"An answer is cut after {outcome.how.max_new_tokens} tokens, and counts as right only letter by letter."
 
 
 def _plain(text: str) -> str:

@@ -6,48 +6,34 @@ import importlib.metadata
 import json
 import platform
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from ..choosing.choose import Choice
 from ..choosing.methods import Trial
 from ..choosing.own_data import Reading
 from ..lm.tasks import Example, Task
-from ..show.plots import wilson
+from ..prompting.answers import Answer
+from ..show.intervals import wilson
 from .plan import Plan
-from .predict import Answer
 from .saved_prompt import Adapted
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that the report and the model card tell.
-
-    Attributes:
-        reading: the file.
-        task: learned from its pool, and chosen by its query set, the validation split.
-        plan: what was to be tried.
-        trials: what was tried, measured on the validation split.
-        failed: ways whose training broke off, and why.
-        choice: what was chosen, by the validation split alone.
-        how: how the chosen way is asked.
-        test, answers: the test split, which no choice has seen, and what the chosen way answered.
-        adapter_method: the way that the saved adapter was trained in; empty where none was.
-        seconds: that all of it took, without loading the model.
-        resumed: whether the run went on from one that was interrupted; seconds are then those of the last part.
-    """
+    """All that the report and the model card say."""
 
     reading: Reading
-    task: Task
+    task: Task  # learned from its pool, and chosen by its query set, the validation split
     plan: Plan
-    trials: tuple[Trial, ...]
-    failed: dict[str, str]
-    choice: Choice
-    how: Adapted
-    test: tuple[Example, ...]
-    answers: tuple[Answer, ...]
-    adapter_method: str
-    seconds: float
-    resumed: bool
+    trials: tuple[Trial, ...]  # measured on the validation split
+    failed: dict[str, str]  # methods whose training broke off, and why
+    choice: Choice  # by the validation split alone
+    how: Adapted  # how the chosen method is asked
+    test: tuple[Example, ...]  # the test split, which no choice has seen
+    answers: tuple[Answer, ...]  # of the chosen method, to the test split
+    adapter_method: str  # that trained the saved adapter; empty where none did
+    seconds: float  # that all of it took, without loading the model
 
     @property
     def right(self) -> int:
@@ -68,36 +54,30 @@ class Outcome:
     def sentence(self) -> str:
         """Say how good it is."""
         low, high = self.interval
-        told = (
+        said = (
             f"{self.how.method} answers {self.right} of {len(self.test)} test queries right: "
             f"{self.right / len(self.test):.0%}, 95% interval {low:.0%} to {high:.0%}."
         )
         answer, count = Counter(example.y for example in self.test).most_common(1)[0]
         if count > 1 or self.right <= count:
-            told += f" Always answering {answer!r} would get {count}."
+            said += f" Always answering {answer!r} would get {count}."
         if self.right <= count:
-            told += " It is no better than that: more examples, a longer budget or another method may help."
-        return told
+            said += " It is no better than that: more examples, a longer budget or another method may help."
+        return said
 
     def to_json(self) -> str:
         """Return the numbers, for programs."""
-        low, high = self.interval
+        answers = [
+            {"input": e.x, "answer": e.y, "predicted": a.text, "probability": round(a.probability, 4)}
+            for e, a in zip(self.test, self.answers)
+        ]
         written = {
             "chosen": self.how.method,
-            "test": {
-                "right": self.right,
-                "of": len(self.test),
-                "interval": [low, high],
-                "answers": [
-                    {"input": e.x, "answer": e.y, "predicted": a.text, "probability": round(a.probability, 4)}
-                    for e, a in zip(self.test, self.answers)
-                ],
-            },
+            "test": {"right": self.right, "of": len(self.test), "interval": self.interval, "answers": answers},
             "validation": [asdict(trial) for trial in self.trials],
             "failed": self.failed,
             "left_out": self.plan.left_out,
             "seconds": self.seconds,
-            "resumed": self.resumed,
             "versions": versions(),
         }
         return json.dumps(written, indent=1, ensure_ascii=False) + "\n"
@@ -105,11 +85,8 @@ class Outcome:
 
 def versions() -> dict[str, str]:
     """Return the versions that numbers depend on."""
-    packages = ("rapidadapt-lessons", "torch", "transformers", "safetensors")
     found = {"python": platform.python_version()}
-    for name in packages:
-        try:
+    for name in ("rapidadapt-lessons", "torch", "transformers", "safetensors"):
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            pass
     return found

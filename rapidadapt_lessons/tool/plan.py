@@ -1,7 +1,6 @@
-"""How long each way may train: decided from a budget and a short timing, before anything is trained, and written down.
+"""How long each method may train: decided from a budget and a short timing, before anything is trained.
 
-What a plan says depends on the machine's speed; what comes out of a plan and a seed does not. So a plan that is
-repeated (`adapt --plan`) gives the same adapter on a slower machine, in more time.
+The same plan and seed (`adapt --plan`) give the same adapter on a slower machine, in more time.
 """
 
 from __future__ import annotations
@@ -14,13 +13,14 @@ from pathlib import Path
 
 from ..choosing.methods import CALIBRATED, FEW, FULL, LORA, META, METHODS, ZERO, most_examples
 from ..errors import BadData, CourseError
+from ..guards import require_one_of
 from ..lm.tasks import Task
 from ..meta.meta_lora import MetaConfig
 from ..training.loop import TrainConfig
 from .timing import META_ROWS, ROWS, Timing
 
-OPTIONS = ("auto", "prompt", "calibrated", "lora", "meta")
-EPOCHS, LEAST_STEPS, MOST_STEPS = 10, 4, 400
+METHOD_CHOICES = ("auto", "prompt", "calibrated", "lora", "meta")  # of --method
+EPOCHS, LEAST_UPDATES, MOST_UPDATES = 10, 4, 400
 CURVE = 4  # evaluations along the training
 META_LEAST, META_MOST, META_INNER = 12, 60, 3  # iterations, and inner steps of each
 RESERVE = 0.15  # of the budget, for what was not timed
@@ -28,37 +28,27 @@ RESERVE = 0.15  # of the budget, for what was not timed
 
 @dataclass(frozen=True)
 class Planned:
-    """What one way will do. All are numbers of things, so that they mean the same on every machine.
+    """What one method will do, in counts, which mean the same on every machine."""
 
-    Attributes:
-        method: one of `methods.METHODS`.
-        examples: in the prompt, or to train on.
-        steps: updates of the adapter, each on `batch_size` times `accumulate` examples.
-        eval_every: updates between two points of the learning curve.
-        meta_iterations: tasks visited beforehand to learn a start.
-    """
-
-    method: str
-    examples: int = 0
-    steps: int = 0
+    method: str  # one of `methods.METHODS`
+    examples: int = 0  # in the prompt, or to train on
+    steps: int = 0  # updates of the adapter, each on `batch_size` times `accumulate` examples
     batch_size: int = ROWS
     accumulate: int = 1
-    eval_every: int = 0
-    meta_iterations: int = 0
+    eval_every: int = 0  # updates between two points of the learning curve
+    meta_iterations: int = 0  # tasks visited beforehand to learn a start
 
     def training(self, seed: int) -> TrainConfig:
         """Return how the adapter is trained."""
-        return replace(
-            FULL, steps=self.steps, batch_size=self.batch_size, accumulate=self.accumulate, seed=seed,
-            eval_every=self.eval_every, maximize=True, checkpoint_every=5,
-        )  # fmt: skip
+        numbers = {name: getattr(self, name) for name in ("steps", "batch_size", "accumulate", "eval_every")}
+        return replace(FULL, seed=seed, **numbers)
 
     def meta_training(self, seed: int) -> MetaConfig:
         """Return how the start is meta-learned."""
         return MetaConfig(self.meta_iterations, META_INNER, META_ROWS, inner_lr=1e-3, outer_lr=0.6, seed=seed)
 
-    def told(self) -> str:
-        """Say it in a line."""
+    def sentence(self) -> str:
+        """Return it as a line for people."""
         parts = [f"{self.examples} examples"] if self.examples else []
         if self.steps:
             parts.append(f"{self.steps} updates of {min(self.examples, self.batch_size * self.accumulate)} examples")
@@ -69,40 +59,26 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be tried.
+    """What will be tried."""
 
-    Attributes:
-        method: one of OPTIONS.
-        seed: of the split, of draws and of training.
-        budget: seconds, which the plan was made for.
-        methods: what each way will do, in the order of `methods.METHODS`.
-        left_out: ways that are not tried, and why.
-        timing: what the plan was made from; it changes nothing any more.
-    """
-
-    method: str
-    seed: int
-    budget: float
-    methods: tuple[Planned, ...]
-    left_out: dict[str, str]
-    timing: Timing | None = None
+    method: str  # one of METHOD_CHOICES
+    seed: int  # of the split, of draws and of training
+    budget: float  # seconds, which the plan was made for
+    methods: tuple[Planned, ...]  # in the order of `methods.METHODS`
+    left_out: dict[str, str]  # methods that are not tried, and why
 
     def to_json(self) -> str:
         """Return the file's text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def candidates(self) -> tuple[str, ...]:
-        """Return the ways to choose from. Zero-shot is only a baseline where training or calibration was asked for."""
+        """Return the methods to choose from; zero-shot only where neither training nor calibration was asked for."""
         tried = tuple(p.method for p in self.methods)
-        return tried if self.method in ("auto", "prompt") else tuple(w for w in tried if w != ZERO)
+        return tried if self.method in ("auto", "prompt") else tuple(method for method in tried if method != ZERO)
 
 
 def parse_budget(text: str) -> float:
-    """Return the seconds of "120s", "2m", "1.5h" or "90".
-
-    Raises:
-        CourseError: it is none of these, or not above 0.
-    """
+    """Return the seconds of "120s", "2m", "1.5h" or "90". Raises CourseError for anything else, and for 0."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|)\s*", text)
     seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
     if not seconds:
@@ -111,29 +87,14 @@ def parse_budget(text: str) -> float:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Read a plan.
-
-    Raises:
-        BadData: the file is missing, or no plan.
-    """
+    """Read a plan. Raises BadData where the file is missing, or no plan."""
     path, remedy = Path(path), "give a plan.json that `adapt` wrote."
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        timing = None if found["timing"] is None else Timing(**found["timing"])
-        ways = tuple(Planned(**way) for way in found["methods"])
-        for planned in ways:
-            numbers = {k: v for k, v in asdict(planned).items() if k != "method"}
-            if planned.method not in METHODS or any(
-                type(v) is not int or not 0 <= v <= 10**6 for v in numbers.values()
-            ):
-                raise ValueError(f"{planned.method!r} with {numbers}")
-            if planned.method in (LORA, META):
-                planned.training(0)  # raises where a number makes no sense
-            if planned.method == META:
-                planned.meta_training(0)
-        if found["method"] not in OPTIONS or type(found["seed"]) is not int or not ways:
-            raise ValueError(f"method {found['method']!r}, seed {found['seed']!r}, {len(ways)} ways")
-        return Plan(found["method"], found["seed"], float(found["budget"]), ways, dict(found["left_out"]), timing)
+        planned = tuple(_checked(Planned(**one)) for one in found["methods"])
+        if found["method"] not in METHOD_CHOICES or type(found["seed"]) is not int or not planned:
+            raise ValueError(f"method {found['method']!r}, seed {found['seed']!r}, {len(planned)} methods")
+        return Plan(found["method"], found["seed"], float(found["budget"]), planned, dict(found["left_out"]))
     except OSError as error:
         raise BadData(f"{path.name} cannot be read ({error.strerror}).", remedy) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, CourseError) as error:
@@ -141,15 +102,28 @@ def read_plan(path: str | Path) -> Plan:
         raise BadData(f"{path.name} is no plan ({why}).", remedy) from error
 
 
+def _checked(planned: Planned) -> Planned:
+    """Return what was read, or raise where it makes no sense."""
+    numbers = asdict(planned)
+    method = numbers.pop("method")
+    if method not in METHODS or not all(type(n) is int and 0 <= n <= 10**6 for n in numbers.values()):
+        raise ValueError(f"{method!r} with {numbers}")
+    if method in (LORA, META):
+        planned.training(0)
+    if method == META:
+        planned.meta_training(0)
+    return planned
+
+
 def require_possible(plan: Plan, task: Task) -> None:
     """Raise BadData where a plan asks for more examples than there are, or for a calibration without labels."""
     for planned in plan.methods:
         most = most_examples(task) if planned.method in (ZERO, FEW, CALIBRATED) else len(task.support_pool)
         if planned.examples > most:
-            raise BadData(
-                f"the plan asks for {planned.examples} examples for {planned.method}; there are {most} to learn from.",
-                "use the data that the plan was made for, or leave --plan out.",
+            problem = (
+                f"the plan asks for {planned.examples} examples for {planned.method}; there are {most} to learn from."
             )
+            raise BadData(problem, "use the data that the plan was made for, or leave --plan out.")
         if planned.method == CALIBRATED and not task.labels:
             raise BadData("the plan calibrates labels; these answers are no labels.", "leave --plan out.")
 
@@ -165,78 +139,64 @@ def make_plan(
         batch_size: rows that training takes at once; an update takes ROWS in any case.
         n_test: test queries.
 
-    Raises:
-        CourseError: the method is unknown, or calibration was asked for and there are no labels.
+    Raises BadData where calibration was asked for and a prompt has no room for examples.
     """
-    require_method(method, task)
+    no_room = "no example fits into a prompt beside the longest input"
+    if method == "calibrated" and not shots:
+        raise BadData(f"{no_room}, and calibration needs some.", "use --method lora, or shorter texts.")
     n, n_query = len(task.support_pool), len(task.query_set)
     shape = {"examples": n, "batch_size": batch_size, "accumulate": ROWS // batch_size}
-    left_out: dict[str, str] = {}
-    no_room = "no example fits into a prompt beside the longest input"
+    planned, left_out = [Planned(ZERO)], {}
     left = budget * (1 - RESERVE) - n_test * (timing.answer + timing.write) - shots * timing.shot
-    ways = [Planned(ZERO)]
     left -= n_query * timing.answer
     if method in ("auto", "prompt"):
         if shots:
-            ways.append(Planned(FEW, shots))
+            planned.append(Planned(FEW, shots))
             left -= n_query * timing.answer + shots * timing.shot
         else:
             left_out[FEW] = no_room
     if method in ("auto", "calibrated"):
         if task.labels and shots:
-            ways.append(Planned(CALIBRATED, shots))
+            planned.append(Planned(CALIBRATED, shots))
             left -= (n_query + 3) * timing.answer + 2 * shots * timing.shot
         else:
             left_out[CALIBRATED] = no_room if task.labels else "the answers are no labels"
     curve = (CURVE + 2) * n_query * timing.answer  # and the start, and the measurement
-    most = min(MOST_STEPS, max(16, math.ceil(EPOCHS * n / ROWS)))
-    few = max(6, most // 2)  # from a meta-learned start
+    most = min(MOST_UPDATES, max(16, math.ceil(EPOCHS * n / ROWS)))
 
-    def training(way: str, seconds: float, most: int, forced: bool, **more) -> Planned | None:
-        """Return as many steps as there are seconds for, or None."""
-        steps = min(most, int((seconds - curve) / timing.step))
-        if steps < LEAST_STEPS and not forced:
-            needed = LEAST_STEPS * timing.step + curve
-            left_out[way] = f"{LEAST_STEPS} updates take {needed:.0f} s, {max(0.0, seconds):.0f} s are left"
-            return None
-        steps = max(LEAST_STEPS, steps)
-        return Planned(way, steps=steps, eval_every=math.ceil(steps / CURVE), **shape, **more)
-
-    def meta(seconds: float, forced: bool) -> Planned | None:
-        """Return a meta-learned start with as many iterations as there are seconds for beside the steps, or None."""
-        iteration = META_INNER * timing.meta_step
-        first = few * timing.step + curve
-        iterations = min(META_MOST, int((seconds - first) / iteration))
-        if iterations < META_LEAST and not forced:
-            needed = META_LEAST * iteration + first
-            left_out[META] = (
-                f"{META_LEAST} tasks to learn a start from, and {few} updates, take {needed:.0f} s, "
-                f"{max(0.0, seconds):.0f} s are left"
-            )
-            return None
-        iterations = max(META_LEAST, iterations)
-        return training(META, seconds - iterations * iteration, few, True, meta_iterations=iterations)
+    def training(name: str, seconds: float, most: int, **more) -> Planned:
+        """Return as many updates as there are seconds for, and LEAST_UPDATES in any case."""
+        steps = max(LEAST_UPDATES, min(most, int((seconds - curve) / timing.step)))
+        return Planned(name, steps=steps, eval_every=math.ceil(steps / CURVE), **shape, **more)
 
     if method in ("auto", "lora"):
-        planned = training(LORA, left, most, method == "lora")
-        ways += [planned] if planned else []
-        left -= planned.steps * timing.step + curve if planned else 0.0
+        if int((left - curve) / timing.step) >= LEAST_UPDATES or method == "lora":
+            planned.append(training(LORA, left, most))
+            left -= planned[-1].steps * timing.step + curve
+        else:
+            left_out[LORA] = f"{LEAST_UPDATES} updates take {_missing(LEAST_UPDATES * timing.step + curve, left)}"
     if method in ("auto", "meta"):
-        planned = meta(left, method == "meta")
-        ways += [planned] if planned else []
-    ways.sort(key=lambda p: METHODS.index(p.method))
-    if method == "calibrated" and not shots:
-        raise BadData(f"{no_room}, and calibration needs some.", "use --method lora, or shorter texts.")
-    return Plan(method, seed, budget, tuple(ways), left_out, timing)
+        few = max(6, most // 2)  # updates from a meta-learned start
+        iteration, after = META_INNER * timing.meta_step, few * timing.step + curve
+        iterations = min(META_MOST, int((left - after) / iteration))
+        if iterations >= META_LEAST or method == "meta":
+            iterations = max(META_LEAST, iterations)
+            planned.append(training(META, left - iterations * iteration, few, meta_iterations=iterations))
+        else:
+            needed = _missing(META_LEAST * iteration + after, left)
+            left_out[META] = f"{META_LEAST} tasks to learn a start from, and {few} updates, take {needed}"
+    planned.sort(key=lambda p: METHODS.index(p.method))
+    return Plan(method, seed, budget, tuple(planned), left_out)
+
+
+def _missing(needed: float, left: float) -> str:
+    return f"{needed:.0f} s, {max(0.0, left):.0f} s are left"
 
 
 def require_method(method: str, task: Task) -> None:
     """Raise CourseError where a method is unknown, or cannot be used on a task."""
-    if method not in OPTIONS:
-        raise CourseError(f"the method is {method!r}.", f"choose one of {', '.join(OPTIONS)}.")
+    require_one_of(METHOD_CHOICES, "method", method)
     if method == "calibrated" and not task.labels:
-        raise BadData(
-            "calibration needs labels, and these answers are none: they are too many, or one of them is too rare "
-            "(2 to 8 different ones, each at least 3 times, are labels).",
-            "use --method prompt, lora or auto.",
-        )
+        problem = "calibration needs labels, and these answers are none: they are too many, or one of them is too rare "
+        problem += "(2 to 8 different ones, each at least 3 times, are labels)."
+        raise BadData(problem, "use --method prompt, lora or auto.")

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import random
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..choosing.methods import fresh_adapter, most_examples
 from ..lm.model import context_length
 from ..lm.tasks import Example, Task
+from ..lm.types import Model, Tokenizer
 from ..lora import layers as lora
 from ..meta.meta_lora import MetaConfig
-from ..meta.meta_lora import task_rows as meta_rows
+from ..meta.meta_lora import draw_rows as meta_rows
 from ..meta.text_tasks import load_family
 from ..prompting import scoring
 from ..prompting.answers import answered_right
 from ..prompting.prompts import build_prompt, template_of
 from ..training.rows import Row, batches, collate, task_rows, token_loss
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_SHOTS = 32
 ROWS = 8  # examples in an update
@@ -31,24 +28,16 @@ ROW_TOKENS = 2048  # in one forward pass of training: more are cut into several,
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that things take on this machine.
+    """Seconds that things take on this machine."""
 
-    Attributes:
-        answer: scoring one query without examples.
-        shot: reading one example in a prompt, once for all queries.
-        write: writing out one answer, among others; 0 where there are labels to choose from.
-        step: one update of an adapter.
-        meta_step: one inner step of meta-training.
-    """
+    answer: float  # scoring one query without examples
+    shot: float  # reading one example in a prompt, once for all queries
+    write: float  # writing out one answer, among others; 0 where there are labels to choose from
+    step: float  # one update of an adapter
+    meta_step: float  # one inner step of meta-training
 
-    answer: float
-    shot: float
-    write: float
-    step: float
-    meta_step: float
-
-    def told(self) -> str:
-        """Say it in a line."""
+    def sentence(self) -> str:
+        """Return it as a line for people."""
         written = f", writing one {self.write * 1e3:.0f} ms" if self.write else ""
         return (
             f"Timing: a query {self.answer * 1e3:.0f} ms, an example in the prompt {self.shot * 1e3:.0f} ms{written}, "
@@ -61,19 +50,15 @@ def prompt_examples(task: Task, k: int, seed: int) -> tuple[Example, ...]:
     return task.episode(k, seed=seed, balanced=bool(task.labels)).support
 
 
-def rows_at_once(tokenizer: PreTrainedTokenizerBase, task: Task) -> int:
+def rows_at_once(tokenizer: Tokenizer, task: Task) -> int:
     """Return how many rows training takes in one forward pass: ROWS, or a half, a quarter, an eighth of them."""
     longest = max(len(row.ids) for row in task_rows(tokenizer, task, task.support_pool))
     return next((n for n in (ROWS, ROWS // 2, ROWS // 4) if n * longest <= ROW_TOKENS), 1)
 
 
-def shots_that_fit(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, longest: str, seed: int, max_new_tokens: int
-) -> int:
-    """Return how many examples a prompt has room for, MOST_SHOTS at most.
-
-    They may take half of the model's context, and leave room for the longest input and its answer.
-    """
+def shots_that_fit(model: Model, tokenizer: Tokenizer, task: Task, longest: str, seed: int, max_new_tokens: int) -> int:
+    """Return how many examples, MOST_SHOTS at most, fit into half of the model's context and leave room for the longest
+    input and its answer."""
     template, limit = template_of(task), context_length(model)
     for k in range(min(MOST_SHOTS, most_examples(task)), 0, -1):
         shown = prompt_examples(task, k, seed)
@@ -84,20 +69,11 @@ def shots_that_fit(
     return 0
 
 
-def measure(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    *,
-    shots: int,
-    seed: int,
-    max_new_tokens: int,
-    batch_size: int = ROWS,
-) -> Timing:
-    """Time each thing that a plan consists of, for a second or a few. Nothing is trained: gradients are thrown away.
-
-    The model ends as it was.
-    """
+def time_steps(
+    model: Model, tokenizer: Tokenizer, task: Task,
+    *, shots: int, seed: int, max_new_tokens: int, batch_size: int,
+) -> Timing:  # fmt: skip
+    """Time each part of a plan, for a second or a few. Gradients are thrown away; the model ends as it was."""
     queries = task.query_set[:8]
     score = lambda support: answered_right(model, tokenizer, task, queries, support)  # noqa: E731
     answer = _seconds(lambda: score(())) / len(queries)
@@ -106,8 +82,8 @@ def measure(
     write = 0.0
     if not task.labels:
         prompts = [build_prompt(q.x, few, template_of(task)) for q in queries]
-        options = {"max_new_tokens": max_new_tokens}
-        write = _seconds(lambda: scoring.generate_answers(model, tokenizer, prompts, **options), 1) / len(queries)
+        answers = lambda: scoring.generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens)  # noqa: E731
+        write = _seconds(answers, 1) / len(queries)
     family = load_family()[:3]
     config = MetaConfig(rows=META_ROWS)
     inner = [row for task_ in family for row in meta_rows(tokenizer, task_, config, random.Random(seed))]
@@ -120,7 +96,7 @@ def measure(
     return Timing(answer, shot, write, step, meta_step)
 
 
-def _gradient(model: PreTrainedModel, rows: Sequence[Row], batch_size: int) -> None:
+def _gradient(model: Model, rows: Sequence[Row], batch_size: int) -> None:
     for piece in batches(rows, batch_size):
         token_loss(model, collate(piece, model.device)).backward()
     model.zero_grad(set_to_none=True)
@@ -128,9 +104,4 @@ def _gradient(model: PreTrainedModel, rows: Sequence[Row], batch_size: int) -> N
 
 def _seconds(do: Callable[[], object], times: int = 2) -> float:
     """Return the least time that something takes, the first time apart, which warms up."""
-    took = []
-    for _ in range(times + 1):
-        begin = time.perf_counter()
-        do()
-        took.append(time.perf_counter() - begin)
-    return min(took[1:])
+    return min(timeit.repeat(do, number=1, repeat=times + 1)[1:])

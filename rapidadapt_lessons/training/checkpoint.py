@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,30 +11,21 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointMismatch, NotEnoughDisk
+from ..files import whole_file
 
 
 def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint under a temporary name and rename it, so that a kill at any moment leaves a whole file.
+    """Write a checkpoint at one stroke: a kill at any moment leaves the old file or the new one.
 
-    Args:
-        what: what identifies the run, in plain values; `load_checkpoint` compares it.
-        state: tensors and plain values.
-
-    Raises:
-        NotEnoughDisk: the disk is full. A checkpoint that was there before is as it was.
+    `what` identifies the run, in plain values; `state` holds tensors too. Raises NotEnoughDisk where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as file:
+        with whole_file(path, sync=True) as file:
             torch.save({"what": dict(what), "state": dict(state)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        # Behind PyTorch's RuntimeError stands the system's answer, where there was one.
-        first = error if isinstance(error, OSError) else error.__context__
+        first = error if isinstance(error, OSError) else error.__context__  # behind PyTorch's error stands the system's
         if not isinstance(first, OSError) or first.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         kept = "the one before it is whole" if path.exists() else "there was none before it"
@@ -43,16 +33,12 @@ def save_checkpoint(path: str | Path, what: Mapping[str, Any], state: Mapping[st
             f"the disk filled up while writing the checkpoint {path.name}; {kept}.",
             "free some space and start the run again with the same file: it goes on from what is there.",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path, what: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the state of a run, or None where there is no file.
 
-    Raises:
-        CheckpointMismatch: the file cannot be read, or `what` is not what it was saved with. The file is
-            left as it is.
+    Raises CheckpointMismatch where it cannot be read or was saved with another `what`, and leaves the file as it is.
     """
     path = Path(path)
     if not path.exists():
@@ -65,9 +51,8 @@ def load_checkpoint(path: str | Path, what: Mapping[str, Any]) -> dict[str, Any]
         problem = f"{path.name} is no checkpoint, or damaged ({type(error).__name__})."
         raise CheckpointMismatch(problem, remedy) from error
     for key in sorted({*before, *what}):
-        if before.get(key) != what.get(key):
-            raise CheckpointMismatch(
-                f"{path.name} belongs to another run: its {key} is {before.get(key)}, this run's is {what.get(key)}.",
-                remedy,
-            )
+        old, new = before.get(key), what.get(key)
+        if old != new:
+            problem = f"{path.name} belongs to another run: its {key} is {old}, this run's is {new}."
+            raise CheckpointMismatch(problem, remedy)
     return state

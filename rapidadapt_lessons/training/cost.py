@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import TypeVar
 
 import torch
@@ -17,28 +16,22 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..lm import memory
 
-T = TypeVar("T")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What `measure` found.
+    """What `measure` found."""
 
-    Attributes:
-        seconds: wall-clock time.
-        peak_bytes: the most memory that the process held during the work, above what it held before; on a
-            CUDA device, of that device's memory.
-    """
-
-    seconds: float
-    peak_bytes: int
+    seconds: float  # wall-clock time
+    peak_bytes: int  # the most memory that the process, or the CUDA device, held above what it held before
 
 
-def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[T, Cost]:
+def measure(work: Callable[[], _Result], device: torch.device | str = "cpu") -> tuple[_Result, Cost]:
     """Do the work once and return its result with what it cost.
 
-    On the CPU memory is sampled about every 2 ms, so a peak shorter than that can be missed, and memory that
-    an earlier piece of work has freed may be used again without showing: measure the larger thing first.
+    On the CPU memory is sampled every 2 ms, so a shorter peak can be missed, and memory that earlier work has freed may
+    be used again without showing: measure the larger thing first.
     """
     gc.collect()
     if torch.device(device).type == "cuda":
@@ -48,18 +41,28 @@ def measure(work: Callable[[], T], device: torch.device | str = "cpu") -> tuple[
         result = work()
         torch.cuda.synchronize(device)
         return result, Cost(time.perf_counter() - start, torch.cuda.max_memory_allocated(device) - before)
-    with _Sampler() as sampler:
+    import psutil
+
+    process, over = psutil.Process(), threading.Event()
+    before = peak = process.memory_info().rss
+
+    def watch() -> None:
+        nonlocal peak
+        ended = False
+        while not ended:
+            ended = over.wait(0.002)  # it looks once more at the end
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
         start = time.perf_counter()
         result = work()
         seconds = time.perf_counter() - start
-    return result, Cost(seconds, sampler.peak - sampler.before)
-
-
-@dataclass(eq=False)
-class _Saved:
-    """The numbers of a tensor that the forward pass saved. It lives as long as the graph that saved them."""
-
-    tensor: torch.Tensor
+    finally:
+        over.set()
+        watcher.join()
+    return result, Cost(seconds, peak - before)
 
 
 def training_bytes(
@@ -67,22 +70,18 @@ def training_bytes(
 ) -> dict[str, int]:
     """Count the bytes that one training step needs, tensor by tensor. The model is not changed.
 
-    Each gradient is counted as soon as it is there, and let go. The optimiser's step is then done for a stand-in with
-    the parameter's shape and no memory (on the "meta" device), by an optimiser of its own with the same settings. So
-    the counting itself fits where the training that it counts would not.
-
-    Returns:
-        "weights"; "activations", which the forward pass keeps for the backward pass, weights and shared
-        memory not counted twice; "gradients"; and "optimiser", its running averages.
+    Each gradient is counted and let go, and the optimiser steps on a stand-in without memory (on the "meta" device), so
+    counting fits where the training would not. Returns "weights"; "activations", which the forward pass keeps for the
+    backward pass, weights and shared memory not counted twice; "gradients"; "optimiser", its running averages.
     """
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     groups = optimizer.param_groups
     settings = {p: {key: group[key] for key in optimizer.defaults} for group in groups for p in group["params"]}
-    saved: weakref.WeakSet[_Saved] = weakref.WeakSet()  # what the graph lets go again drops out by itself
+    saved: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()  # what the graph lets go again drops out by itself
     counted = {"gradients": 0, "optimiser": 0}
 
-    def pack(tensor: torch.Tensor) -> _Saved:
-        saved.add(one := _Saved(tensor.detach()))  # with its graph it would hold itself alive
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved.add(one := tensor.detach())  # with its graph it would hold itself alive
         return one
 
     def count(parameter: torch.Tensor) -> None:
@@ -101,49 +100,12 @@ def training_bytes(
     memory.give_back()  # what earlier work let go stays with the process in pieces, which the step may not fit into
     hooks = [p.register_post_accumulate_grad_hook(count) for p in model.parameters() if p.requires_grad]
     try:
-        with saved_tensors_hooks(pack, lambda one: one.tensor):
+        with saved_tensors_hooks(pack, lambda one: one):
             value = loss()
-        storages = (one.tensor.untyped_storage() for one in saved)
+        storages = (one.untyped_storage() for one in saved)
         kept = {storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr() not in weights}
         value.backward()
     finally:
         for hook in hooks:
             hook.remove()
-    size = sum(p.nbytes for p in model.parameters())
-    return {"weights": size, "activations": sum(kept.values()), **counted}
-
-
-def matmul_flops(device: torch.device | str = "cpu", size: int = 2048, rounds: int = 7) -> float:
-    """Return the floating-point operations a second of a product of two square matrices in float32: the median."""
-    device = torch.device(device)
-    a, times = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).to(device), []
-    for _ in range(rounds + 1):  # the first one warms up
-        start = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / median(times[1:])
-
-
-class _Sampler:
-    """Watches the memory of this process in a thread."""
-
-    def __enter__(self) -> _Sampler:
-        import psutil
-
-        self._process = psutil.Process()
-        self._stop = threading.Event()
-        self.before = self.peak = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.002):
-            self.peak = max(self.peak, self._process.memory_info().rss)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.peak = max(self.peak, self._process.memory_info().rss)
+    return {"weights": sum(p.nbytes for p in model.parameters()), "activations": sum(kept.values()), **counted}

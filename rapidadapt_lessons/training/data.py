@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import CourseError
 from ..lm.tasks import load_task
 from ..lm.texts import load_domain
+from ..lm.types import Tokenizer
 from ..prompting.prompts import Template, build_prompts
 from .rows import Row, answer_rows, text_rows
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+
+@dataclass(frozen=True)
+class Experience:
+    """One domain or task of a stream: examples to learn from, and others to be measured on."""
+
+    name: str
+    train: tuple[Any, ...]
+    test: tuple[Any, ...]
 
 
 def task_experience(
-    tokenizer: PreTrainedTokenizerBase,
-    name: str,
-    *,
-    pattern: str | None = None,
-    train: int = 40,
-    test: int = 24,
-    seed: int = 0,
+    tokenizer: Tokenizer, name: str, *, pattern: str | None = None, train: int = 40, test: int = 24, seed: int = 0
 ) -> Experience:
-    """Return a text task as a part of a stream.
+    """Return a text task as an experience of a stream; `train` of its examples are drawn by the seed.
 
-    Args:
-        pattern: of the prompt, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue, which says
-            what is asked.
-        train: how many examples to learn from.
-        test: how many queries to be measured on.
-        seed: which examples are drawn to learn from.
-
-    Raises: as `tasks.load_task`, `Task.episode` and `prompting.Template`.
+    `pattern` is the prompt's, with {x} and {y}, such as "{x} -> {y}"; None for the task's own cue. Raises as
+    `tasks.load_task`, `Task.episode` and `prompting.Template`.
     """
     task = load_task(name)
     episode = task.episode(train, seed=seed, n_query=test)
@@ -47,11 +42,11 @@ def task_experience(
 
 
 def domain_experience(
-    tokenizer: PreTrainedTokenizerBase, name: str, *, train: int = 80, test: int = 16, length: int = 48
+    tokenizer: Tokenizer, name: str, *, train: int = 80, test: int = 16, length: int = 48
 ) -> Experience:
-    """Return a domain of running text as a part of a stream, in rows of `length` tokens.
+    """Return a domain of running text as an experience of a stream, in rows of `length` tokens.
 
-    Raises: as `texts.load_domain` and `rows.text_rows`; CourseError where the domain has too little text.
+    Raises as `texts.load_domain` and `rows.text_rows`; CourseError where the domain has too little text.
     """
     domain = load_domain(name)
     sides = []
@@ -62,12 +57,3 @@ def domain_experience(
         step = len(rows) // count  # from all over the domain, not only its first documents
         sides.append(tuple(rows[::step][:count]))
     return Experience(name, *sides)
-
-
-@dataclass(frozen=True)
-class Experience:
-    """One domain or task of a stream: examples to learn from, and others to be measured on."""
-
-    name: str
-    train: tuple[Any, ...]
-    test: tuple[Any, ...]

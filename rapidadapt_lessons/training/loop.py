@@ -1,8 +1,7 @@
 """A short training loop: progress bar, evaluation, early stop, gradient accumulation, checkpoint and resume.
 
-It trains whatever has `requires_grad`: LoRA's matrices, one of `peft`'s adapters, or a whole model. Which
-rows a step sees, and what dropout drops in it, follow from the seed and the step's number alone, so a run
-that was killed and resumed ends with the same weights as one that was not (tested).
+Which rows a step sees, and what dropout drops in it, follow from the seed and the step's number alone, so a run that
+was killed and resumed ends with the same weights as one that was not (tested).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError, TrainingDiverged
+from ..guards import require_at_least, require_some
 from ..lm import memory
 from .checkpoint import load_checkpoint, save_checkpoint
 from .rows import Row, at_once, batches, collate, token_loss
@@ -27,82 +27,47 @@ from .team import Team
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train.
+    """How to train. Raises CourseError for a value that makes no sense."""
 
-    Attributes:
-        steps: updates of the weights.
-        batch_size: rows in one forward pass.
-        accumulate: forward passes behind one update: batch_size 4 with accumulate 2 gives the gradient
-            of batch_size 8, in the memory of 4.
-        lr: learning rate of AdamW (Loshchilov and Hutter 2019), after warm-up.
-        warmup: updates over which the rate rises to lr, linearly.
-        decay: let the rate fall towards zero over the rest, linearly.
-        weight_decay: AdamW's.
-        max_grad_norm: a gradient longer than this is cut to it.
-        eval_every: updates between two evaluations; 0 for none.
-        patience: stop after so many evaluations in a row without a better one, and in any case end with
-            the best weights; None to keep the last ones.
-        maximize: whether a higher evaluation is better (accuracy) or a lower one (perplexity).
-        checkpoint_every: updates between two checkpoints, where `train` is given a file for them.
-        seed: of the order of the rows, and of dropout.
-
-    Raises:
-        CourseError: a value that makes no sense.
-    """
-
-    steps: int
-    batch_size: int = 8
-    accumulate: int = 1
-    lr: float = 1e-3
-    warmup: int = 0
-    decay: bool = False
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    eval_every: int = 0
-    patience: int | None = None
-    maximize: bool = False
-    checkpoint_every: int = 10
-    seed: int = 0
+    steps: int  # updates of the weights
+    batch_size: int = 8  # rows in one forward pass
+    accumulate: int = 1  # forward passes behind an update: 2 gives the gradient of twice the batch, in one's memory
+    lr: float = 1e-3  # learning rate of AdamW (Loshchilov and Hutter 2019), after warm-up
+    warmup: int = 0  # updates over which the rate rises to lr, linearly
+    max_grad_norm: float = 1.0  # a gradient longer than this is cut to it
+    eval_every: int = 0  # updates between two evaluations; 0 for none
+    patience: int | None = None  # stop after so many evaluations without a better one, and keep the best weights
+    maximize: bool = False  # whether a higher evaluation is better (accuracy) or a lower one (perplexity)
+    checkpoint_every: int = 10  # updates between two checkpoints, where `train` is given a file for them
+    seed: int = 0  # of the order of the rows, and of dropout
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 1 or more.")
+            require_at_least(1, name, getattr(self, name))
+        for name in ("warmup", "eval_every"):
+            require_at_least(0, name, getattr(self, name))
+        if not self.max_grad_norm > 0:  # it may be infinite
+            raise CourseError(f"max_grad_norm is {self.max_grad_norm}.", "give a length above 0; 1 is usual.")
         if not 0 < self.lr <= 1e37:  # AdamW's first step is ten times that, and must still be a 32-bit number
             raise CourseError(f"lr is {self.lr}.", "give a positive number; 1e-3 suits LoRA, 1e-5 a whole model.")
-        for name in ("warmup", "weight_decay", "eval_every"):
-            if not getattr(self, name) >= 0:
-                raise CourseError(f"{name} is {getattr(self, name)}.", f"{name} must be 0 or more.")
-        if not self.max_grad_norm > 0:
-            raise CourseError(f"max_grad_norm is {self.max_grad_norm}.", "give a length above 0; 1 is usual.")
-        if self.patience is not None and self.patience < 1:
-            raise CourseError(f"patience is {self.patience}.", "give 1 or more, or None.")
-        if self.patience is not None and self.eval_every < 1:
-            raise CourseError(f"patience is {self.patience} with no evaluation.", "set eval_every too.")
+        if self.patience is not None:
+            require_at_least(1, "patience", self.patience, "give 1 or more, or None.")
+            if self.eval_every < 1:
+                raise CourseError(f"patience is {self.patience} with no evaluation.", "set eval_every too.")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of one update, counted from 0."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        left = (self.steps - step) / max(1, self.steps - self.warmup)
-        return self.lr * (left if self.decay else 1.0)
+        return self.lr * (step + 1) / self.warmup if step < self.warmup else self.lr
 
 
 @dataclass
 class History:
-    """What happened.
+    """What happened."""
 
-    Attributes:
-        losses: for each update, the mean -log P of the tokens that count, in nats, before the update.
-        evaluations: updates done -> what `evaluate` returned then.
-        stopped: why training ended.
-        best_step: with patience, the number of updates behind the weights that the model ended with.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    evaluations: dict[int, float] = field(default_factory=dict)
-    stopped: str = ""
-    best_step: int | None = None
+    losses: list[float] = field(default_factory=list)  # nats a token that counts, before each update
+    evaluations: dict[int, float] = field(default_factory=dict)  # updates done -> what `evaluate` returned then
+    stopped: str = ""  # why training ended
+    best_step: int | None = None  # with patience, the updates behind the weights that the model ended with
 
 
 def train(
@@ -120,26 +85,22 @@ def train(
 
     Args:
         rows: what to train on; with a `loss` of your own they can be of any kind.
-        evaluate: called with the model in evaluation mode, before the first update and after every
-            `eval_every`-th. It must not change the model.
+        evaluate: called with the model in evaluation mode, before the first update and after every `eval_every`-th. It
+            must not change the model.
         loss: the mean over some of the rows of a loss of each, a scalar; None for -log P of the tokens that count.
             Parts of an update count by their rows; a mean over their tokens would make it a mean of means.
         checkpoint: a file. Where it holds a run of the same parameters, rows and config, that run goes on.
-        progress: show a progress bar.
         team: the processes that share each update's rows (see `scaling`); None for this one alone. All call `train`
-            with the same arguments, and end with the same weights. Process 0 alone evaluates, and reads and writes
-            the checkpoint, which any number of processes can go on from. With dropout, another number of processes
-            draws other masks.
+            alike and end with the same weights; with dropout, these depend on their number.
 
     Raises:
         TrainingDiverged: the loss or its gradient became NaN or infinite. The last weights with a finite
-            loss are back in the model; `error.history` tells how far it got.
+            loss are back in the model; `error.history` says how far it got.
         CheckpointMismatch: the file is damaged, or of another run.
         CourseError: there are no rows, or there is nothing to train.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not rows:
-        raise CourseError("there is nothing to train on (no rows).", "give at least one row.")
+    require_some(rows, "rows to train on")
     if not trained:
         raise CourseError("no parameter of this model requires a gradient.", "inject LoRA first, or unfreeze some.")
     if config.eval_every and evaluate is None:
@@ -156,10 +117,6 @@ def train(
         model.train(was_training)
         memory.give_back()
     return run.history
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def rows_of_step(rows: Sequence[Row], config: TrainConfig, step: int) -> list[Row]:
@@ -183,7 +140,7 @@ class _Run:
         self.model, self.trained, self.rows, self.config, self._evaluate = model, trained, rows, config, evaluate
         self._loss, self.team = loss, team
         self.device = next(iter(trained.values())).device
-        self.optimizer = torch.optim.AdamW(trained.values(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(trained.values(), lr=config.lr, weight_decay=0.0)
         self.history = History()
         self.done = 0
         self.best: dict[str, Tensor] | None = None
@@ -201,13 +158,8 @@ class _Run:
         return what | {"weights of the base, as a digest": _digest(b"".join(p.numpy().tobytes() for p in frozen))}
 
     def state(self) -> dict[str, Any]:
-        return {
-            "done": self.done,
-            "weights": self.weights(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": asdict(self.history),
-            "best": self.best,
-        }
+        found = {"done": self.done, "best": self.best, "history": asdict(self.history)}
+        return found | {"weights": self.weights(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
         self.done, self.best, self.history = state["done"], state["best"], History(**state["history"])
@@ -224,12 +176,11 @@ class _Run:
 
     def update(self) -> float:
         """Do one update and return the loss before it."""
-        chosen = rows_of_step(self.rows, self.config, self.done)
         self.optimizer.zero_grad(set_to_none=True)
         self.model.train()
         total = 0.0
         with _dropout_seed(self.config.seed * 1_000_003 + self.done + 999_983 * self.team.rank, self.device):
-            for loss in self.losses(chosen):
+            for loss in self.losses(rows_of_step(self.rows, self.config, self.done)):
                 loss.backward()
                 total += loss.item()
         total = self.team.all_reduce_gradients(list(self.trained.values()), total)
@@ -284,9 +235,8 @@ class _Run:
         past[self.done] = value
 
     def out_of_patience(self) -> bool:
-        if self.config.patience is None or self.history.best_step is None:
-            return False
-        return sum(done > self.history.best_step for done in self.history.evaluations) >= self.config.patience
+        best, patience = self.history.best_step, self.config.patience
+        return best is not None and sum(done > best for done in self.history.evaluations) >= patience
 
 
 def _loop(run: _Run, checkpoint: str | Path | None, progress: bool) -> None:
@@ -311,6 +261,10 @@ def _loop(run: _Run, checkpoint: str | Path | None, progress: bool) -> None:
                 run.put(run.best)
             if checkpoint and (history.stopped or run.done % config.checkpoint_every == 0):
                 save_checkpoint(checkpoint, run.identity, run.state())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 @contextmanager

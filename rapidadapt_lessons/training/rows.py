@@ -1,29 +1,26 @@
 """Text as rows of tokens to train on, and the loss of a batch of them.
 
-A row knows from which token on it counts: all of a text but its first token, and only the answer of a
-prompt with its answer. The loss computes the output layer only for tokens that count, since that layer
-(49,152 numbers a token) is much of the cost of a short step.
+A row knows from which token on it counts: all of a text but its first token, and only the answer of a prompt.
+The output layer (49,152 numbers for each token, much of the cost of a short step) is computed for those alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadPrompt, CourseError
+from ..errors import BadData, BadPrompt
+from ..guards import require_at_least, require_some
 from ..lm import memory
+from ..lm.model import evaluating
 from ..lm.tasks import Example, Task
+from ..lm.types import Tokenizer
+from ..prompting.own_text import own_task, require_few_tokens
 from ..prompting.prompts import Prompt, build_prompts, template_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from ..prompting.prompts import Prompt
 
 IGNORED = -100  # the label of a token that does not count, as in transformers
 
@@ -43,17 +40,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows side by side, padded on the right. All tensors have shape [rows, tokens].
-
-    Attributes:
-        input_ids: the tokens.
-        labels: the tokens that count; IGNORED elsewhere.
-        attention_mask: 1 for a token of a row, 0 for padding.
-    """
+    """Rows side by side, padded on the right. All tensors have shape [rows, tokens]."""
 
     input_ids: Tensor
-    labels: Tensor
-    attention_mask: Tensor
+    labels: Tensor  # the tokens that count; IGNORED elsewhere
+    attention_mask: Tensor  # 1 for a token of a row, 0 for padding
 
     @property
     def counted(self) -> int:
@@ -61,27 +52,22 @@ class Batch:
         return int((self.labels[:, 1:] != IGNORED).sum())
 
 
-def text_rows(tokenizer: PreTrainedTokenizerBase, text: str, length: int = 128) -> list[Row]:
+def text_rows(tokenizer: Tokenizer, text: str, length: int = 128) -> list[Row]:
     """Cut a text into rows of `length` tokens; a rest that is shorter is dropped, unless it is all there is.
 
-    Raises:
-        BadPrompt: the text has fewer than two tokens, so there is nothing to predict.
-        CourseError: length is less than 2.
+    Raises BadPrompt where the text has fewer than two tokens, CourseError where length is less than 2.
     """
-    if length < 2:
-        raise CourseError(f"length is {length}.", "a row needs 2 tokens or more: one to read, one to predict.")
+    require_at_least(2, "length", length, "a row needs 2 tokens or more: one to read, one to predict.")
     ids = tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     if len(ids) < 2:
         raise BadPrompt(f"the training text is empty or a single token ({text[:20]!r}).", "give a longer text.")
-    whole = [Row(ids[i : i + length]) for i in range(0, len(ids) - length + 1, length)]
-    return whole or [Row(ids)]
+    return [Row(ids[i : i + length]) for i in range(0, len(ids) - length + 1, length)] or [Row(ids)]
 
 
-def answer_rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Row]:
+def answer_rows(tokenizer: Tokenizer, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Row]:
     """Make a row of each prompt and its answer, stop included; only answer and stop count.
 
-    Raises:
-        BadPrompt: prompts and answers differ in number, there are none, or one of them is empty.
+    Raises BadPrompt where prompts and answers differ in number, there are none, or one of them is empty.
     """
     if len(prompts) != len(answers) or not prompts:
         raise BadPrompt(f"{len(prompts)} prompts came with {len(answers)} answers.", "give one answer to each prompt.")
@@ -95,10 +81,10 @@ def answer_rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], a
     return rows
 
 
-def collate(rows: Sequence[Row], device: torch.device | str = "cpu", pad_id: int = 0) -> Batch:
+def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
     """Put rows side by side."""
     width = max(len(row.ids) for row in rows)
-    ids = [row.ids + (pad_id,) * (width - len(row.ids)) for row in rows]
+    ids = [row.ids + (0,) * (width - len(row.ids)) for row in rows]
     labels = [(IGNORED,) * row.first + row.ids[row.first :] + (IGNORED,) * (width - len(row.ids)) for row in rows]
     mask = [(1,) * len(row.ids) + (0,) * (width - len(row.ids)) for row in rows]
     return Batch(*(torch.tensor(values, device=device) for values in (ids, labels, mask)))
@@ -111,11 +97,9 @@ def batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
 
 
 def counted_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the outputs before the softmax of the tokens that count, float32 [counted, vocabulary], and the tokens,
-    [counted], row by row.
+    """Return the logits of the tokens that count, float32 [counted, vocabulary], and the tokens, [counted], row by row.
 
-    Nothing else is computed: not the last column, after which nothing is to be predicted, and the output layer
-    only for the places from which a token that counts is predicted.
+    Nothing else is computed: not the last column, and the output layer only where a token that counts is predicted.
     """
     targets = batch.labels[:, 1:]
     counts = targets != IGNORED
@@ -137,7 +121,7 @@ def counted_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tensor:
     """Return -log P of the tokens that count, in nats: their mean, or with reduction="sum" their sum.
 
-    The same as transformers' own loss, up to rounding (tested), with less to compute: see `counted_logits`.
+    It is transformers' own loss, up to rounding (tested), with less to compute.
     """
     logits, targets = counted_logits(model, batch)
     return F.cross_entropy(logits, targets, reduction=reduction)
@@ -145,8 +129,7 @@ def token_loss(model: nn.Module, batch: Batch, reduction: str = "mean") -> Tenso
 
 def at_once(model: nn.Module, rows: Sequence[Row], batch_size: int, *, training: bool = False) -> int:
     """Return how many of the rows to put through a model at once: batch_size, or fewer where memory is short."""
-    tokens = max(len(row.ids) for row in rows)
-    predicted = max(row.counted for row in rows)
+    tokens, predicted = max(len(row.ids) for row in rows), max(row.counted for row in rows)
     return memory.batch_size(model, batch_size, tokens, predicted, training=training)
 
 
@@ -157,54 +140,49 @@ def by_row(values: Tensor, batch: Batch) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def perplexity(model: nn.Module, rows: Sequence[Row], batch_size: int = 8) -> float:
-    """Return exp of the mean -log P over all tokens of the rows that count.
-
-    Raises:
-        CourseError: there are no rows.
-    """
-    if not rows:
-        raise CourseError("there are no rows to measure.", "give at least one.")
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    try:
-        total, counted = 0.0, 0
-        for piece in batches(rows, at_once(model, rows, batch_size)):
-            batch = collate(piece, device)
+    """Return exp of the mean -log P over all tokens that count. Raises CourseError where there are no rows."""
+    total, counted = 0.0, 0
+    with evaluating(model):
+        for batch in _batches_that_fit(model, rows, batch_size):
             total += token_loss(model, batch, "sum").item()
             counted += batch.counted
-    finally:
-        model.train(was_training)
     return float(torch.tensor(total / counted, dtype=torch.float64).exp())  # infinite rather than an overflow
 
 
 @torch.no_grad()
 def exact_rows(model: nn.Module, rows: Sequence[Row], batch_size: int = 32) -> list[bool]:
-    """Say for each row whether the model's most probable token is the true one wherever the row counts.
+    """Say for each row whether the model's most probable token is the right one wherever the row counts.
 
-    For rows of `answer_rows` that is exact match by greedy decoding, where the answer must be followed by the
-    row's own stop (`scoring.exact_matches` also takes other endings). It works for models that `peft` has
-    wrapped too, whose virtual tokens a shared-prefix cache cannot hold.
-
-    Raises:
-        CourseError: there are no rows.
+    For rows of `answer_rows` that is exact match by greedy decoding, with the row's own stop behind the answer; it
+    works for models that `peft` has wrapped too. Raises CourseError where there are no rows.
     """
-    if not rows:
-        raise CourseError("there are no rows to measure.", "give at least one.")
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
     right: list[bool] = []
-    try:
-        for piece in batches(rows, at_once(model, rows, batch_size)):
-            batch = collate(piece, device)
+    with evaluating(model):
+        for batch in _batches_that_fit(model, rows, batch_size):
             logits, targets = counted_logits(model, batch)
             right += [bool(hits.all()) for hits in by_row(logits.argmax(-1) == targets, batch)]
-    finally:
-        model.train(was_training)
     return right
 
 
-def task_rows(tokenizer: PreTrainedTokenizerBase, task: Task, examples: Sequence[Example]) -> list[Row]:
+def _batches_that_fit(model: nn.Module, rows: Sequence[Row], batch_size: int) -> Iterator[Batch]:
+    require_some(rows, "rows to measure")
+    device = next(model.parameters()).device
+    for piece in batches(rows, at_once(model, rows, batch_size)):
+        yield collate(piece, device)
+
+
+def task_rows(tokenizer: Tokenizer, task: Task, examples: Sequence[Example]) -> list[Row]:
     """Return the examples as rows to train on, each asked by the task's own sentence with no example in front."""
     return answer_rows(tokenizer, build_prompts(examples, (), template_of(task)), [e.y for e in examples])
+
+
+def pair_rows(tokenizer: Tokenizer, template: str, pairs: Sequence[Example]) -> tuple[Task, list[Row]]:
+    """Return a reader's own pairs as a task, and as rows to train on.
+
+    Raises BadData where there are no pairs or one is too long, BadPrompt where the template is faulty.
+    """
+    if not pairs:
+        raise BadData("there are no pairs to learn from.", 'write at least one: "cat, cats".')
+    task = own_task(template, pairs)
+    require_few_tokens(tokenizer, [template_of(task).shot(*pair) for pair in pairs])
+    return task, task_rows(tokenizer, task, pairs)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import CourseError
@@ -14,32 +15,22 @@ from ..errors import CourseError
 T = TypeVar("T")
 
 
-def part(n: int, rank: int, size: int) -> tuple[int, int]:
-    """Return the start and the end of one process's part of n things. Parts differ by one at most; one can be empty.
-
-    Raises:
-        CourseError: there is no such process.
-    """
-    if size < 1 or not 0 <= rank < size:
-        raise CourseError(f"process {rank} of {size}.", "count processes from 0, below their number.")
-    return rank * n // size, (rank + 1) * n // size
-
-
 @dataclass
 class Team:
     """The processes that train together, as one of them sees it; by default one alone, which talks to nobody.
 
-    Attributes:
-        rank: this process's number, from 0. Number 0 alone writes files.
-        size: how many processes there are.
-        handed_over: bytes that this process has given to `all_reduce` so far, counted.
-        exchanges: how often it has.
+    Raises CourseError where there is no process of that rank.
     """
 
-    rank: int = 0
-    size: int = 1
-    handed_over: int = field(default=0, init=False)
-    exchanges: int = field(default=0, init=False)
+    rank: int = 0  # this process's number, from 0
+    world_size: int = 1  # how many processes there are
+    bytes_sent: int = field(default=0, init=False)  # that this process has given to `all_reduce` so far
+    messages: int = field(default=0, init=False)  # in how many calls
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            problem = f"process {self.rank} of {self.world_size}."
+            raise CourseError(problem, "count processes from 0, below their number.")
 
     @property
     def is_main(self) -> bool:
@@ -47,8 +38,8 @@ class Team:
         return self.rank == 0
 
     def part(self, n: int) -> tuple[int, int]:
-        """Return the start and the end of this process's part of n things."""
-        return part(n, self.rank, self.size)
+        """Return the start and the end of this process's part of n things. Parts differ by one at most."""
+        return self.rank * n // self.world_size, (self.rank + 1) * n // self.world_size
 
     def share(self, things: Sequence[T]) -> Sequence[T]:
         """Return this process's part of a list."""
@@ -57,12 +48,10 @@ class Team:
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the sums over all processes, in float32, the same bits in each of them. It is one message for all."""
-        if self.size == 1:
+        if self.world_size == 1:
             return list(tensors)
-        import torch.distributed as dist
-
         flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
-        self.handed_over, self.exchanges = self.handed_over + flat.nbytes, self.exchanges + 1
+        self.bytes_sent, self.messages = self.bytes_sent + flat.nbytes, self.messages + 1
         dist.all_reduce(flat)
         pieces = flat.split([t.numel() for t in tensors])
         return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors)]
@@ -72,7 +61,7 @@ class Team:
 
         A process that had nothing to compute, and so has no gradient, adds zeros.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return loss
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         *sums, total = self.all_reduce([*grads, torch.tensor([loss], device=grads[0].device)])
@@ -82,27 +71,23 @@ class Team:
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite the tensors by process 0's, in place, so that all begin with the same bits."""
-        if self.size > 1:
-            import torch.distributed as dist
-
+        if self.world_size > 1:
             with torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor.detach(), src=0)
 
     def broadcast_object(self, work: Callable[[], T]) -> T:
         """Let process 0 do the work, and return its result in all; an error made for people is raised in all."""
-        if self.size == 1:
+        if self.world_size == 1:
             return work()
-        import torch.distributed as dist
-
-        told: list[Any] = [None]
+        outcome: list[Any] = [None]
         if self.is_main:
             try:
-                told = [(work(), None)]
+                outcome = [(work(), None)]
             except CourseError as error:
-                told = [(None, error)]
-        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-        result, error = told[0]
+                outcome = [(None, error)]
+        dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+        result, error = outcome[0]
         if error is not None:
             raise error
         return result

@@ -1,4 +1,4 @@
-"""The choice between ways: limits, ties, change, and the figures and the report that tell it."""
+"""The choice between methods: limits, ties, change, and the figures and the report that tell it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.lm.tasks import Example, Task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.files import load_adapter
-from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.show.intervals import wilson
 
 
-def trial(way, examples, right, seconds=0.0, mb=1.0, kb=1.0, of=20) -> Trial:
-    return Trial(way, examples, (True,) * right + (False,) * (of - right), seconds, 0.01, int(mb * 1e6), int(kb * 1e3))
+def trial(method, examples, right, seconds=0.0, mb=1.0, kb=1.0, of=20) -> Trial:
+    return Trial(
+        method, examples, (True,) * right + (False,) * (of - right), seconds, 0.01, int(mb * 1e6), int(kb * 1e3)
+    )
 
 
 TRIALS = [
@@ -36,7 +38,7 @@ LOST = {ZERO: 0.0, FEW: 0.0, CALIBRATED: 0.0, META: 0.5, LORA: 0.4, CONTINUAL: 0
 
 
 @pytest.mark.parametrize(
-    ("limits", "way", "examples"),
+    ("limits", "method", "examples"),
     [
         (Limits(0), ZERO, 0),
         (Limits(3), ZERO, 0),
@@ -53,10 +55,10 @@ LOST = {ZERO: 0.0, FEW: 0.0, CALIBRATED: 0.0, META: 0.5, LORA: 0.4, CONTINUAL: 0
         (Limits(16, prepare_seconds=1, memory_bytes=4e6), CALIBRATED, 4),
     ],
 )
-def test_the_best_within_the_limits(limits, way, examples):
+def test_the_best_within_the_limits(limits, method, examples):
     choice = choose(TRIALS, limits, LOST)
     found = choice.trial and (choice.trial.method, choice.trial.examples)
-    assert found == (way and (way, examples))
+    assert found == (method and (method, examples))
     assert set(choice.scores) | set(choice.excluded) == {t.method for t in TRIALS}
     assert not set(choice.scores) & set(choice.excluded)
 
@@ -79,7 +81,7 @@ def test_change_is_subtracted():
     assert choose(TRIALS, Limits(16), LOST).scores[LORA] == 1.0
 
 
-def test_why_a_way_is_out():
+def test_why_a_method_is_out():
     limits = Limits(2, prepare_seconds=1)
     assert choose(TRIALS, Limits(4, prepare_seconds=7)).excluded[LORA] == "takes 8 s to prepare"
     assert choose(TRIALS, limits).excluded[FEW] == "needs 4 examples"
@@ -112,17 +114,17 @@ def test_a_choice_needs_trials_and_what_a_change_costs():
 )
 def test_wilsons_interval(right, of, low, high):
     """Against scipy.stats.binomtest(...).proportion_ci(method="wilson")."""
-    assert plots.wilson(right, of) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(right, of) == pytest.approx((low, high), abs=5e-5)
     from scipy.stats import binomtest
 
     reference = binomtest(right, of).proportion_ci(method="wilson")
-    assert plots.wilson(right, of) == pytest.approx((reference.low, reference.high), abs=1e-6)
+    assert wilson(right, of) == pytest.approx((reference.low, reference.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(("right", "of"), [(1, 0), (-1, 4), (5, 4)])
 def test_a_share_that_is_none(right, of):
     with pytest.raises(CourseError, match=f"{right} right answers of {of}"):
-        plots.wilson(right, of)
+        wilson(right, of)
 
 
 def test_the_figure_tells_quality_and_costs_but_no_seconds():
@@ -199,6 +201,22 @@ def test_the_saved_adapter_is_the_one_given(model, tmp_path):
     assert names == ["adapter_config.json", "adapter_model.safetensors", "report.md"]
     load_adapter(model, folder / "adapter")
     assert torch.equal(model(torch.tensor([[3, 4, 5]])).logits, output)
+
+
+def test_an_older_report_stays_where_the_adapter_cannot_be_written(model, tmp_path, monkeypatch):
+    lora.inject(model, methods.ADAPTER)
+    state = lora.adapter_state(model)
+    folder = report.save_results(tmp_path / "out", model, TASK, TRIALS, choose(TRIALS, Limits(16)), state)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "save_adapter", full)
+    with pytest.raises(CourseError, match="out cannot be written .No space left"):
+        report.save_results(folder, model, TASK, TRIALS[:2], choose(TRIALS[:2], Limits(4)), state)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not lora.lora_layers(model)
 
 
 @pytest.mark.parametrize("kind", ["file", "full folder"])

@@ -1,4 +1,4 @@
-"""Each way of adapting, run and measured; and a second task in the same adapter."""
+"""Each method of adapting, run and measured; and a second task in the same adapter."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.prompting import answers, calibration, scoring
 from rapidadapt_lessons.prompting.prompts import Template, build_prompts
 from rapidadapt_lessons.training.loop import TrainConfig
+from rapidadapt_lessons.training.rows import task_rows
 
 PAIRS = tuple(Example(f"word {i}", ("yes", "no")[i % 2]) for i in range(16))
 LABELS = Task("yes_no", "Yes or no", "Say it.", "{x} is {y}", "{x}?", "here", PAIRS[:10], PAIRS[10:], ("yes", "no"))
@@ -118,10 +119,11 @@ def test_training_learns_the_examples_and_leaves_the_model(small):
 
 def test_a_start_is_where_training_starts(small):
     model, tokenizer = small
-    one = methods.train_adapter(model, tokenizer, LABELS, PAIRS[:4], QUICK)
+    rows = task_rows(tokenizer, LABELS, PAIRS[:4])
+    one, _ = methods.train_adapter(model, rows, QUICK)
     still = TrainConfig(steps=1, batch_size=4, lr=1e-12)
-    kept = methods.train_adapter(model, tokenizer, LABELS, PAIRS[:4], still, start=one)
-    other = methods.train_adapter(model, tokenizer, LABELS, PAIRS[:4], still)
+    kept, _ = methods.train_adapter(model, rows, still, start=one)
+    other, _ = methods.train_adapter(model, rows, still)
     lora.remove(model)
     assert all(torch.allclose(kept[k], one[k], atol=1e-9) for k in one)
     assert not all(torch.allclose(other[k], one[k], atol=1e-4) for k in one)
@@ -129,7 +131,7 @@ def test_a_start_is_where_training_starts(small):
 
 def test_nothing_to_train_on(small):
     with pytest.raises(NotEnoughExamples, match="0 examples"):
-        methods.train_adapter(*small, LABELS, ())
+        methods.adapter_trial(*small, LABELS, (), LABELS.query_set)
 
 
 def test_replayed_examples_are_trained_on_and_stored(small, monkeypatch):
@@ -144,19 +146,20 @@ def test_continual_updating_sees_each_example_when_it_arrives(small, monkeypatch
     calls = []
 
     def trial(model, tokenizer, task, support, queries, **options):
-        calls.append((support, options["replay"], options["start"], options["config"], options["examples"]))
-        found = methods.Trial(methods.CONTINUAL, options["examples"], (True,), 10.0 ** len(calls), 0, 0, 0)
+        calls.append((support, options["replay"], options["start"], options["config"]))
+        found = methods.Trial(methods.CONTINUAL, len(support), (True,), 10.0 ** len(calls), 0, 0, 0)
         return found, f"state {len(calls)}"
 
     monkeypatch.setattr(methods, "adapter_trial", trial)
-    found, state = methods.continual_trials(*small, LABELS, PAIRS[:10], LABELS.query_set, (2, 6, 10), most_replayed=3)
-    assert [t.prepare_seconds for t in found] == [10, 110, 1110] and state == "state 3"
+    monkeypatch.setattr(methods, "MOST_REPLAYED", 3)
+    found = methods.continual_trials(*small, LABELS, PAIRS[:10], LABELS.query_set, (2, 6, 10))
+    assert [t.prepare_seconds for t in found] == [10, 110, 1110]
     assert [c[0] for c in calls] == [PAIRS[:2], PAIRS[2:6], PAIRS[6:10]]
     assert [len(c[1]) for c in calls] == [0, 2, 3]
     assert set(calls[1][1]) <= set(PAIRS[:2]) and set(calls[2][1]) <= set(PAIRS[:6])
     assert [c[2] for c in calls] == [None, "state 1", "state 2"]
     assert [c[3] for c in calls] == [methods.FULL, methods.UPDATE, methods.UPDATE]
-    assert [c[4] for c in calls] == [2, 6, 10]
+    assert [t.examples for t in found] == [2, 6, 10]
 
 
 @pytest.mark.parametrize("sizes", [(), (0, 4), (4, 4), (6, 4), (4, 11)])
@@ -165,15 +168,15 @@ def test_sizes_that_do_not_rise(small, sizes):
         methods.continual_trials(*small, LABELS, PAIRS[:10], LABELS.query_set, sizes)
 
 
-def test_every_way_is_tried_on_the_same_queries(small, monkeypatch):
+def test_every_method_is_tried_on_the_same_queries(small, monkeypatch):
     monkeypatch.setattr(methods, "FULL", QUICK)
     model, tokenizer = small
     before = weights(model)
     _, start = methods.adapter_trial(model, tokenizer, LABELS, PAIRS[:4], LABELS.query_set, config=QUICK)
     options = {"sizes": (2, 64), "n_query": 6, "progress": False}
     trials, state = methods.try_each_method(model, tokenizer, LABELS, meta_start=start, **options)
-    counts = {way: [t.examples for t in trials if t.method == way] for way in methods.METHODS}
-    assert counts == {methods.ZERO: [0]} | {way: [2, 10] for way in methods.METHODS[1:]}  # 64 became all that there are
+    counts = {method: [t.examples for t in found] for method, found in methods.by_method(trials).items()}
+    assert counts == {methods.ZERO: [0]} | dict.fromkeys(methods.METHODS[1:], [2, 10])  # 64 became all that there are
     assert {len(t.right) for t in trials} == {6}
     assert same(weights(model), before)
     methods.fresh_adapter(model, state)
@@ -182,6 +185,9 @@ def test_every_way_is_tried_on_the_same_queries(small, monkeypatch):
     lora.remove(model)
     free, _ = methods.try_each_method(model, tokenizer, FREE, **options)
     assert {t.method for t in free} == {methods.ZERO, methods.FEW, methods.LORA, methods.CONTINUAL}
+    prompts = (methods.ZERO, methods.FEW, methods.CALIBRATED)
+    some, none = methods.try_each_method(model, tokenizer, LABELS, methods=prompts, meta_start=start, **options)
+    assert [t.right for t in some] == [t.right for t in trials if t.method in prompts] and none == {}
     with pytest.raises(NotEnoughExamples, match=r"\[0, 4\]"):
         methods.try_each_method(model, tokenizer, LABELS, sizes=(0, 4))
 
@@ -216,11 +222,11 @@ def test_learning_a_second_task_is_measured_before_and_after(small):
         second_task.learn_second(model, tokenizer, first, second, (), start=state)
 
 
-def test_replay_trains_on_the_first_tasks_examples_asked_in_their_own_way(small, monkeypatch):
+def test_replay_trains_on_the_first_tasks_examples_with_their_own_template(small, monkeypatch):
     model, tokenizer = small
     seen = []
-    monkeypatch.setattr(second_task, "train", lambda model, rows, config, **_: seen.extend(rows))
-    state = methods.train_adapter(model, tokenizer, LABELS, PAIRS[:2], QUICK)
+    state, _ = methods.train_adapter(model, task_rows(tokenizer, LABELS, PAIRS[:2]), QUICK)
+    monkeypatch.setattr(methods, "train", lambda model, rows, config, **_: seen.extend(rows))
     second_task.learn_second(model, tokenizer, LABELS, FREE, PAIRS[:2], start=state, replay=PAIRS[2:3], n_query=4)
     texts = [tokenizer.decode(row.ids) for row in seen]
     assert texts == ["In: word 0\nOut: yes\n", "In: word 1\nOut: no\n", "word 2 is yes\n"]

@@ -109,7 +109,7 @@ def test_rows_with_missing_cells_can_be_skipped_and_are_told(tmp_path):
     reading = read_data(path, skip_missing=True)
     assert set(reading.examples) == {Example(*row) for row in FREE}
     assert reading.skipped == ("line 32 has 1 cell, not 2", "line 33 has an empty 'y'")
-    said = " ".join(reading.told())
+    said = " ".join(reading.summary())
     assert "UTF-8, cells separated by a comma, 33 rows" in said and "Duplicates: 1 row" in said
     assert "a cell is missing: 2 rows (line 32 has 1 cell, not 2; line 33" in said
     assert "The model reads 'x' and answers 'y'" in said and "30 different pairs" in said
@@ -124,7 +124,9 @@ def test_a_row_that_lacks_only_cells_nobody_asked_for_is_used(tmp_path):
 
 def test_a_file_that_was_taken_as_latin_1_says_so(tmp_path):
     path = write(tmp_path, [*FREE, ("Größe", "größer")], encoding="latin-1")
-    assert 'taken as Latin-1: check that letters look right (for instance "Größe")' in " ".join(read_data(path).told())
+    assert 'taken as Latin-1: check that letters look right (for instance "Größe")' in " ".join(
+        read_data(path).summary()
+    )
 
 
 def test_each_part_of_a_split_has_its_share_of_each_label(tmp_path):
@@ -213,12 +215,12 @@ def test_a_file_without_names_of_columns_loses_no_pair(tmp_path):
 
 
 def test_why_answers_are_no_labels_is_told(tmp_path):
-    told = read_data(write(tmp_path, [*LABELLED, ("odd", "other")])).told()
+    told = read_data(write(tmp_path, [*LABELLED, ("odd", "other")])).summary()
     assert "No choice between labels, since 'other' occurs 1 time and 3 are needed." in told
-    told = read_data(write(tmp_path, [*LABELLED, *((f"text {i}", "Good") for i in range(30, 34))])).told()
+    told = read_data(write(tmp_path, [*LABELLED, *((f"text {i}", "Good") for i in range(30, 34))])).summary()
     assert any("'Good' count as different answers" in line and "'good'" in line for line in told)
     for rows in (LABELLED, FREE):
-        said = " ".join(read_data(write(tmp_path, rows)).told())
+        said = " ".join(read_data(write(tmp_path, rows)).summary())
         assert "No choice" not in said and "different answers" not in said
 
 

@@ -1,4 +1,4 @@
-"""Streams of digits: the right classes in the right part, and no image on both sides."""
+"""Streams of digits: the right classes in the right experience, and no image on both sides."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ from rapidadapt_lessons.errors import CourseError
     "stream", [split_digits(), split_digits(task_incremental=True), permuted_digits(3)], ids=lambda s: s.name
 )
 def test_no_image_is_both_learned_and_tested(stream):
-    for part in stream.experiences:
-        train, test = {digit.pixels for digit in part.train}, {digit.pixels for digit in part.test}
+    for experience in stream.experiences:
+        train, test = {digit.pixels for digit in experience.train}, {digit.pixels for digit in experience.test}
         assert train and test and not train & test
 
 
-def test_split_digits_have_two_classes_a_part_and_all_images_once():
+def test_split_digits_have_two_classes_each_and_all_images_once():
     stream = split_digits()
-    classes = [[stream.scenario.classes(side) for side in (part.train, part.test)] for part in stream.experiences]
+    classes = [
+        [stream.scenario.classes(side) for side in (experience.train, experience.test)]
+        for experience in stream.experiences
+    ]
     assert classes == [[{i, i + 1}] * 2 for i in range(0, 10, 2)]
-    assert sum(len(part.train) + len(part.test) for part in stream.experiences) == 1797
+    assert sum(len(experience.train) + len(experience.test) for experience in stream.experiences) == 1797
 
 
-def test_every_part_of_permuted_digits_has_all_classes_and_an_order_of_its_own():
+def test_every_experience_of_permuted_digits_has_all_classes_and_an_order_of_its_own():
     stream = permuted_digits(3)
-    assert all(stream.scenario.classes(part.test) == frozenset(range(10)) for part in stream.experiences)
-    first = [part.train[0] for part in stream.experiences]
+    assert all(stream.scenario.classes(experience.test) == frozenset(range(10)) for experience in stream.experiences)
+    first = [experience.train[0] for experience in stream.experiences]
     assert len({digit.pixels for digit in first}) == 3
     assert len({tuple(sorted(digit.pixels)) for digit in first}) == 1 and len({digit.label for digit in first}) == 1
     assert stream.experiences[0].train[0] in split_digits().experiences[0].train, "the first order is the usual one"
@@ -60,17 +63,17 @@ def test_permute_takes_pixel_i_from_place_order_i():
     assert moved.pixels == (*digit.pixels[1:], digit.pixels[0]) and moved.label == digit.label
 
 
-def test_told_digits_are_chosen_among_two():
+def test_task_incremental_digits_are_chosen_among_two():
     scenario, model = DigitScenario(), digit_network()
     with torch.no_grad():
         model[2].bias[7] = 100.0  # would win every time
-    told, untold = split_digits(task_incremental=True).experiences[0].test, split_digits().experiences[0].test
-    assert scenario.score(model, untold) == 0 and scenario.score(model, told) > 0.3
-    out = scenario.logits(model, told)[:, :2]
-    labels = torch.tensor([digit.label for digit in told])
-    assert torch.allclose(scenario.loss(model, told), F.cross_entropy(out, labels))
-    mixed = scenario.loss(model, [told[0], untold[1]], "sum")
-    assert torch.allclose(mixed, scenario.loss(model, [told[0]]) + scenario.loss(model, [untold[1]]))
+    two, ten = (split_digits(task_incremental).experiences[0].test for task_incremental in (True, False))
+    assert scenario.score(model, ten) == 0 and scenario.score(model, two) > 0.3
+    out = scenario.logits(model, two)[:, :2]
+    labels = torch.tensor([digit.label for digit in two])
+    assert torch.allclose(scenario.loss(model, two), F.cross_entropy(out, labels))
+    mixed = scenario.loss(model, [two[0], ten[1]], "sum")
+    assert torch.allclose(mixed, scenario.loss(model, [two[0]]) + scenario.loss(model, [ten[1]]))
 
 
 def test_pixels_reach_the_network_as_they_are():
@@ -89,6 +92,6 @@ def test_a_network_leaves_the_readers_random_numbers_alone():
     assert not torch.equal(network[0].weight, digit_network(6)[0].weight)
 
 
-def test_no_parts_are_refused():
-    with pytest.raises(CourseError, match="permuted digits of 0 parts"):
+def test_no_experiences_are_refused():
+    with pytest.raises(CourseError, match="the number of experiences is 0"):
         permuted_digits(0)

@@ -99,7 +99,7 @@ def test_with_the_models_own_answers_it_is_the_true_fisher(scenario, noise):
     assert relative_error(batch_gradient_variant(model, scenario, examples)["weight"][0], true) > 0.9
 
 
-def test_the_batch_gradient_variant_is_told_apart():
+def test_the_batch_gradient_variant_is_found_out():
     model, examples = linear(WEIGHTS.tolist()), drawn(50, coin)
     right = fisher_diagonal(model, Logistic(), examples)["weight"]
     assert not torch.allclose(batch_gradient_variant(model, Logistic(), examples)["weight"], right, rtol=0.5)
@@ -109,8 +109,7 @@ def test_the_fisher_of_a_network_is_the_mean_square_of_its_per_example_gradients
     """By another route: torch.func's vmap over per-example gradients."""
     from torch.func import functional_call, grad, vmap
 
-    model, part = digit_network(), permuted_digits(1).experiences[0]
-    examples = part.train[:20]
+    model, examples = digit_network(), permuted_digits(1).experiences[0].train[:20]
     x = torch.tensor([digit.pixels for digit in examples])
     y = torch.tensor([digit.label for digit in examples])
     loss = lambda weights, x, y: F.cross_entropy(functional_call(model, weights, x), y)  # noqa: E731
@@ -143,7 +142,7 @@ def at(model: nn.Linear, weights: list[float]) -> None:
     set_trainable_state(model, {"weight": torch.tensor([weights], dtype=torch.float64)})
 
 
-def test_the_penalty_is_the_formula_and_offline_keeps_every_part():
+def test_the_penalty_is_the_formula_and_offline_keeps_every_experience():
     method, model = EWC(strength=3.0), linear([1.0, 2.0])
     first = {"weight": torch.tensor([[2.0, 0.5]], dtype=torch.float64)}
     second = {"weight": torch.tensor([[1.0, 4.0]], dtype=torch.float64)}
@@ -175,11 +174,11 @@ def test_offline_adds_springs_and_online_lets_one_set_fade():
         fishers.append(fisher_diagonal(model, Logistic(), own)["weight"])
         offline.remember(model, Logistic(), own)
         online.remember(model, Logistic(), own)
-    assert len(offline.springs) == 2 and offline.stored_numbers() == 12
+    assert len(offline.springs) == 2 and offline.stored_numbers == 12
     assert [weights["weight"][0].tolist() for _, weights in offline.springs] == places
     [(fisher, weights)] = online.springs
     assert torch.allclose(fisher["weight"], 0.25 * fishers[0] + fishers[1])
-    assert weights["weight"][0].tolist() == places[1] and online.stored_numbers() == 6
+    assert weights["weight"][0].tolist() == places[1] and online.stored_numbers == 6
 
 
 def test_the_stiffer_the_springs_the_less_the_weights_move_where_the_fisher_is_large():
@@ -199,7 +198,7 @@ def test_the_stiffer_the_springs_the_less_the_weights_move_where_the_fisher_is_l
     assert distances[0] > 3 * distances[1] > 9 * distances[2]
 
 
-def test_a_part_has_at_most_the_asked_examples_in_its_fisher(monkeypatch):
+def test_an_experience_has_at_most_the_asked_examples_in_its_fisher(monkeypatch):
     from rapidadapt_lessons.continual import ewc
 
     counts = []
@@ -218,7 +217,7 @@ def test_a_penalty_before_any_fisher_is_refused():
 
 
 def test_a_fisher_of_no_examples_is_refused():
-    with pytest.raises(CourseError, match="Fisher information of no examples"):
+    with pytest.raises(CourseError, match="no examples for the Fisher information"):
         fisher_diagonal(digit_network(), permuted_digits(1).scenario, [])
 
 
@@ -236,7 +235,7 @@ def test_a_fisher_that_is_not_finite_is_refused():
         ({"strength": -1.0}, "strength is -1.0"),
         ({"strength": float("inf")}, "strength is inf"),
         ({"decay": 1.5}, "decay is 1.5"),
-        ({"examples": 0}, "0 examples for its Fisher"),
+        ({"examples": 0}, "examples is 0"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(arguments, message):

@@ -16,12 +16,8 @@ from rapidadapt_lessons.continual.metrics import (
 )
 from rapidadapt_lessons.errors import CourseError
 
-# Learned in turn; part 0 was at its best after part 1, and part 1 before it was learned.
-R = [
-    [0.8, 0.95, 0.1],
-    [0.9, 0.6, 0.3],
-    [0.5, 0.4, 0.7],
-]
+# Learned in turn; experience 0 was at its best after experience 1, and experience 1 before it was learned.
+R = [[0.8, 0.95, 0.1], [0.9, 0.6, 0.3], [0.5, 0.4, 0.7]]
 BEFORE = [0.2, 0.1, 0.0]
 
 
@@ -29,16 +25,16 @@ def test_acc_is_the_mean_of_the_last_row():
     assert average_accuracy(R) == pytest.approx((0.5 + 0.4 + 0.7) / 3)
 
 
-def test_bwt_averages_the_change_since_learning_over_all_parts_but_the_last():
+def test_bwt_averages_the_change_since_learning_over_all_experiences_but_the_last():
     assert backward_transfer(R) == pytest.approx(((0.5 - 0.8) + (0.4 - 0.6)) / 2)
 
 
-def test_fwt_averages_the_head_start_over_all_parts_but_the_first():
+def test_fwt_averages_the_head_start_over_all_experiences_but_the_first():
     assert forward_transfer(R, BEFORE) == pytest.approx(((0.95 - 0.1) + (0.3 - 0.0)) / 2)
 
 
 def test_forgetting_is_from_the_best_since_learning():
-    # Part 0: best 0.9, after part 1. Part 1: 0.6, since its 0.95 was before it was learned.
+    # Experience 0: best 0.9, after experience 1. Experience 1: 0.6, since its 0.95 was before it was learned.
     assert forgetting(R) == pytest.approx(((0.9 - 0.5) + (0.6 - 0.4)) / 2)
 
 
@@ -46,14 +42,14 @@ def test_plasticity_is_the_mean_of_the_diagonal():
     assert plasticity(R) == pytest.approx((0.8 + 0.6 + 0.7) / 3)
 
 
-def test_with_two_parts_the_average_is_over_one_and_not_two():
+def test_with_two_experiences_the_average_is_over_one_and_not_two():
     r = [[1.0, 0.25], [0.5, 0.75]]
     assert backward_transfer(r) == -0.5
     assert forgetting(r) == 0.5
     assert forward_transfer(r, [0.0, 0.0]) == 0.25
 
 
-def test_a_part_that_gets_better_afterwards_has_negative_forgetting():
+def test_an_experience_that_gets_better_afterwards_has_negative_forgetting():
     r = [[0.5, 0.0], [0.75, 1.0]]
     assert forgetting(r) == -0.25 and backward_transfer(r) == 0.25
 
@@ -79,11 +75,11 @@ def test_a_number_that_is_not_needed_may_be_missing():
 
 
 @pytest.mark.parametrize("measure", [backward_transfer, forgetting, lambda r: forward_transfer(r, [0.0])])
-def test_a_single_part_has_no_transfer(measure):
+def test_a_single_experience_has_no_transfer(measure):
     with pytest.raises(CourseError, match="at least 2"):
         measure([[0.5]])
 
 
-def test_before_needs_one_score_for_each_part():
-    with pytest.raises(CourseError, match=r"`before` has shape \[2\] for 3 parts"):
+def test_before_needs_one_score_for_each_experience():
+    with pytest.raises(CourseError, match=r"`before` has shape \[2\] for 3 experiences"):
         forward_transfer(R, [0.1, 0.2])

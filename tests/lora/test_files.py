@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import tiny_gpt2, tiny_llama
+from training_parts import trained_by_chance
 
 from rapidadapt_lessons.errors import AdapterMismatch, CourseError
 from rapidadapt_lessons.lora import files
@@ -26,11 +27,7 @@ KINDS = {
 
 
 def adapted(make, config, seed=1):
-    model = lora.inject(make(), config)
-    generator = torch.Generator().manual_seed(seed)
-    for layer in lora.lora_layers(model).values():
-        layer.lora_B.data.normal_(std=0.3, generator=generator)
-    return model
+    return trained_by_chance(lora.inject(make(), config), seed)
 
 
 @pytest.fixture(params=KINDS)

@@ -10,25 +10,19 @@ import pytest
 import torch
 from tiny_models import tiny_gpt2, tiny_llama
 from torch import nn
+from training_parts import trained_by_chance
 
 from rapidadapt_lessons.errors import AdapterMismatch, CourseError
 from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lm.tasks import load_task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig, LoRALinear
-from rapidadapt_lessons.prompting.prompts import build_prompts, cue_template
+from rapidadapt_lessons.lora.targets import find_targets, weight_shape
+from rapidadapt_lessons.prompting.prompts import build_prompts, template_of
 from rapidadapt_lessons.training.rows import answer_rows, collate, token_loss
 
 IDS = torch.arange(24).reshape(2, 12) % 97 + 3
 TINY = {"gpt2": (tiny_gpt2, ("c_attn", "c_proj")), "llama": (tiny_llama, ("q_proj", "down_proj"))}
-
-
-def trained_by_chance(model: nn.Module, seed: int = 1) -> nn.Module:
-    """Give every lora_B random numbers, so that the update is not zero."""
-    generator = torch.Generator().manual_seed(seed)
-    for layer in lora.lora_layers(model).values():
-        layer.lora_B.data.normal_(std=0.3, generator=generator)
-    return model
 
 
 @pytest.fixture(params=TINY)
@@ -61,8 +55,8 @@ def test_an_untrained_adapter_is_the_base_model_exactly(tiny):
 
 def test_only_the_adapter_is_trainable_and_its_size_is_what_the_shapes_say(tiny):
     model, targets = tiny
-    layers = lora.find_targets(model, targets)
-    expected = sum(4 * sum(lora.weight_shape(layer)) for layer in layers.values())
+    layers = find_targets(model, targets)
+    expected = sum(4 * sum(weight_shape(layer)) for layer in layers.values())
     lora.inject(model, LoRAConfig(4, target_modules=targets))
     trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     assert all(name.endswith((".lora_A", ".lora_B")) for name in trainable)
@@ -188,7 +182,7 @@ def test_on_the_real_model_forward_gradients_and_loss_curve_are_pefts():
     theirs = peft_twin(second, config, lora.adapter_state(ours))
     task = load_task("plurals")
     support = task.episode(8, seed=0).support
-    prompts = build_prompts(support, template=cue_template(task))
+    prompts = build_prompts(support, template=template_of(task))
     batch = collate(answer_rows(tokenizer, prompts, [y for _, y in support]))
     curves = []
     for model in (ours, theirs):
@@ -282,10 +276,8 @@ def test_injecting_twice_is_refused():
 
 def test_a_target_is_a_whole_name_not_a_piece_of_one():
     with pytest.raises(CourseError, match="'proj'"):
-        lora.find_targets(tiny_llama(), ("proj",))
-    assert list(lora.find_targets(tiny_llama(), ("model.layers.0.self_attn.q_proj",))) == [
-        "model.layers.0.self_attn.q_proj"
-    ]
+        find_targets(tiny_llama(), ("proj",))
+    assert list(find_targets(tiny_llama(), ("model.layers.0.self_attn.q_proj",))) == ["model.layers.0.self_attn.q_proj"]
 
 
 def test_an_adapter_of_another_shape_changes_nothing():

@@ -14,20 +14,12 @@ from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora import quantise
 from rapidadapt_lessons.lora.layers import LoRAConfig
-from rapidadapt_lessons.lora.quantise import (
-    Linear4bit,
-    bitsandbytes_layer,
-    dequantise,
-    nf4_levels,
-    quantise_model,
-    without_kernel_notice,
-)
+from rapidadapt_lessons.lora.quantise import Linear4bit, bitsandbytes_layer, dequantise, nf4_levels, quantise_model
 
 
 @pytest.fixture(scope="module")
 def bitsandbytes():
-    with without_kernel_notice():
-        return pytest.importorskip("bitsandbytes.functional")
+    return pytest.importorskip("bitsandbytes.functional")
 
 
 def weights(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -143,16 +135,6 @@ def test_bad_input_is_told():
         quantise.quantise(torch.zeros(3, 3), block=3)
     with pytest.raises(CourseError, match="NaN or infinite"):
         quantise.quantise(torch.full((2, 64), float("nan")))
-
-
-def test_the_filter_hides_one_line_and_no_other(caplog):
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    notice = "Failed to load CPU gemm_4bit_forward from kernels-community: %s"
-    with without_kernel_notice():
-        logger.warning(notice, "x")
-        logger.warning("something else")
-    logger.warning(notice, "y")
-    assert [record.getMessage() for record in caplog.records] == ["something else", notice % "y"]
 
 
 def test_two_notices_can_be_hidden_for_good_and_no_others(caplog):

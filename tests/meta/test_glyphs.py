@@ -35,7 +35,7 @@ def test_no_held_out_letter_has_a_twin_in_training():
     train, validation, test = load_split()
     assert len(test) > 120 and len(validation) > 50 and len(train) > 800
     assert set(test.scripts) == set(glyphs.TEST_SCRIPTS) and set(validation.scripts) == set(glyphs.VALIDATION_SCRIPTS)
-    assert "ո" in load_glyphs("ARMENIAN").letters and "ո" not in test.letters  # it looks like an n
+    assert "ո" in load_glyphs(["ARMENIAN"]).letters and "ո" not in test.letters  # it looks like an n
     assert "ש" in test.letters and len(test.letters) == len(test.images) == len(test.drawn)
     for part in (validation, test):
         gap = torch.cdist(part.images[:, 0].flatten(1).float(), train.images[:, 0].flatten(1).float()) / 255
@@ -58,46 +58,59 @@ def test_an_episode_has_the_promised_shapes_and_classes():
     assert batch.support_x.min() >= 0 and batch.support_x.max() <= 1
 
 
-def test_one_task_stays_within_one_script():
+def test_one_task_stays_within_one_script(monkeypatch):
+    monkeypatch.setattr(glyphs, "augment", lambda images, generator: images)
     found = load_glyphs(SMALL)
     script_of = [script for script in found.scripts for _ in FACES]
     rows = {row.numpy().tobytes(): script for row, script in zip(found.images.flatten(0, 1), script_of)}
-    batch = episodes(found, 5, 1, tasks=20, generator=generator(), n_query=1, warp=False)
+    batch = episodes(found, 5, 1, tasks=20, generator=generator(), n_query=1)
     drawn = [{rows[(x * 255).round().byte().numpy().tobytes()] for x in task} for task in batch.support_x]
     assert all(len(scripts) == 1 for scripts in drawn)
     assert len(set.union(*drawn)) == 2
 
 
-def test_support_and_query_never_share_a_picture():
+def test_support_and_query_never_share_a_picture(monkeypatch):
     """Greek has twelve faces: up to twelve pictures of a letter differ even before they are warped."""
-    greek = load_glyphs("GREEK")
+    greek = load_glyphs(["GREEK"])
     all_faces = [i for i, drawn in enumerate(greek.drawn) if drawn.all()]
-    some = glyphs.Glyphs(
-        tuple(greek.letters[i] for i in all_faces), ("GREEK",) * len(all_faces),
-        greek.images[all_faces], greek.drawn[all_faces],
-    )  # fmt: skip
-    for warp, n_query in ((False, 6), (True, 20)):
-        batch = episodes(some, 5, 5, tasks=2, generator=generator(), n_query=n_query, warp=warp)
+    some = greek.pick(all_faces)
+    for warp, n_query in ((augment, 20), (lambda images, generator: images, 6)):
+        monkeypatch.setattr(glyphs, "augment", warp)
+        batch = episodes(some, 5, 5, tasks=2, generator=generator(), n_query=n_query)
         assert (torch.cdist(batch.query_x.flatten(2), batch.support_x.flatten(2)) > 0.1).all()
 
 
 def test_equal_seeds_give_equal_tasks_and_others_do_not():
-    a, b, c = (episode(3, 1, seed=seed, n_query=2, scripts=SMALL) for seed in (0, 0, 1))
+    a, b, c = (episode(3, 1, seed=seed, n_query=2) for seed in (0, 0, 1))
     assert torch.equal(a.support_x, b.support_x) and torch.equal(a.query_x, b.query_x)
     assert not torch.equal(a.support_x, c.support_x)
 
 
-def test_augment_with_nothing_to_do_changes_nothing():
-    images = load_glyphs("HEBREW").images[:4, :1].float() / 255
-    still = augment(images, generator(), rotation=0, scale=0, shear=0, shift=0)
-    assert torch.allclose(still, images, atol=1e-5)
+@pytest.fixture
+def only_shifts(monkeypatch):
+    for name in ("_ROTATION", "_SCALE", "_SHEAR"):
+        monkeypatch.setattr(glyphs, name, 0)
+
+
+def test_augment_with_nothing_to_do_changes_nothing(only_shifts, monkeypatch):
+    images = load_glyphs(["HEBREW"]).images[:4, :1].float() / 255
     assert not torch.allclose(augment(images, generator()), images, atol=0.1)
+    monkeypatch.setattr(glyphs, "_SHIFT", 0)
+    assert torch.allclose(augment(images, generator()), images, atol=1e-5)
 
 
-def test_augment_shifts_by_the_share_it_says():
+@pytest.mark.parametrize("name", ["_ROTATION", "_SCALE", "_SHEAR"])
+def test_each_warp_changes_the_picture(only_shifts, monkeypatch, name):
+    images = load_glyphs(["HEBREW"]).images[:4, :1].float() / 255
+    monkeypatch.setattr(glyphs, "_SHIFT", 0)
+    monkeypatch.setattr(glyphs, name, 0.5)
+    assert not torch.allclose(augment(images, generator()), images, atol=1e-2)
+
+
+def test_augment_shifts_by_the_share_it_says(only_shifts):
     dot = torch.zeros(400, 1, SIZE, SIZE)
     dot[:, :, 13:15, 13:15] = 1
-    moved = augment(dot, generator(), rotation=0, scale=0, shear=0, shift=0.1)
+    moved = augment(dot, generator())
     column = (moved.sum(2)[:, 0] * torch.arange(SIZE)).sum(1) / moved.sum((1, 2, 3)) - 13.5
     assert 0.08 * SIZE < column.abs().max() <= 0.1 * SIZE + 0.01
 
@@ -110,16 +123,18 @@ def test_numbers_that_make_no_sense(name, value):
 
 
 def test_more_ways_than_letters():
-    letters = len(load_glyphs("HEBREW"))
+    hebrew = load_glyphs(["HEBREW"])
+    letters = len(hebrew)
     with pytest.raises(NotEnoughExamples, match=f"{letters + 1}-way.*HEBREW.* has {letters} letters"):
-        episode(letters + 1, 1, scripts=("HEBREW",))
-    assert episode(letters, 1, n_query=1, scripts=("HEBREW",)).support_y.shape == (1, letters)
+        episodes(hebrew, letters + 1, 1, tasks=1, generator=generator(), n_query=1)
+    batch = episodes(hebrew, letters, 1, tasks=1, generator=generator(), n_query=1)
+    assert batch.support_y.shape == (1, letters)
 
 
 def test_an_unknown_script_and_none():
     with pytest.raises(CourseError, match="no script 'KLINGON'"):
         load_glyphs(("GREEK", "KLINGON"))
-    with pytest.raises(CourseError, match="no script was named"):
+    with pytest.raises(CourseError, match="there are no scripts"):
         load_glyphs(())
 
 
@@ -127,4 +142,4 @@ def test_a_missing_font(monkeypatch, tmp_path):
     monkeypatch.setattr("matplotlib.get_data_path", lambda: str(tmp_path))
     glyphs._draw_script.cache_clear()
     with pytest.raises(MissingPackage, match="DejaVuSans.ttf"):
-        load_glyphs("HEBREW")
+        load_glyphs(["HEBREW"])

@@ -10,7 +10,7 @@ import torch
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.meta import landscape, maml
 from rapidadapt_lessons.meta import landscape_figures as views
-from rapidadapt_lessons.meta.landscape import METHODS
+from rapidadapt_lessons.meta.landscape import START_METHODS
 from rapidadapt_lessons.show.widgets import render
 
 ZERO = torch.zeros(2, dtype=torch.float64)
@@ -22,7 +22,7 @@ def lines() -> landscape.Family:
 
 
 def points_of(family, inner_lr=0.15, steps=3):
-    return {name: landscape.resting_point(family, name, inner_lr, steps) for name in METHODS}
+    return {name: landscape.resting_point(family, name, inner_lr, steps) for name in START_METHODS}
 
 
 def test_lines_are_drawn_as_told():
@@ -46,7 +46,7 @@ def test_waves_pass_through_their_truth():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", START_METHODS)
 def test_nothing_moves_at_a_resting_point(lines, method, steps):
     point = landscape.resting_point(lines, method, 0.1, steps)
     at = landscape.direction(lines, method, 0.1, steps)
@@ -129,7 +129,7 @@ def test_angles():
             landscape.angle(a, bad)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", START_METHODS)
 def test_weights_are_how_hard_a_method_pulls_towards_a_task(method):
     """For one task without noise, direction = weight * (theta - truth) along each curvature direction."""
     family = landscape.line_family(tasks=1, noise=0.0, seed=3)
@@ -139,7 +139,7 @@ def test_weights_are_how_hard_a_method_pulls_towards_a_task(method):
     values, vectors = torch.linalg.eigh(landscape.hessians(family, ZERO)[0])
     theta = family.truth[0] + vectors.sum(1)  # one unit away in both directions
     pull = vectors.T @ landscape.direction(family, method, 0.1, 2)(theta)
-    assert torch.allclose(pull, views.weight(method, values, 0.1, 2), rtol=1e-9)
+    assert torch.allclose(pull, landscape.weight(method, values, 0.1, 2), rtol=1e-9)
 
 
 @pytest.mark.parametrize("values", [(0.15, 1, 3.0), (0.02, 5, 1.0), (0.25, 2, 2.0)])
@@ -178,7 +178,7 @@ def test_figures_of_the_lesson_tell_their_numbers(lines):
     assert "all on the line" in told
     told = views.steps_picture(lines, [steep], (-1.0, 2.0), 0.15, 3).alt
     x, y = lines.batch.support_x[steep], lines.batch.support_y[steep]
-    end = maml.adapt(lines.module, lines.params((-1.0, 2.0)), x, y, inner_lr=0.15, steps=3)["theta"]
+    end = maml.inner_loop(lines.module, lines.params((-1.0, 2.0)), x, y, inner_lr=0.15, steps=3)["theta"]
     best = landscape.task_optima(lines)[steep]
     left = (end - best).norm() / (lines.params((-1.0, 2.0))["theta"] - best).norm()
     assert f"{left:.2f} of the distance" in told
@@ -240,7 +240,7 @@ def test_a_wrong_factor_would_be_told(lines, monkeypatch):
         lambda: landscape.direction(landscape.line_family(), "SGD", 0.1, 1),
         lambda: landscape.resting_point(landscape.wave_family(), "MAML", 0.1, 1),
         lambda: landscape.resting_point(landscape.line_family(), "MAML", 1e300, 3),
-        lambda: views.weight("SGD", ZERO, 0.1, 1),
+        lambda: landscape.weight("SGD", ZERO, 0.1, 1),
     ],
 )
 def test_bad_values_are_refused(work):

@@ -66,7 +66,7 @@ def test_one_iteration_is_reptiles_rule(model, tokenizer):
     rng.sample([NEXT], 1)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(3):
-        rows = meta_lora.task_rows(tokenizer, NEXT, config, rng)
+        rows = meta_lora.draw_rows(tokenizer, NEXT, config, rng)
         optimizer.zero_grad()
         meta_lora.token_loss(model, meta_lora.collate(rows)).backward()
         optimizer.step()
@@ -101,7 +101,7 @@ def test_meta_training_lowers_the_loss_on_rows_not_seen(model, tokenizer):
 def test_rows_carry_shots_that_are_not_their_own_query(tokenizer):
     config, rng, seen = MetaConfig(rows=3, most_shots=2), random.Random(0), set()
     for _ in range(30):
-        rows = meta_lora.task_rows(tokenizer, NEXT, config, rng)
+        rows = meta_lora.draw_rows(tokenizer, NEXT, config, rng)
         lines = [tokenizer.decode(row.ids).strip().split("\n") for row in rows]
         assert len(rows) == 3 and len({len(text) for text in lines}) == 1
         seen.add(len(lines[0]) - 1)
@@ -115,12 +115,12 @@ def test_adapting_starts_where_it_is_told_and_leaves_the_start_alone(model, toke
     start = adapter_state(model)
     kept = {name: p.clone() for name, p in start.items()}
     template = Template(CUE)
-    first = meta_lora.adapt(model, tokenizer, EPISODE.support, template, start=start, steps=6, lr=2e-2)
+    first = meta_lora.adapt_lora(model, tokenizer, EPISODE.support, template, start=start, steps=6, lr=2e-2)
     moved = adapter_state(model)
-    again = meta_lora.adapt(model, tokenizer, EPISODE.support, template, start=start, steps=6, lr=2e-2)
+    again = meta_lora.adapt_lora(model, tokenizer, EPISODE.support, template, start=start, steps=6, lr=2e-2)
     assert first == again and first[-1] < first[0] and same(moved, adapter_state(model))
     assert same(start, kept) and not same(start, moved)
-    meta_lora.adapt(model, tokenizer, EPISODE.support, template, start=start, steps=0, lr=1)
+    meta_lora.adapt_lora(model, tokenizer, EPISODE.support, template, start=start, steps=0, lr=1)
     assert same(start, adapter_state(model))
 
 
@@ -130,7 +130,7 @@ def test_scores_on_the_way_are_those_of_separate_runs(model, tokenizer):
     along = meta_lora.adapt_and_score(model, tokenizer, episode, template, start=start, lr=0.05, at=(30, 0, 3))
     assert list(along) == [0, 3, 30] and along[0] == 0 and along[30] == 1
     for steps, value in along.items():
-        meta_lora.adapt(model, tokenizer, episode.support, template, start=start, steps=steps, lr=0.05)
+        meta_lora.adapt_lora(model, tokenizer, episode.support, template, start=start, steps=steps, lr=0.05)
         assert meta_lora.score(model, tokenizer, episode, template) == value
 
 
@@ -152,12 +152,12 @@ def test_score_puts_the_shots_asked_for_in_the_prompt(model, tokenizer, monkeypa
     assert prompts[0][0].text.startswith("After a comes b\nAfter b comes c\nAfter k comes")
 
 
-def test_training_on_prompts_reads_solved_examples_and_counts_the_query_alone(model, tokenizer, monkeypatch):
+def test_training_on_prompts_reads_solved_examples_and_counts_the_query_alone(model, tokenizer, benchmark, monkeypatch):
     """MetaICL's rows: k solved examples of the row's own task, then a query that is none of them."""
-    seen, step = [], meta_lora._step
-    monkeypatch.setattr(meta_lora, "_step", lambda m, o, rows: seen.append(rows) or step(m, o, rows))
-    options = {"steps": 6, "rows": 5, "shots": 3, "progress": False}
-    losses = meta_lora.train_on_prompts(model, tokenizer, (NEXT, SAME), **options)
+    seen, step = [], meta_lora.take_step
+    monkeypatch.setattr(meta_lora, "take_step", lambda m, o, rows: seen.append(rows) or step(m, o, rows))
+    options = {"steps": 6, "rows": 5, "shots": 3}
+    losses = benchmark.train_on_prompts(model, tokenizer, (NEXT, SAME), **options)
     assert len(losses) == 6 and [len(rows) for rows in seen] == [5] * 6
     kinds = set()
     for row in (row for rows in seen for row in rows):
@@ -169,13 +169,13 @@ def test_training_on_prompts_reads_solved_examples_and_counts_the_query_alone(mo
     assert kinds == {"After", "Again"}
 
 
-def test_training_on_prompts_learns_repeats_and_moves_lora_alone(model, tokenizer):
+def test_training_on_prompts_learns_repeats_and_moves_lora_alone(model, tokenizer, benchmark):
     start, found = adapter_state(model), []
     base = {name: p.clone() for name, p in model.named_parameters() if "lora_" not in name}
     for seed in (0, 0, 1):
         lora.set_adapter_state(model, start)
-        options = {"steps": 25, "rows": 6, "shots": 2, "lr": 2e-2, "seed": seed, "progress": False}
-        losses = meta_lora.train_on_prompts(model, tokenizer, (SAME,), **options)
+        options = {"steps": 25, "rows": 6, "shots": 2, "lr": 2e-2, "seed": seed}
+        losses = benchmark.train_on_prompts(model, tokenizer, (SAME,), **options)
         assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
         found.append(adapter_state(model))
     assert same(found[0], found[1]) and not same(found[0], found[2])
@@ -212,6 +212,11 @@ def test_an_episode_in_which_a_rate_diverges_counts_as_much_as_any_other(model, 
     assert chosen == 0.01 and means == pytest.approx({0.1: 0.5, 0.01: 0.6})
 
 
+def both_orders(*given, **options) -> list[torch.Tensor]:
+    """Return the meta-gradient without and with its Hessian term."""
+    return [meta_lora.lora_meta_gradient(*given, second_order=order, **options) for order in (False, True)]
+
+
 def test_the_meta_gradient_against_finite_differences(model, tokenizer):
     """The Hessian term brings the meta-gradient to the central differences, along random directions."""
     model = model.double()
@@ -222,7 +227,7 @@ def test_the_meta_gradient_against_finite_differences(model, tokenizer):
         for p in values:
             p.add_(0.02 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
     support, query, template, inner_lr = NEXT.examples[:3], NEXT.examples[5:8], Template(CUE), 0.003
-    first, second = meta_lora.meta_gradients(model, tokenizer, support, query, template, inner_lr=inner_lr)
+    first, second = both_orders(model, tokenizer, support, query, template, inner_lr=inner_lr)
 
     def rows(part):
         prompts = meta_lora.build_prompts(part, (), template)
@@ -265,7 +270,7 @@ def test_the_second_order_is_the_first_times_identity_minus_hessian(model, token
             if p.requires_grad:
                 p.add_(0.02 * torch.randn(p.shape, generator=generator))
     support, query, template, alpha = NEXT.examples[:3], NEXT.examples[5:8], Template(CUE), 0.05
-    first, second = meta_lora.meta_gradients(model, tokenizer, support, query, template, inner_lr=alpha)
+    first, second = both_orders(model, tokenizer, support, query, template, inner_lr=alpha)
     theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
     batch = meta_lora.example_batch(model, tokenizer, support, template)
     grads = torch.autograd.grad(meta_lora.loss_with(model, theta, batch), list(theta.values()), create_graph=True)
@@ -292,17 +297,14 @@ def test_the_loss_with_given_values_is_the_loss_of_a_model_that_holds_them(model
 def test_first_and_second_order_agree_without_an_inner_step(model, tokenizer):
     model.set_attn_implementation("eager")
     given = (model, tokenizer, NEXT.examples[:3], NEXT.examples[5:8], Template(CUE))
-    a, b = meta_lora.meta_gradients(*given, inner_lr=0.0)
+    a, b = both_orders(*given, inner_lr=0.0)
     assert torch.allclose(a, b, atol=1e-6) and a.norm() > 0
-    assert meta_lora.second_order_cosine(*given, inner_lr=0.0) == pytest.approx(1, abs=1e-5)
 
 
 def test_second_order_needs_eager_attention(model, tokenizer):
     model.set_attn_implementation("sdpa")
     with pytest.raises(CourseError, match="'sdpa' attention"):
-        meta_lora.second_order_cosine(
-            model, tokenizer, NEXT.examples[:2], NEXT.examples[2:4], Template(CUE), inner_lr=0.1
-        )
+        both_orders(model, tokenizer, NEXT.examples[:2], NEXT.examples[2:4], Template(CUE), inner_lr=0.1)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_initialisation(model, tokenizer):
@@ -323,30 +325,35 @@ def test_configs_that_make_no_sense(change):
         MetaConfig(**change)
 
 
+def test_training_on_prompts_refuses_what_makes_no_sense(model, tokenizer, benchmark):
+    with pytest.raises(CourseError, match="no tasks"):
+        benchmark.train_on_prompts(model, tokenizer, (), steps=1)
+    for name, value in {"steps": 0, "rows": 0, "shots": -1, "lr": 0}.items():
+        with pytest.raises(CourseError, match=f"{name} is {value}"):
+            benchmark.train_on_prompts(model, tokenizer, (NEXT,), **{"steps": 1} | {name: value})
+    with pytest.raises(NotEnoughExamples, match="k=27"):
+        benchmark.train_on_prompts(model, tokenizer, (SAME,), steps=1, shots=26)
+    lora.remove(model)
+    with pytest.raises(CourseError, match="no LoRA layers"):
+        benchmark.train_on_prompts(model, tokenizer, (NEXT,), steps=1)
+
+
 def test_bad_input(model, tokenizer):
     template, start = Template(CUE), adapter_state(model)
     with pytest.raises(CourseError, match="no tasks"):
         quiet_meta_train(model, tokenizer, MetaConfig(iterations=1), ())
     with pytest.raises(CourseError, match="no examples"):
-        meta_lora.adapt(model, tokenizer, (), template, start=start, steps=1, lr=1e-3)
-    with pytest.raises(CourseError, match="-1 steps"):
-        meta_lora.adapt(model, tokenizer, EPISODE.support, template, start=start, steps=-1, lr=1e-3)
+        meta_lora.adapt_lora(model, tokenizer, (), template, start=start, steps=1, lr=1e-3)
+    with pytest.raises(CourseError, match="steps is -1"):
+        meta_lora.adapt_lora(model, tokenizer, EPISODE.support, template, start=start, steps=-1, lr=1e-3)
     with pytest.raises(CourseError, match="after \\[\\] steps"):
         meta_lora.adapt_and_score(model, tokenizer, EPISODE, template, start=start, lr=1e-3, at=())
     with pytest.raises(CourseError, match="no rates"):
         meta_lora.choose_lr(model, tokenizer, [EPISODE], template, start=start, rates=())
-    with pytest.raises(CourseError, match="no tasks"):
-        meta_lora.train_on_prompts(model, tokenizer, (), steps=1, progress=False)
-    for change in ({"steps": 0}, {"rows": 0}, {"shots": -1}, {"lr": 0}):
-        with pytest.raises(CourseError, match="steps of"):
-            meta_lora.train_on_prompts(model, tokenizer, (NEXT,), **{"steps": 1, "progress": False} | change)
-    with pytest.raises(NotEnoughExamples, match="k=27"):
-        meta_lora.train_on_prompts(model, tokenizer, (SAME,), steps=1, shots=26, progress=False)
     lora.remove(model)
     for train in (
         lambda: quiet_meta_train(model, tokenizer, MetaConfig(iterations=1)),
-        lambda: meta_lora.train_on_prompts(model, tokenizer, (NEXT,), steps=1, progress=False),
-        lambda: meta_lora.meta_gradient(
+        lambda: meta_lora.lora_meta_gradient(
             model, tokenizer, NEXT.examples[:1], NEXT.examples[1:2], template, inner_lr=0.1
         ),
     ):
@@ -370,7 +377,7 @@ def cells(html: str) -> list[list[str]]:
 
 def test_the_playground_shows_each_start_before_after_and_reading(model, tokenizer):
     starts = {"one": adapter_state(model)}
-    meta_lora.adapt(model, tokenizer, SAME.examples[:4], SAME.template, start=starts["one"], steps=4, lr=2e-2)
+    meta_lora.adapt_lora(model, tokenizer, SAME.examples[:4], SAME.template, start=starts["one"], steps=4, lr=2e-2)
     starts["<two>"] = adapter_state(model)
     rows = cells(own(model, tokenizer, starts=starts, pairs="a, b", query="a", steps=20, lr=5e-2))
     assert [row[:2] for row in rows[:4]] == [["one", "0"], ["one", "20"], ["<two>", "0"], ["<two>", "20"]]
@@ -383,7 +390,7 @@ def test_the_playground_shows_each_start_before_after_and_reading(model, tokeniz
 def test_the_playground_asks_the_query_alone_and_reading_behind_the_pairs(model, tokenizer, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        few_shot_figures, "best_answers", lambda m, t, task, prompts: asked.append(prompts[0].text) or (["?"], [0.5])
+        few_shot_figures, "best_answers", lambda m, t, prompts: asked.append(prompts[0].text) or [("?", 0.5)]
     )
     own(model, tokenizer, pairs="a, b\nb, c", query="k", steps=1)
     behind = "After a comes b\nAfter b comes c\nAfter k comes"
@@ -410,7 +417,7 @@ def test_the_playground_takes_no_step_where_none_is_asked_for_and_says_what_is_m
         ({"cue": "{y} before {x}"}, "needs"),
         ({"steps": -1}, "-1 steps"),
         ({"steps": 21}, "21 steps"),
-        ({"lr": 0.0}, "lr 0.0"),
+        ({"lr": 0.0}, "lr is 0.0"),
         ({"starts": {}}, "no start"),
     ],
 )
@@ -422,14 +429,14 @@ def test_the_playground_says_what_is_wrong_and_changes_nothing(model, tokenizer,
 
 
 def test_a_playground_that_diverges_leaves_the_model_as_it_was(model, tokenizer, monkeypatch):
-    before, adapt = adapter_state(model), meta_lora.adapt
+    before, adapt = adapter_state(model), meta_lora.adapt_lora
 
     def diverging(*args, steps, **options):
         adapt(*args, steps=steps, **options)
         if steps:
             raise TrainingDiverged("the loss became nan.", "lower the rate.")
 
-    monkeypatch.setattr(meta_lora, "adapt", diverging)
+    monkeypatch.setattr(meta_lora, "adapt_lora", diverging)
     with pytest.raises(TrainingDiverged, match="nan"):
         own(model, tokenizer, steps=3)
     assert same(before, adapter_state(model))

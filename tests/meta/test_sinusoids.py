@@ -10,10 +10,11 @@ import torch
 from rapidadapt_lessons.errors import CourseError, TrainingDiverged
 from rapidadapt_lessons.meta import maml, sinusoids
 from rapidadapt_lessons.meta import sinusoid_figures as views
-from rapidadapt_lessons.meta.sinusoids import ANIL, FOMAML, HEAD, MAML, METHODS, PRETRAINED, REPTILE, Method, Waves
-from rapidadapt_lessons.meta.task_batch import TaskBatch
+from rapidadapt_lessons.meta.sinusoids import ANIL, FOMAML, HEAD, MAML, PRETRAINED, REPTILE, MetaMethod, Waves
 from rapidadapt_lessons.show.plots import Picture
 from rapidadapt_lessons.show.widgets import render
+
+METHODS = (MAML, FOMAML, ANIL, REPTILE, PRETRAINED)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -83,7 +84,11 @@ def one_seed_by_hand(method, seed, seeds, iterations, tasks):
         batch = batch.tasks(place * tasks, (place + 1) * tasks)
         options = {"inner_lr": method.inner_lr, "steps": method.steps, "adaptable": method.adaptable}
         if method.reptile:
-            losses.append(maml.reptile_step(net, params, batch, optimizer, batch_size=10, **options))
+            found = maml.reptile_gradient(net, params, batch, batch_size=10, **options)
+            for name, p in params.items():
+                p.grad = found.params[name]
+            optimizer.step()
+            losses.append(found.loss)
         else:
             options["second_order"] = method.second_order
             losses.append(maml.meta_step(net, params, batch, optimizer, **options))
@@ -94,7 +99,7 @@ def one_seed_by_hand(method, seed, seeds, iterations, tasks):
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_seeds_trained_together_are_seeds_trained_alone(method):
     seeds = (4, 9)
-    params, losses = sinusoids.train(method, seeds, 3, tasks=4)
+    params, losses = sinusoids.train_starts(method, seeds, 3, tasks=4)
     assert losses.shape == (3, 2)
     for place, seed in enumerate(seeds):
         alone, alone_losses = one_seed_by_hand(method, seed, seeds, 3, 4)
@@ -104,7 +109,7 @@ def test_seeds_trained_together_are_seeds_trained_alone(method):
 
 
 def test_methods_train_towards_different_places():
-    ends = [sinusoids.train(method, (0,), 2, tasks=3)[0]["2.weight"] for method in METHODS]
+    ends = [sinusoids.train_starts(method, (0,), 2, tasks=3)[0]["2.weight"] for method in METHODS]
     for i, a in enumerate(ends):
         for b in ends[:i]:
             assert (a - b).abs().max() > 1e-5
@@ -115,7 +120,7 @@ def test_pretraining_is_the_plain_loss_on_all_tasks():
     net, draws = sinusoids.network(0), generator(0)
     batch = sinusoids.draw_waves(4, draws).batch(10, 10, draws)
     plain = torch.nn.functional.mse_loss(net(batch.query_x.reshape(-1, 1)), batch.query_y.reshape(-1, 1))
-    _, losses = sinusoids.train(PRETRAINED, (0,), 1, tasks=4)
+    _, losses = sinusoids.train_starts(PRETRAINED, (0,), 1, tasks=4)
     assert losses[0, 0].item() == pytest.approx(plain.item(), rel=1e-5)
 
 
@@ -123,23 +128,23 @@ def test_a_few_hundred_iterations_of_maml_beat_pretraining_at_adapting():
     held_out = sinusoids.draw_waves(100, generator(9)).batch(10, 50, generator(10))
     after = {}
     for method in (MAML, PRETRAINED):
-        params, _ = sinusoids.train(method, (0, 1), 250)
+        params, _ = sinusoids.train_starts(method, (0, 1), 250)
         after[method.name] = sinusoids.curve(method, params, held_out, steps=1)[:, :, 1].mean(1)
     assert (after["MAML"] < after["pretrained"] - 0.3).all()
 
 
 def test_training_that_diverges_is_stopped_with_a_word():
     with pytest.raises(TrainingDiverged, match="MAML: the loss became .*(nan|inf)"):
-        sinusoids.train(MAML, (0,), 20, tasks=2, outer_lr=1e12)
+        sinusoids.train_starts(MetaMethod("MAML", inner_lr=1e20), (0,), 20, tasks=2)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: sinusoids.train(MAML, (), 3),
-        lambda: sinusoids.train(MAML, (0,), 0),
-        lambda: sinusoids.train(MAML, (0,), 1, tasks=0),
-        lambda: sinusoids.train(MAML, (0,), 1, shots=0),
+        lambda: sinusoids.train_starts(MAML, (), 3),
+        lambda: sinusoids.train_starts(MAML, (0,), 0),
+        lambda: sinusoids.train_starts(MAML, (0,), 1, tasks=0),
+        lambda: sinusoids.draw_waves(1, generator()).batch(0, 1, generator()),
         lambda: sinusoids.draw_waves(0, generator()),
         lambda: sinusoids.draw_waves(1, generator()).batch(1, 0, generator()),
         lambda: sinusoids.best_inner_lr(MAML, {}, None, ()),
@@ -192,8 +197,7 @@ def test_the_best_rate_is_the_one_with_the_lowest_error_and_never_one_that_diver
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["-2,1; 0,3; 1.5,-2", " (-2, 1) (0 ,3)\n(1.5 , -2) ", "-2,1;0,3;1.5,-2;", "[-2,1] 0,3 1.5,-2e0"],
+    "text", ["-2,1; 0,3; 1.5,-2", " (-2, 1) (0 ,3)\n(1.5 , -2) ", "-2,1;0,3;1.5,-2;", "[-2,1] 0,3 1.5,-2e0"]
 )
 def test_points_are_read_in_any_reasonable_spelling(text):
     x, y = views.parse_points(text)
@@ -227,8 +231,8 @@ def test_other_text_says_what_is_wrong_with_it(text, told):
 
 @pytest.fixture(scope="module")
 def starts():
-    params, _ = sinusoids.train(MAML, (0,), 100)
-    pretrained, _ = sinusoids.train(PRETRAINED, (0,), 100)
+    params, _ = sinusoids.train_starts(MAML, (0,), 100)
+    pretrained, _ = sinusoids.train_starts(PRETRAINED, (0,), 100)
     return {
         "MAML": (MAML, sinusoids.select(params, 0)),
         "ANIL": (ANIL, sinusoids.select(params, 0)),
@@ -244,11 +248,11 @@ def test_view_tells_the_errors_that_it_draws(starts, method, values):
     wave = Waves(torch.tensor([amplitude]), torch.tensor([phase]))
     batch = wave.batch(shots, 1, generator(0))
     rule, params = starts[method]
-    fast = maml.adapt(
+    fast = maml.inner_loop(
         sinusoids.network(), params, batch.support_x[0], batch.support_y[0],
         inner_lr=rule.inner_lr, steps=step, adaptable=rule.adaptable,
     )  # fmt: skip
-    errors = [maml.mse(views.predict(p, views.grid()), wave(views.grid())[0]).item() for p in (params, fast)]
+    errors = [maml.mse(views.outputs(p, views.GRID), wave(views.GRID)[0]).item() for p in (params, fast)]
     assert f"{method} after {step} gradient steps on {shots} points" in picture.alt
     assert f"whole curve {errors[0]:.2f} before, {errors[1]:.2f} now" in picture.alt
     [main, below] = picture.figure.axes
@@ -272,7 +276,7 @@ def test_view_adapts_to_typed_points_in_place_of_the_sinusoid(starts):
         ({"amplitude": 9.0}, "amplitude is 9.0"),
         ({"amplitude": float("nan")}, "amplitude is nan"),
         ({"phase": -1.0}, "phase is -1.0"),
-        ({"shots": 0}, "0 support"),
+        ({"shots": 0}, "shots is 0"),
         ({"step": -1}, "step is -1"),
         ({"step": 1.5}, "step is 1.5"),
         ({"points": "1,2; oops"}, "'oops'"),
@@ -288,7 +292,7 @@ def test_view_explains_bad_values_and_the_widget_shows_the_explanation(starts, c
 
 
 def test_view_says_so_when_the_steps_diverge(starts):
-    wild = {"wild": (Method("wild", inner_lr=1e3), starts["MAML"][1])}
+    wild = {"wild": (MetaMethod("wild", inner_lr=1e3), starts["MAML"][1])}
     with pytest.raises(TrainingDiverged, match="wild leaves the finite numbers at step"):
         views.adapt_view(wild, "wild", 5.0, 1.0, 10, 50)
 
@@ -303,7 +307,7 @@ def trained(*seeds):
 def test_figures_are_described_and_labelled(starts):
     waves = sinusoids.draw_waves(3, generator(15))
     pictures = [
-        views.family_picture(waves, 3),
+        views.family_picture(waves),
         views.mean_picture(trained(0, 1), waves),
         views.starts_picture({"MAML": trained(0, 1), "FOMAML": trained(2, 3)}),
         views.fits_picture({name: starts[name] for name in ("MAML", "pretrained")}, waves),
@@ -340,22 +344,16 @@ def test_curves_survive_values_that_left_the_finite_numbers():
 def test_the_mean_picture_checks_what_it_says():
     waves = sinusoids.draw_waves(3, generator(16))
     assert "do not all follow" in views.mean_picture(trained(0, 1), waves).alt  # untrained
-    learned, _ = sinusoids.train(PRETRAINED, (0, 1), 400)
+    learned, _ = sinusoids.train_starts(PRETRAINED, (0, 1), 400)
     assert "networks follow" in views.mean_picture(learned, waves).alt
 
 
 def test_the_starts_picture_names_those_that_are_close_to_the_mean():
-    learned, _ = sinusoids.train(PRETRAINED, (0,), 400)
+    learned, _ = sinusoids.train_starts(PRETRAINED, (0,), 400)
     alt = views.starts_picture({"learned": learned, "untrained": trained(0)}).alt
     assert alt.endswith("Close to the mean with every seed: learned.")
 
 
-def test_batches_of_seeds_keep_every_task_with_its_seed():
-    tensor = torch.arange(6.0)[:, None, None]
-    parts = sinusoids._by_seed(TaskBatch(tensor, tensor, tensor, tensor), 2)
-    assert parts[0][:, :, 0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
-
-
 def test_reptile_and_fomaml_differ_from_maml_only_as_they_should():
-    assert FOMAML == Method("FOMAML", second_order=False) and not MAML.reptile and REPTILE.reptile
+    assert FOMAML == MetaMethod("FOMAML", second_order=False) and not MAML.reptile and REPTILE.reptile
     assert ANIL.adaptable == HEAD and PRETRAINED.steps == 0 and MAML.second_order

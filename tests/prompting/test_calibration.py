@@ -16,7 +16,7 @@ from rapidadapt_lessons.prompting.calibration import (
     contextual_calibration,
 )
 from rapidadapt_lessons.prompting.prompts import QA, build_prompt, reorder
-from rapidadapt_lessons.prompting.scoring import label_logprobs, label_probabilities
+from rapidadapt_lessons.prompting.scoring import label_logprobs
 
 TRUTH = torch.tensor([0, 1, 1, 0, 1, 0])
 
@@ -126,8 +126,7 @@ def test_the_prior_is_the_mean_over_queries_without_content(real_model):
     prior = content_free_prior(*real_model, support, task.labels, QA)
     assert prior.shape == (2,) and float(prior.sum()) == pytest.approx(1)
     rows = [
-        label_probabilities(label_logprobs(*real_model, [build_prompt(x, support, QA)], task.labels))[0]
-        for x in CONTENT_FREE
+        label_logprobs(*real_model, [build_prompt(x, support, QA)], task.labels).softmax(-1)[0] for x in CONTENT_FREE
     ]
     torch.testing.assert_close(prior, sum(rows) / len(rows), atol=1e-4, rtol=0)
     alone = content_free_prior(*real_model, support, task.labels, QA, inputs=["N/A"])
@@ -143,7 +142,7 @@ def test_calibration_makes_up_for_the_order_of_the_examples(real_model):
     for seed in range(3):
         support = reorder(episode.support, seed)
         prompts = [build_prompt(query.x, support) for query in episode.query]
-        p = label_probabilities(label_logprobs(*real_model, prompts, task.labels))
+        p = label_logprobs(*real_model, prompts, task.labels).softmax(-1)
         plain.append(p[:, 0])
         repaired.append(contextual_calibration(p, content_free_prior(*real_model, support, task.labels))[:, 0])
     spread_plain = torch.stack(plain).mean(-1)

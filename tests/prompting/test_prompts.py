@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapidadapt_lessons.errors import BadPrompt, NotEnoughExamples
+from rapidadapt_lessons.errors import BadPrompt, CourseError, NotEnoughExamples
 from rapidadapt_lessons.lm.tasks import Example, list_tasks, load_task
 from rapidadapt_lessons.prompting.prompts import (
     ARROW,
+    CHAT,
     INPUT_OUTPUT,
     QA,
     NearestExamples,
@@ -21,9 +22,10 @@ from rapidadapt_lessons.prompting.prompts import (
     build_prompt,
     build_prompts,
     chat_prompt,
-    cue_template,
     reorder,
     sort_by_label,
+    task_prompts,
+    template_of,
     templates_for,
 )
 
@@ -143,7 +145,8 @@ def test_the_templates_of_a_task():
     task = load_task("plurals")
     known = templates_for(task)
     assert len(set(known.values())) == len(known) == 5
-    assert cue_template(task) == known["cue"]
+    assert template_of(task) == known["cue"] and known["cue"].separator == "\n"
+    assert template_of(SimpleNamespace(cue="{x}\nis {y}")).separator == "\n\n"
     assert known["cue"].query("fox") == "The plural of fox is"
     instructed = build_prompt("fox", (), known["instruction, then arrow"])
     assert instructed.text == f"{task.instruction}\nfox ->"
@@ -292,3 +295,24 @@ def test_an_example_of_the_pool_is_nearest_to_itself():
     pool = load_task("question_topic").support_pool
     chooser = NearestExamples(pool)
     assert [chooser.select(example.x, 1)[0] for example in pool] == list(pool)
+
+
+# The prompts of a task
+
+
+def test_task_prompts_by_name_by_template_and_as_a_chat(real_model):
+    task = load_task("plurals")
+    episode = task.episode(2, n_query=2)
+    by_name = task_prompts(real_model[1], task, episode.query, episode.support, "question and answer")
+    assert by_name == task_prompts(real_model[1], task, episode.query, episode.support, QA)
+    assert by_name == build_prompts(episode.query, episode.support, QA)
+    chat = task_prompts(real_model[1], task, episode.query, episode.support, CHAT)
+    assert all(task.question.replace("{x}", q.x) in p.text for p, q in zip(chat, episode.query))
+    with pytest.raises(CourseError, match="'haiku'") as caught:
+        task_prompts(real_model[1], task, episode.query, episode.support, "haiku")
+    assert all(name in caught.value.remedy for name in [*templates_for(task), CHAT])
+
+
+def test_an_empty_query_of_a_task_is_told():
+    with pytest.raises(BadPrompt, match="empty"):
+        task_prompts(None, load_task("plurals"), [Example("", "")], (), ARROW)

@@ -88,7 +88,7 @@ def found(tmp_path_factory) -> tuple[dict, dict, dict, Path]:
     return *(json.loads(file.read_text()) for file in files), both
 
 
-@pytest.mark.parametrize("what", ["plain", "one row", "accumulated", "own loss", "meta", "meta in chunks", "one task"])
+@pytest.mark.parametrize("what", ["plain", "one row", "accumulated", "own loss", "meta", "one task"])
 def test_two_processes_find_what_one_finds_and_both_the_same_bits(found, what):
     """Parts are unequal in rows and in tokens; with a single row or task, one process has nothing to do."""
     alone, first, second, _ = found

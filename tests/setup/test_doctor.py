@@ -42,13 +42,13 @@ def test_everything_is_checked_once_and_well_on_a_machine_that_is_set_up(monkeyp
 def test_an_old_python_fails(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.10.1")
-    check = doctor.check_python()
+    check = doctor.python_check()
     assert (check.status, check.detail) == ("fail", "3.10.1")
     assert "3.11" in check.remedy
 
 
 def test_a_missing_package_fails():
-    check = doctor.check_package("no-such-package>=1.2,<2")
+    check = doctor.package_check("no-such-package>=1.2,<2")
     assert (check.name, check.status) == ("no-such-package", "fail")
     assert "not installed" in check.detail and ">=1.2" in check.detail
     assert "requirements.lock" in check.remedy
@@ -60,7 +60,7 @@ def test_a_missing_package_fails():
 )
 def test_a_package_is_held_to_its_range(monkeypatch, found, status):
     monkeypatch.setattr(metadata, "version", lambda name: found)
-    check = doctor.check_package("thing>=1.0,<2")
+    check = doctor.package_check("thing>=1.0,<2")
     assert check.status == status
     assert found in check.detail
     assert (status == "ok") or (">=1.0" in check.detail and check.remedy)
@@ -88,20 +88,20 @@ def test_learn2learn_that_cannot_be_imported_fails(monkeypatch):
         raise MissingPackage("learn2learn 0.2.0 is not installed.", "build it")
 
     monkeypatch.setattr(learn2learn, "import_maml", broken)
-    assert doctor.check_learn2learn() == Check("learn2learn", "fail", "learn2learn 0.2.0 is not installed.", "build it")
+    assert doctor.learn2learn_check() == Check("learn2learn", "fail", "learn2learn 0.2.0 is not installed.", "build it")
 
 
 def test_another_learn2learn_is_a_warning(monkeypatch):
     monkeypatch.setattr(learn2learn, "import_maml", lambda: object)
     monkeypatch.setattr(learn2learn, "installed_version", lambda: "0.1.7")
-    check = doctor.check_learn2learn()
+    check = doctor.learn2learn_check()
     assert check.status == "warn"
     assert "0.1.7" in check.detail and "0.2.0" in check.detail and "setup" in check.remedy
 
 
 def test_a_model_that_is_there_is_told_with_size_and_place(monkeypatch):
     model_is(monkeypatch, "ok")
-    check = doctor.check_model()
+    check = doctor.model_check()
     assert check.status == "ok"
     assert download.DEFAULT_MODEL in check.detail and "542 MB" in check.detail
     assert str(Path("~/cache/M")) in check.detail and str(Path.home()) not in check.detail
@@ -112,7 +112,7 @@ def test_a_model_that_is_there_is_told_with_size_and_place(monkeypatch):
 )
 def test_a_model_that_is_missing_or_damaged_fails(monkeypatch, state, word, remedy):
     model_is(monkeypatch, state, "wrong sum in model.safetensors")
-    check = doctor.check_model()
+    check = doctor.model_check()
     assert check.status == "fail"
     assert download.DEFAULT_MODEL in check.detail and word in check.detail and str(Path("~/cache/M")) in check.detail
     assert "python -m rapidadapt_lessons setup" in check.remedy and remedy in check.remedy
@@ -125,11 +125,11 @@ def test_a_byte_that_changed_on_disk_is_found(monkeypatch, tmp_path):
     (folder / "model.safetensors").write_bytes(b"weights")
     download._write_manifest(folder, download.SMOLLM2)
     monkeypatch.setenv("RAPIDADAPT_CACHE", str(tmp_path))
-    assert doctor.check_model().status == "ok"
+    assert doctor.model_check().status == "ok"
     written = (folder / "model.safetensors").stat()
     (folder / "model.safetensors").write_bytes(b"weighty")
     os.utime(folder / "model.safetensors", ns=(written.st_atime_ns, written.st_mtime_ns))
-    check = doctor.check_model()
+    check = doctor.model_check()
     assert check.status == "fail" and "model.safetensors" in check.detail
 
 
@@ -150,11 +150,11 @@ def denied(monkeypatch, tmp_path):
 
 
 def test_a_disk_whose_cache_may_not_be_looked_at_is_told_and_no_error(denied):
-    assert doctor.check_disk().name == "free disk"
+    assert doctor.disk_check().name == "free disk"
 
 
 def test_a_model_that_may_not_be_read_is_not_called_damaged(denied):
-    check = doctor.check_model()
+    check = doctor.model_check()
     assert check.status == "fail" and "may not be read" in check.detail and "damaged" not in check.detail
     assert check.remedy == "ask for read rights, or name another folder in RAPIDADAPT_CACHE"
 
@@ -164,7 +164,7 @@ def test_a_model_that_may_not_be_read_is_not_called_damaged(denied):
 )
 def test_memory(monkeypatch, free, status):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
-    check = doctor.check_memory()
+    check = doctor.memory_check()
     assert check.status == status
     assert f"{free / 1e9:.1f} GB" in check.detail
     assert bool(check.remedy) == (status != "ok")
@@ -175,7 +175,7 @@ def test_a_full_disk_fails_unless_the_model_is_there_already(monkeypatch, tmp_pa
     monkeypatch.setenv("RAPIDADAPT_CACHE", str(tmp_path / "not" / "made" / "yet"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 10**8, 10**8))
     model_is(monkeypatch, state)
-    check = doctor.check_disk()
+    check = doctor.disk_check()
     assert check.status == status
     assert "0.1 GB" in check.detail
     if status == "fail":
@@ -184,7 +184,7 @@ def test_a_full_disk_fails_unless_the_model_is_there_already(monkeypatch, tmp_pa
 
 def test_looking_at_the_disk_makes_no_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("RAPIDADAPT_CACHE", str(tmp_path / "new"))
-    assert doctor.check_disk().name == "free disk"
+    assert doctor.disk_check().name == "free disk"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -192,10 +192,10 @@ def test_the_device_is_named(monkeypatch):
     import torch
 
     monkeypatch.setattr(model, "pick_device", lambda name: torch.device("cpu"))
-    assert doctor.check_device().detail.startswith("cpu, ")
+    assert doctor.device_check().detail.startswith("cpu, ")
     monkeypatch.setattr(model, "pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
-    assert doctor.check_device() == Check("device", "ok", "cuda: Some GPU")
+    assert doctor.device_check() == Check("device", "ok", "cuda: Some GPU")
 
 
 def test_a_torch_that_does_not_load_fails(monkeypatch):
@@ -203,29 +203,22 @@ def test_a_torch_that_does_not_load_fails(monkeypatch):
         raise OSError("libtorch.so is missing")
 
     monkeypatch.setattr(model, "pick_device", broken)
-    check = doctor.check_device()
+    check = doctor.device_check()
     assert check.status == "fail" and "libtorch.so" in check.detail and check.remedy
 
 
 def test_the_network_is_needed_only_for_what_is_absent():
-    assert doctor.check_network([GOOD, WARNING]).status == "ok"
-    assert "not needed" in doctor.check_network([GOOD]).detail
-    needed = doctor.check_network([GOOD, BAD])
+    assert doctor.network_check([GOOD, WARNING]).status == "ok"
+    assert "not needed" in doctor.network_check([GOOD]).detail
+    needed = doctor.network_check([GOOD, BAD])
     assert needed.status == "warn" and "bad" in needed.detail and "setup" in needed.remedy
-    assert doctor.check_network([Check("free memory", "fail", "0.1 GB", "close")]).status == "ok"
+    assert doctor.network_check([Check("free memory", "fail", "0.1 GB", "close")]).status == "ok"
 
 
-def test_summary_and_blocked():
+def test_summary():
     assert doctor.summary([GOOD, GOOD]) == "All checks passed: ready."
     assert doctor.summary([GOOD, WARNING]) == "Ready, with something to know about: slow."
     assert doctor.summary([GOOD, WARNING, BAD]) == "1 of 3 checks failed: bad."
-    assert [doctor.blocked(checks) for checks in ([GOOD], [WARNING], [GOOD, BAD])] == [False, False, True]
-
-
-def test_the_html_table_has_every_check_and_escapes_it():
-    html = doctor.table_html([GOOD, WARNING, BAD])
-    assert html.count("<tr>") == 4
-    assert "What to do: install it." in html and "close &lt;things&gt;.<" in html and "<things>" not in html
 
 
 def test_a_path_outside_the_home_folder_is_shown_whole(tmp_path, monkeypatch):

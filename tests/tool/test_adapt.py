@@ -1,4 +1,4 @@
-"""`adapt`: how a file is read, planned for, tried and reported; what is refused; and going on after being killed."""
+"""`adapt`: how a file is read, planned for, tried and reported; what is refused; and starting anew after a kill."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from rapidadapt_lessons import cli
 from rapidadapt_lessons.choosing import methods
 from rapidadapt_lessons.choosing.methods import CALIBRATED, FEW, LORA, META, ZERO
 from rapidadapt_lessons.choosing.own_data import read_data
-from rapidadapt_lessons.errors import BadData, CourseError
+from rapidadapt_lessons.errors import BadData, CourseError, TrainingDiverged
 from rapidadapt_lessons.lm.tasks import Example, Task, load_task
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.files import load_adapter
-from rapidadapt_lessons.tool import adapt, resume
+from rapidadapt_lessons.tool import adapt, output_folder
 from rapidadapt_lessons.tool import plan as adapt_plan
 from rapidadapt_lessons.tool.outcome import Outcome
 from rapidadapt_lessons.tool.plan import Plan, Planned, make_plan, parse_budget, read_plan
 from rapidadapt_lessons.tool.saved_prompt import read_adapted
-from rapidadapt_lessons.training import checkpoint
 
 FREE = [(f"in {i}", f"out {i}") for i in range(24)]
 LABELLED = [(f"text {i}", ("good", "bad")[i % 2]) for i in range(24)]
@@ -52,7 +51,7 @@ def run(*arguments) -> int:
 def results(folder: Path) -> dict:
     """Return all that must repeat: everything but seconds."""
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    found.pop("seconds"), found.pop("resumed")
+    found.pop("seconds")
     for trial in found["validation"]:
         trial.pop("prepare_seconds"), trial.pop("answer_seconds")
     return found
@@ -76,7 +75,7 @@ def weights(folder: Path) -> dict[str, list]:
         (FREE, "meta", {ZERO, META}, {META}, True),
     ],
 )
-def test_each_method_tries_its_ways_and_writes_a_whole_folder(small, tmp_path, rows, method, tried, chosen, adapter):
+def test_each_choice_tries_its_methods_and_writes_a_whole_folder(small, tmp_path, rows, method, tried, chosen, adapter):
     out = tmp_path / "out"
     assert run(write_csv(tmp_path / "my.csv", rows), "--method", method, "--out", out) == 0
     found = results(out)
@@ -114,8 +113,6 @@ def test_no_choice_sees_the_test_split(small, tmp_path):
 
 def test_the_choice_is_that_of_the_validation_split(small, tmp_path, monkeypatch):
     """Whatever the trials say, the best of them wins, and is then asked the test queries."""
-    from rapidadapt_lessons.choosing import methods
-
     real = methods.prompt_trial
 
     def rigged(*arguments, calibrated=False):
@@ -169,12 +166,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.values += [(name, value or "") for name, value in attrs]
-        if tag not in ("meta", "br", "line", "circle", "rect", "polyline"):
+        if tag not in ("meta", "img"):
             self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.add(tag)
-        self.values += [(name, value or "") for name, value in attrs]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -193,14 +186,18 @@ def test_the_report_is_one_page_that_loads_nothing_and_takes_data_for_data(small
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert not page.open, "a tag was not closed"
-    assert page.tags.isdisjoint({"script", "img", "link", "iframe", "a", "i", "object", "base", "form"})
-    assert not {name for name, _ in page.values} & {"src", "href", "onerror", "onload", "action"}
+    assert page.tags.isdisjoint({"script", "link", "iframe", "a", "i", "object", "base", "form"})
+    assert not {name for name, _ in page.values} & {"href", "onerror", "onload", "action"}
     assert not re.search(r"url\(|@import|https?:", text)
-    assert "default-src 'none'" in dict(page.values)["content"] or "default-src 'none'" in text
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in dict(page.values)["content"]
     assert NASTY in page.text and "<i>x</i>" in page.text
     parts = ("Accuracy by method", "Learning curve", "Mistakes on the test split", "s to prepare", "Memory", "95% int")
     assert all(part in page.text for part in parts)
-    assert sum(name == "aria-label" for name, _ in page.values) == 3  # each figure has its description
+    figures = [value for name, value in page.values if name == "src"]
+    assert len(figures) == 3 and all(figure.startswith("data:image/png;base64,") for figure in figures)
+    described = [value for name, value in page.values if name == "alt"]
+    assert [text.partition(".")[0] for text in described[1:]] == ["Line chart"] * 2
+    assert "test: " in described[0] and all(f"{method} " in described[0] for method in (ZERO, FEW, META, LORA))
     outcome = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     wrong = [a for a in outcome["test"]["answers"] if a["predicted"] != a["answer"]]
     assert wrong and all(a["input"] in " ".join(page.text.split()) for a in wrong)
@@ -228,7 +225,7 @@ def plan_for(budget: float, timing=FAST, method="auto", task=None, shots=32, bat
     )
 
 
-def by_way(plan: Plan) -> dict[str, Planned]:
+def by_method(plan: Plan) -> dict[str, Planned]:
     return {p.method: p for p in plan.methods}
 
 
@@ -252,32 +249,32 @@ def test_a_plan_keeps_within_its_budget(budget, timing):
 
 
 def test_a_larger_budget_buys_steps_up_to_what_the_data_are_worth():
-    steps = [by_way(plan_for(budget)).get(LORA, Planned(LORA)).steps for budget in (3, 8, 12, 120, 1200)]
+    steps = [by_method(plan_for(budget)).get(LORA, Planned(LORA)).steps for budget in (3, 8, 12, 120, 1200)]
     assert steps[0] == 0 < steps[1] < steps[2] < steps[3] == steps[4] == 125  # 10 times 100 examples, 8 at a time
-    metas = [by_way(plan_for(budget)).get(META, Planned(META)).meta_iterations for budget in (12, 36, 120)]
+    metas = [by_method(plan_for(budget)).get(META, Planned(META)).meta_iterations for budget in (12, 36, 120)]
     assert metas[0] == 0 < metas[1] < metas[2] == adapt_plan.META_MOST
     assert "4 updates take" in plan_for(3).left_out[LORA] and "learn a start" in plan_for(12).left_out[META]
 
 
 def test_what_was_asked_for_is_done_at_least_a_little_whatever_it_takes():
-    assert by_way(plan_for(0.1, SLOW, "lora"))[LORA].steps == adapt_plan.LEAST_STEPS
-    meta = by_way(plan_for(0.1, SLOW, "meta"))[META]
-    assert meta.steps == adapt_plan.LEAST_STEPS and meta.meta_iterations == adapt_plan.META_LEAST
+    assert by_method(plan_for(0.1, SLOW, "lora"))[LORA].steps == adapt_plan.LEAST_UPDATES
+    meta = by_method(plan_for(0.1, SLOW, "meta"))[META]
+    assert meta.steps == adapt_plan.LEAST_UPDATES and meta.meta_iterations == adapt_plan.META_LEAST
 
 
 def test_long_rows_are_cut_into_more_passes_with_the_same_update():
     for batch_size in (1, 2, 4, 8):
-        planned = by_way(plan_for(120, batch_size=batch_size))[LORA]
+        planned = by_method(plan_for(120, batch_size=batch_size))[LORA]
         assert planned.batch_size * planned.accumulate == 8 and planned.batch_size == batch_size
 
 
 def test_prompts_without_room_are_left_out():
     plan = plan_for(120, shots=0)
-    assert FEW in plan.left_out and CALIBRATED in plan.left_out and LORA in by_way(plan)
+    assert FEW in plan.left_out and CALIBRATED in plan.left_out and LORA in by_method(plan)
     with pytest.raises(BadData, match="no example fits"):
         plan_for(120, method="calibrated", shots=0)
     with pytest.raises(BadData, match="needs labels"):
-        plan_for(120, method="calibrated", task=task_of(labels=()))
+        adapt_plan.require_method("calibrated", task_of(labels=()))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("120s", 120), ("2m", 120), ("1.5h", 5400), ("90", 90), (" 3 s ", 3)])
@@ -301,7 +298,7 @@ def test_a_plan_is_written_down_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", "null", '{"methods": []}', "[" * 100_000],
-    ids=["empty", "list", "object", "null", "no ways", "deep"],
+    ids=["empty", "list", "object", "null", "no methods", "deep"],
 )
 def test_no_plans(tmp_path, text):
     (tmp_path / "plan.json").write_text(text)
@@ -332,7 +329,7 @@ def test_a_plan_that_makes_no_sense_is_refused(tmp_path, change):
 def test_the_same_plan_gives_the_same_on_a_slower_machine(small, tmp_path, monkeypatch):
     data = write_csv(tmp_path / "my.csv", FREE)
     assert run(data, "--budget", "12s", "--seed", "3", "--out", tmp_path / "fast") == 0
-    monkeypatch.setattr(adapt, "measure", lambda *_, **__: SLOW)
+    monkeypatch.setattr(adapt, "time_steps", lambda *_, **__: SLOW)
     assert run(data, "--plan", tmp_path / "fast" / "plan.json", "--out", tmp_path / "slow") == 0
     assert results(tmp_path / "slow") == results(tmp_path / "fast")
     assert weights(tmp_path / "slow") == weights(tmp_path / "fast")
@@ -349,7 +346,7 @@ def test_a_plan_for_more_data_than_there_are_is_refused(small, tmp_path, capsys)
     assert "asks for 30 examples for LoRA; there are 12" in capsys.readouterr().err
     assert run(few, "--plan", tmp_path / "a" / "plan.json", "--seed", "1", "--out", tmp_path / "b") == 2
     assert "leave --method, --seed and --budget out" in capsys.readouterr().err
-    assert not (tmp_path / "b").exists() and not (tmp_path / "b.unfinished").exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"many.csv", "few.csv", "a"}
 
 
 # What is refused: a message, exit status 2, nothing written
@@ -396,7 +393,7 @@ def test_bad_files(small, tmp_path, capsys, kind):
         (["my.csv", "--out", "full"], "the output folder full is not empty"),
         (["my.csv", "--out", "my.csv"], "my.csv is a file, and the output is a folder"),
         (["my.csv", "--out", "my.csv/out"], "nothing can be written to the folder my.csv"),
-        (["my.csv", "--out", "out", "--method", "magic"], "the method is 'magic'"),
+        (["my.csv", "--out", "out", "--method", "magic"], "there is no method 'magic'"),
         (["my.csv", "--out", "out", "--method", "calibrated"], "calibration needs labels"),
         (["my.csv", "--out", "out", "--budget", "soon"], "the budget is 'soon'"),
         (["my.csv", "--out", "out", "--input", "text"], "name both columns"),
@@ -470,44 +467,34 @@ def stand_for_a_mount_point(monkeypatch, folder: Path) -> None:
 
 def test_too_little_room_is_told_before_anything_is_done(small, tmp_path, monkeypatch, capsys):
     usage = shutil._ntuple_diskusage(100, 90, 10_000_000)
-    monkeypatch.setattr(resume.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda _: usage)
     assert run(write_csv(tmp_path / "my.csv", FREE), "--out", tmp_path / "out") == 2
     assert "has 10 MB free; 64 MB are needed" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv"}
 
 
-@pytest.mark.parametrize("when", ["first file", "first result", "report"])
-def test_a_disk_that_fills_up(small, tmp_path, monkeypatch, capsys, when):
-    """Nothing is left where nothing was done yet; else only the work so far, which the same command goes on from."""
+@pytest.mark.parametrize("when", ["report", "adapter"])
+def test_a_disk_that_fills_up_while_writing(small, tmp_path, monkeypatch, capsys, when):
+    """Nothing is left, and the same command works once there is room."""
     data, out = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out"
     real = Path.write_text
 
-    def full(path, *arguments, **options):
-        name = {"first file": resume.OPTIONS, "report": "report.html"}.get(when)
-        if path.name == name:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(path, *arguments, **options)
-
-    def full_save(*_):
+    def full(path=None, *arguments, **options):
+        if when == "report" and path.name != "report.html":
+            return real(path, *arguments, **options)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        if when == "first result":
-            patch.setattr(checkpoint.torch, "save", full_save)
-        assert run(data, "--method", "prompt", "--out", out) == 2
+        patch.setattr(*(Path, "write_text") if when == "report" else (adapt, "save_adapter"), full)
+        assert run(data, "--method", "lora", "--out", out) == 2
     said = capsys.readouterr().err
-    assert re.search("disk (is full|filled up)", said) and "What to do: free some space" in said
-    kept = {"out.unfinished"} if when == "report" else set()
-    assert {p.name for p in tmp_path.iterdir()} == {"my.csv"} | kept
-    assert run(data, "--method", "prompt", "--out", out) == 0
+    assert "the disk is full; out was not written" in said and "free some space and give the same command" in said
+    assert {p.name for p in tmp_path.iterdir()} == {"my.csv"}
+    assert run(data, "--method", "lora", "--out", out) == 0
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
 
 
 def test_training_that_diverges_is_told_and_the_rest_goes_on(small, tmp_path, monkeypatch):
-    from rapidadapt_lessons.choosing import methods
-    from rapidadapt_lessons.errors import TrainingDiverged
-
     def diverge(*_, **__):
         raise TrainingDiverged("the loss became nan.", "lower the rate.")
 
@@ -519,38 +506,59 @@ def test_training_that_diverges_is_told_and_the_rest_goes_on(small, tmp_path, mo
     assert run(data, "--method", "lora", "--out", tmp_path / "other") == 2
 
 
-# Going on
+# Killed, and two at once
 
 
-def worker(*arguments, kill_after: int = 0) -> subprocess.CompletedProcess:
-    """Run the command line in a process of its own, killed after so many files of its work were written."""
-    command = [sys.executable, str(Path(__file__).parents[1] / "adapt_parts.py"), str(kill_after), "adapt"]
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+def worker(where: str, *arguments) -> subprocess.CompletedProcess:
+    """Run the command line in a process of its own, killed where it is said."""
+    command = [sys.executable, str(Path(__file__).parents[1] / "adapt_parts.py"), where, "adapt", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path):
-    """Killed twice: in the training that follows the meta-learned start, and in LoRA's."""
-    data = write_csv(tmp_path / "my.csv", FREE)
-    assert worker(data, "--out", tmp_path / "whole").returncode == 0
-    out, done = tmp_path / "out", []
-    for way in (META, LORA):
-        assert worker(data, "--out", out, kill_after=4).returncode == -signal.SIGKILL
-        assert not out.exists()
-        training = tmp_path / "out.unfinished" / f"{way.replace(' ', '-')}-training.pt"
-        done.append(torch.load(training, weights_only=True)["state"]["done"])
-    # Zero-shot, few-shot, start, 5 updates; then 8 updates, their result, 5 of LoRA's updates, 10: nothing was redone.
-    assert done == [5, 10]
-    done = worker(data, "--out", out)
-    assert done.returncode == 0 and f"Going on with the unfinished run in {out}.unfinished" in done.stdout
-    assert results(out) == results(tmp_path / "whole") and weights(out) == weights(tmp_path / "whole")
-    assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out", "whole"}
-    assert "was interrupted" in (out / "report.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("where", ["training", "writing"])
+def test_a_killed_run_leaves_nothing_at_its_output_and_the_same_command_then_succeeds(small, tmp_path, where):
+    data, out = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out"
+    assert worker(where, data, "--method", "lora", "--out", out).returncode == -signal.SIGKILL
+    assert not out.exists()
+    written = {p.name for p in (tmp_path / ".out.unfinished").iterdir()}
+    assert ("report.html" in written) == (where == "writing")
+    (tmp_path / ".out.unfinished" / "stray").touch()
+    assert run(data, "--method", "lora", "--out", out) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
+    whole = tmp_path / "whole"
+    assert run(data, "--method", "lora", "--out", whole) == 0
+    assert {p.name for p in out.iterdir()} == {p.name for p in whole.iterdir()}
+    assert results(out) == results(whole) and weights(out) == weights(whole)
+
+
+def test_an_interrupted_run_leaves_nothing(small, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapt, "answered_right", interrupted)
+    assert run(write_csv(tmp_path / "my.csv", FREE), "--method", "lora", "--out", tmp_path / "out") == 130
+    assert {p.name for p in tmp_path.iterdir()} == {"my.csv"}
+
+
+def test_what_appeared_at_the_output_meanwhile_is_left_alone(small, tmp_path, monkeypatch, capsys):
+    data, out, real = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out", adapt.page
+
+    def slow(outcome):
+        out.mkdir()
+        (out / "thesis.txt").write_text("precious")
+        return real(outcome)
+
+    monkeypatch.setattr(adapt, "page", slow)
+    assert run(data, "--method", "prompt", "--out", out) == 2
+    assert "out cannot be written (Directory not empty)" in capsys.readouterr().err
+    assert [p.read_text() for p in out.iterdir()] == ["precious"]
+    assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
 
 
 def test_a_second_run_with_the_same_output_is_refused_while_one_is_under_way(small, tmp_path, monkeypatch, capsys):
     """With the same options, with others, and from another process; the first one ends as if it were alone."""
     data, out, seen = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out", []
-    real, begun = adapt.measure, []
+    real, begun = adapt.time_steps, []
 
     def meanwhile(*arguments, **options):
         begun.append(1)
@@ -558,11 +566,11 @@ def test_a_second_run_with_the_same_output_is_refused_while_one_is_under_way(sma
             for method in ("prompt", "lora"):
                 seen.append(run(data, "--method", method, "--out", out))
                 seen.append(capsys.readouterr().err)
-            other = worker(data, "--method", "prompt", "--out", out)
+            other = worker("nowhere", data, "--method", "prompt", "--out", out)
             seen.extend([other.returncode, other.stderr])
         return real(*arguments, **options)
 
-    monkeypatch.setattr(adapt, "measure", meanwhile)
+    monkeypatch.setattr(adapt, "time_steps", meanwhile)
     assert run(data, "--method", "prompt", "--out", out) == 0
     assert seen[::2] == [2, 2, 2] and all("output out is already under way" in told for told in seen[1::2]), seen
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
@@ -574,58 +582,13 @@ def test_a_run_that_begins_as_another_ends_is_refused_before_it_works(small, tmp
     def slow():
         monkeypatch.setattr(adapt, "load_model", real)
         assert run(data, "--method", "prompt", "--out", out) == 0
-        monkeypatch.setattr(adapt, "measure", lambda *_, **__: pytest.fail("work was begun"))
+        monkeypatch.setattr(adapt, "time_steps", lambda *_, **__: pytest.fail("work was begun"))
         return real()
 
     monkeypatch.setattr(adapt, "load_model", slow)
     assert run(data, "--method", "prompt", "--out", out) == 2
     assert "the output folder out is not empty" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "out"}
-
-
-def stop_in_training(monkeypatch) -> None:
-    """Let LoRA's training be interrupted, by the keyboard, in the middle."""
-    from rapidadapt_lessons.training import loop as training
-
-    real = training.save_checkpoint
-
-    def interrupted(*arguments):
-        real(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "save_checkpoint", interrupted)
-
-
-def test_unfinished_work_of_other_data_or_options_is_refused_and_left_alone(small, tmp_path, monkeypatch, capsys):
-    data, out = write_csv(tmp_path / "my.csv", FREE), tmp_path / "out"
-    with monkeypatch.context() as patch:
-        stop_in_training(patch)
-        assert run(data, "--method", "lora", "--out", out) != 0
-    kept = {p.name: p.read_bytes() for p in (tmp_path / "out.unfinished").iterdir()}
-    assert "LoRA-training.pt" in kept
-    other = write_csv(tmp_path / "other.csv", FREE[:-1])
-    for arguments, told in [
-        ((other, "--method", "lora"), "data"),
-        ((data, "--method", "auto"), 'method "lora" there, "auto" here'),
-        ((data, "--method", "lora", "--seed", 1), "seed 0 there, 1 here"),
-        ((data, "--method", "lora", "--budget", "60s"), "budget 120.0 there, 60.0 here"),
-    ]:
-        assert run(*arguments, "--out", out) == 2
-        said = capsys.readouterr().err
-        assert "unfinished run of other data or options" in said and told in said and "delete out.unfinished" in said
-    assert {p.name: p.read_bytes() for p in (tmp_path / "out.unfinished").iterdir()} == kept
-    assert not out.exists()
-    monkeypatch.setattr(adapt, "measure", lambda *_, **__: pytest.fail("the plan was there"))
-    assert run(data, "--method", "lora", "--out", out) == 0
-
-
-def test_a_folder_of_something_else_in_the_place_of_the_work_is_left_alone(small, tmp_path, capsys):
-    place = tmp_path / "out.unfinished"
-    place.mkdir()
-    (place / "novel.txt").write_text("precious")
-    assert run(write_csv(tmp_path / "my.csv", FREE), "--out", tmp_path / "out") == 2
-    assert "no unfinished run" in capsys.readouterr().err
-    assert (place / "novel.txt").read_text() == "precious" and not (tmp_path / "out").exists()
 
 
 # The real model
@@ -678,4 +641,3 @@ def test_the_command_that_is_told_at_the_end_works_from_here(tmp_path, monkeypat
     Path("my.csv").write_text(f"word,kind\n{rows}")
     adapt.adapt("my.csv", "sub/my out", method="prompt", budget=1.0, say=said.append, progress=False)
     assert "predict 'sub/my out' QUERIES.txt" in said[-1] and Path("sub/my out/report.html").is_file()
-    assert any("sub/my out.unfinished" in line for line in said)

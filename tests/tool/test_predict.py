@@ -71,11 +71,12 @@ def saved(folder, small, how: Adapted):
 
 
 @pytest.mark.parametrize("kind", HOW)
-def test_an_answer_does_not_depend_on_what_else_is_asked(small, tmp_path, kind):
+def test_an_answer_does_not_depend_on_what_else_is_asked(small, tmp_path, monkeypatch, kind):
     predictor = load_predictor(saved(tmp_path / "out", small, HOW[kind]))
     together = predictor.answers(TEXTS)
     for at_once in (1, 3):
-        apart = predictor.answers(TEXTS, at_once=at_once)
+        monkeypatch.setattr(predict, "AT_ONCE", at_once)
+        apart = predictor.answers(TEXTS)
         assert [a.text for a in apart] == [a.text for a in together]
         assert [a.probability for a in apart] == pytest.approx([a.probability for a in together], abs=1e-4)
     assert together[2] == together[6] and len(together) == len(TEXTS) and predictor.answers([]) == []
@@ -121,9 +122,10 @@ def test_how_a_model_is_asked_is_written_down_as_it_is(small, tmp_path, kind):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2}, {"examples": [["a"]]}, {"examples": [["a", 1]]}, {"examples": "ab"}, {"labels": ["a"]},
-        {"labels": ["a", "a"]}, {"prior": [1.0]}, {"prior": [0.5, 0]}, {"prior": ["x", "y"]}, {"max_new_tokens": 0},
-        {"max_new_tokens": True}, {"adapter": "yes"}, {"pattern": "{x}"}, {"separator": " "}, {"model": None},
+        {"format": 1}, {"examples": [["a"]]}, {"examples": [["a", 1]]}, {"examples": "ab"}, {"examples": ["ab"]},
+        {"examples": [[]]}, {"labels": ["a"]}, {"labels": ["a", "a"]}, {"prior": [1.0]}, {"prior": [0.5, 0]},
+        {"prior": ["x", "y"]}, {"max_new_tokens": 0}, {"max_new_tokens": True}, {"adapter": "yes"}, {"pattern": "{x}"},
+        {"separator": " "}, {"model": None},
     ],
     ids=str,
 )  # fmt: skip
@@ -231,7 +233,7 @@ def test_it_ends_well_while_standard_input_stays_open(small, tmp_path, interrupt
         "import adapt_parts; sys.exit(adapt_parts.main())"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, "0", "predict", str(folder)], cwd=Path(__file__).parents[1],
+        [sys.executable, "-c", code, "nowhere", "predict", str(folder)], cwd=Path(__file__).parents[1],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:

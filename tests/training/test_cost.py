@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from tiny_models import tiny_llama
 from torch import nn
 
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig
-from rapidadapt_lessons.training import cost
 from rapidadapt_lessons.training.cost import measure, training_bytes
 
 
@@ -88,5 +89,8 @@ def test_a_peak_is_seen_and_the_result_handed_on():
 
 def test_the_rate_of_a_matrix_product_is_operations_over_the_median_time(monkeypatch):
     moments = iter([0.0, 9.0, 10.0, 10.5, 20.0, 20.25, 30.0, 31.0])  # rounds of 9 (not counted), .5, .25 and 1 second
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(moments))
-    assert cost.matmul_flops(size=10, rounds=3) == 2 * 10**3 / 0.5
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    import matrix_product
+
+    monkeypatch.setattr(matrix_product.time, "perf_counter", lambda: next(moments))
+    assert matrix_product.matmul_flops(size=10, rounds=3) == 2 * 10**3 / 0.5

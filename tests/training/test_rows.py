@@ -31,8 +31,8 @@ ROWS = [Row((5, 6, 7, 8, 9, 10), 1), Row((11, 12, 13), 2), Row((14, 15, 16, 17),
 
 
 def test_rows_are_padded_on_the_right_and_only_what_counts_is_a_label():
-    batch = collate(ROWS[1:], pad_id=99)
-    assert batch.input_ids.tolist() == [[11, 12, 13, 99], [14, 15, 16, 17]]
+    batch = collate(ROWS[1:])
+    assert batch.input_ids.tolist() == [[11, 12, 13, 0], [14, 15, 16, 17]]
     assert batch.labels.tolist() == [[IGNORED, IGNORED, 13, IGNORED], [IGNORED, IGNORED, IGNORED, 17]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert batch.counted == 2

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ...meta.task_batch import Params
 from ..compare import Learner, Nothing, Test, Wrong, alike, normal, require, require_kept, require_same, show
-from .maml import CUT, forward_small_net, gradient_is, loss_is, random_tasks, small_net
+from .maml import CUT, forward_small_net, gradient_is, loss_test, random_tasks, small_net
 
 # MAML: meta_gradient(predict, params, tasks, inner_lr) returns the loss, and its gradient by name
 
@@ -26,14 +26,6 @@ def _pair(value: Any, call: str) -> tuple[Any, Any]:
 
 def _maml_loss(value: Any, call: str) -> Any:
     return _pair(value, call)[0]
-
-
-def _maml_one(f: Learner) -> None:
-    loss_is(f, small_net(41), random_tasks(1, 170), 0.1, "meta_gradient", _maml_loss)
-
-
-def _maml_three(f: Learner) -> None:
-    loss_is(f, small_net(51), random_tasks(3, 210), 0.2, "meta_gradient", _maml_loss)
 
 
 def _maml_gradient(f: Learner) -> None:
@@ -194,8 +186,8 @@ def _ewc_keeps(f: Learner) -> None:
 
 CHECKS: dict[str, dict[str, Test]] = {
     "maml.bug_hunt": {
-        "the loss of one task": _maml_one,
-        "the loss of three tasks": _maml_three,
+        "the loss of one task": loss_test("meta_gradient", _maml_loss, 41, 1, 170, 0.1),
+        "the loss of three tasks": loss_test("meta_gradient", _maml_loss, 51, 3, 210, 0.2),
         "the gradient": _maml_gradient,
         "the gradient is the slope of the loss": _maml_difference,
     },

@@ -174,6 +174,11 @@ def loss_is(f: Learner, params: Params, tasks: list[FewShotTask], inner_lr: floa
     require_same(came, right, call, slips, _STEPS)
 
 
+def loss_test(name: str, pick: Callable, net_seed: int, count: int, seed: int, inner_lr: float) -> Test:
+    """Return the check that a function's loss on some random tasks is right."""
+    return lambda f: loss_is(f, small_net(net_seed), random_tasks(count, seed), inner_lr, name, pick)
+
+
 def gradient_is(came: Sequence[Tensor], params: Params, tasks: list[FewShotTask], inner_lr: float, call: str) -> None:
     names, n = list(params), len(tasks)
 
@@ -205,14 +210,6 @@ def gradient_is(came: Sequence[Tensor], params: Params, tasks: list[FewShotTask]
 
 def _the_loss(value: Any, call: str) -> Any:
     return value
-
-
-def _meta_loss_one(f: Learner) -> None:
-    loss_is(f, small_net(1), random_tasks(1, 5), 0.1, "meta_loss", _the_loss)
-
-
-def _meta_loss_three(f: Learner) -> None:
-    loss_is(f, small_net(11), random_tasks(3, 50), 0.2, "meta_loss", _the_loss)
 
 
 def _meta_loss_gradient(f: Learner) -> None:
@@ -249,8 +246,8 @@ CHECKS: dict[str, dict[str, Test]] = {
         "the params are left as they were": _reptile_keeps,
     },
     "maml.meta_loss": {
-        "one task": _meta_loss_one,
-        "three tasks": _meta_loss_three,
+        "one task": loss_test("meta_loss", _the_loss, 1, 1, 5, 0.1),
+        "three tasks": loss_test("meta_loss", _the_loss, 11, 3, 50, 0.2),
         "the params are left as they were": _meta_loss_keeps,
         "its gradient, second derivatives included": _meta_loss_gradient,
     },

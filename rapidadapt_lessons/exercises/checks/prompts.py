@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import BadPrompt
 from ...lm.model import load_model
+from ...lm.types import Model, Tokenizer
 from ..compare import Learner, Nothing, Rest, Test, Wrong, show
 from ..prompt_assignments import find_assignment
 from ..prompt_grading import Assignment, Grade, Mistake, grade, require_budget, require_form, require_nothing_given_away
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 _FORM = "a text, with {x} where the query goes"
 
 
 @functools.cache
-def _model() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _model() -> tuple[Model, Tokenizer]:
     """The course's model: the first exercise loads it, the others find it there."""
     return load_model()
 
