@@ -15,7 +15,7 @@ PACKAGE = ROOT / "rapidadapt_lessons"
 # A folder, or a file beside the folders, imports itself and those that stand before it here.
 ORDER = [
     "lazy", "errors", "guards", "files", "show", "lm", "setup", "prompting", "training", "lora", "meta", "continual",
-    "scaling", "choosing", "tool", "exercises", "cli", "__main__",
+    "scaling", "choosing", "tool", "exercises", "studies", "cli", "__main__",
 ]  # fmt: skip
 # Public names that two modules give to two things on purpose, each with its reason.
 TWICE = {

@@ -69,8 +69,7 @@ class Records:
         for column, value in where.items():
             if column not in self.settings:
                 raise CourseError(
-                    f"the study {self.name!r} has no setting {column!r}.",
-                    f"choose among {', '.join(self.settings)}.",
+                    f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
                 )
             rows = rows[rows[column] == value]
         if rows.empty or rows["seed"].duplicated().any():

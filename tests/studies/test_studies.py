@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import subprocess
@@ -11,20 +12,22 @@ import time
 from pathlib import Path
 
 import pytest
+import runner as run
 
 from rapidadapt_lessons.errors import CourseError
-from rapidadapt_lessons.studies import load, records, run
+from rapidadapt_lessons.studies import load, records
 from rapidadapt_lessons.studies.records import recorded
 from tests.studies.toy import STUDY, line
 
 TOY = Path(__file__).with_name("toy.py")
 ROOT = TOY.parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "studies")])}
 
 
 def started(folder: Path, *options: object) -> subprocess.Popen:
     command = [sys.executable, str(TOY), str(folder), *map(str, options)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from rapidadapt_lessons.studies.run import Study, main
+from runner import Study, main
 
 
 def line(slope: float, kind: str, seed: int) -> dict[str, float]:

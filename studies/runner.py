@@ -1,6 +1,6 @@
 """Computing a study: settings x seeds, in several processes, with rows kept as they come.
 
-A script `studies/NAME.py` defines one `Study` and ends in `raise SystemExit(main(STUDY, __file__))`:
+A script `studies/NAME.py` imports from here, defines one `Study` and ends in `raise SystemExit(main(STUDY, __file__))`:
 
     python studies/NAME.py            compute what is missing, and write rapidadapt_lessons/studies/NAME.csv
     python studies/NAME.py --check    compute a sample again and compare it with what is recorded
@@ -24,11 +24,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..errors import CourseError
-from .records import AFTER_SETTINGS, load, parse, save
+from rapidadapt_lessons.errors import CourseError
+from rapidadapt_lessons.studies import records
+from rapidadapt_lessons.studies.records import AFTER_SETTINGS, load, parse, save
 
-VERSIONS = ("torch", "transformers", "peft", "numpy", "scikit-learn")
-RECORDED = Path(__file__).parent
+PACKAGES = ("torch", "transformers", "peft", "numpy", "scikit-learn")
+RECORDED = Path(records.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _header(study: Study, script: str, rows: Sequence[Mapping[str, Any]]) -> dic
         "code": code_digest(script),
         "date": date.today().isoformat(),
         "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{n} {metadata.version(n)}" for n in VERSIONS)]
+            [f"Python {platform.python_version()}", *(f"{n} {metadata.version(n)}" for n in PACKAGES)]
         ),
         "processor": _processor(),
         "runs": f"{len(seconds)} of {len(study.jobs())}",

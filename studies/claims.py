@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import CourseError
-from .records import Records, load
+from rapidadapt_lessons.errors import CourseError
+from rapidadapt_lessons.studies.records import Records, load
 
 if TYPE_CHECKING:
     import pandas as pd
