@@ -424,7 +424,7 @@ def row(headline: Headline, runs: Sequence[dict]) -> str:
 def table(rows: Sequence[str]) -> list[str]:
     """Return the table and what is run for each row, as lines of Markdown."""
     heads = "| lesson | its sentence | mean (95% interval) | holds at both ends | day |"
-    settings = [f"- {headline.lesson}: {headline.scenario}." for headline in HEADLINES]
+    settings = [f"- {headline.lesson}: {headline.setting}." for headline in HEADLINES]
     return [heads, "|---|---|---|---|---|", *rows, "", "For each seed:", "", *settings]
 
 

@@ -166,7 +166,7 @@ def progress_on_a_full_disk(disk: Path) -> None:
     assert progress.record("lora.scaling", True, file) == ""
     before, filler = file.read_bytes(), fill(disk)
     assert "No space left" in progress.record("lora.merge", True, file)
-    assert file.read_bytes() == before and sorted(disk.glob("*.new")) == []
+    assert file.read_bytes() == before and sorted(disk.glob(".*.part")) == []
     filler.unlink()
     assert progress.record("lora.merge", True, file) == ""
     assert {name for name, entry in progress.load(file).items() if entry["solved"]} == {"lora.scaling", "lora.merge"}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import io
+import re
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
+import pytest
 import torch
 from tiny_models import save_gpt2
 
@@ -43,3 +48,36 @@ def test_the_quick_fine_tune_runs_with_the_name_of_a_gpt2(tmp_path):
     assert all(torch.equal(p, base[k]) for k, p in model.named_parameters() if k in base)  # the rest is frozen
     assert here["ppl_after"] < here["ppl_before"]
     assert "trainable params: " in out.getvalue() and "AFTER\nThe with statement is" in out.getvalue()
+
+
+NOTEBOOKS = sorted((LESSON.parent).glob("*.ipynb"))
+OF_TORCH = {"create_graph"}  # options of torch's own functions
+
+
+def options_taken(code: str) -> set[str]:
+    """Return the parameters of all of the package's functions and classes that the code imports or reaches."""
+    found: set[str] = set()
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rapidadapt_lessons"):
+            for alias in node.names:
+                try:
+                    thing = getattr(import_module(node.module), alias.name)
+                except AttributeError:
+                    thing = import_module(f"{node.module}.{alias.name}")
+                names = getattr(thing, "__all__", dir(thing)) if inspect.ismodule(thing) else []
+                things = [getattr(thing, name) for name in names] if names else [thing]
+                for callable_thing in filter(callable, things):
+                    with contextlib.suppress(TypeError, ValueError):
+                        found |= set(inspect.signature(callable_thing).parameters)
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_option_that_a_lesson_recommends_in_its_text_exists(path):
+    """As in "try `meta_config=methods.FULL`": the cell that a reader changes so must still run."""
+    cells = nbformat.read(path, 4).cells
+    code = "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", c.source, flags=re.M) for c in cells if c.cell_type == "code")
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    recommended = set(re.findall(r"`([a-z]\w*)=(?!=)[^`(]*(?:\([^`]*\))?`", text)) - OF_TORCH
+    assert recommended <= options_taken(code)

@@ -186,13 +186,13 @@ def continual_trials(
 def try_each_method(
     model: Model, tokenizer: Tokenizer, task: Task, *,
     sizes: Sequence[int] = (4, 16, 64), n_query: int = 48, seed: int = 0, methods: Sequence[str] = METHODS,
-    meta_start: State | None = None, progress: bool = True,
+    meta_start: State | None = None, meta_config: TrainConfig = UPDATE, progress: bool = True,
 ) -> tuple[list[Trial], dict[str, Tensor]]:  # fmt: skip
     """Try every method with each number of examples, and return the trials and LoRA's matrices at the largest.
 
     Sizes beyond what the task has are replaced by all that it has. Calibration is left out where the task has no
     labels, the meta-learned start where there is none. Where LoRA is not among the methods, the matrices are empty.
-    The model ends as it was, without an adapter.
+    The model ends as it was, without an adapter. `meta_config` is how the meta-learned start is trained on.
 
     Raises NotEnoughExamples where a size is less than 1, or there are not `n_query` queries; and as `training.train`.
     """
@@ -215,7 +215,7 @@ def try_each_method(
             if method == CONTINUAL:
                 trials += continual_trials(*given, sizes)
             elif method == META:
-                trials.append(adapter_trial(*given, method=META, config=UPDATE, start=meta_start)[0])
+                trials.append(adapter_trial(*given, method=META, config=meta_config, start=meta_start)[0])
             elif method == LORA:
                 trial, adapter = adapter_trial(*given)
                 trials.append(trial)

@@ -1,7 +1,7 @@
 """Check an exercise: `check("lora.scaling", scaling)` says what holds, and what a wrong answer most likely got wrong.
 
 A check calls the learner's function and looks at what comes back: properties, references, random inputs. How the
-function is written does not matter. The function runs within limits of time and memory (`check_guard`), whatever it
+function is written does not matter. The function runs within limits of time and memory (`limits`), whatever it
 raises is told in the report, and the result is written down in the learner's own progress (`progress`). What the course
 itself computes from what came back, such as a model's answers to a prompt, runs afterwards and without these limits.
 """

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CourseError
+from ..files import write_whole
 from .catalogue import EXERCISES, LESSONS
 
 VARIABLE = "RAPIDADAPT_PROGRESS"
@@ -228,9 +229,4 @@ def _read_or_put_aside(path: Path) -> tuple[dict[str, dict[str, Any]], str]:
 
 
 def _write(path: Path, entries: dict[str, dict[str, Any]]) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        new.write_text(json.dumps({"format": 1, "exercises": entries}, indent=1) + "\n", encoding="utf-8")
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    write_whole(path, json.dumps({"format": 1, "exercises": entries}, indent=1) + "\n")

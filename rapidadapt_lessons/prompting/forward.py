@@ -17,7 +17,7 @@ from ..lm.model import evaluating
 from ..lm.types import Model, Tokenizer
 
 Tokens = tuple[int, ...]
-MOST_ROWS = 64  # of one forward pass
+ROWS_AT_ONCE = 64  # of one forward pass
 PACKED_TOKENS = 640  # enough to keep the processor busy, few enough that the mask stays small
 
 
@@ -35,7 +35,7 @@ def predictions(model: Model, first: Mapping[Tokens, int], cache: bool = True) -
         rows = sorted(first, key=len)
         shared = shared_length(rows, min(first.values())) if cache else 0
         wanted = max(len(row) - first[row] for row in rows)
-        batch_size = memory.batch_size(model, MOST_ROWS, len(rows[-1]) - shared, wanted)
+        batch_size = memory.batch_size(model, ROWS_AT_ONCE, len(rows[-1]) - shared, wanted)
         prefix = _prefix_cache(model, rows[0][:shared]) if shared else None
         for batch in _batches(rows, shared, batch_size):
             if prefix:

@@ -176,7 +176,7 @@ def test_the_cached_path_gives_the_scores_of_the_plain_one(real_model, case, mon
     pairs = CASES[case]()
     plain = score_continuations(*real_model, pairs, cache=False)
     for most in (64, 3, 1):
-        monkeypatch.setattr(forward, "MOST_ROWS", most)
+        monkeypatch.setattr(forward, "ROWS_AT_ONCE", most)
         assert same(score_continuations(*real_model, pairs, cache=True), plain)
     assert same(score_continuations(*real_model, pairs[:2], cache=False), plain[:2])
 
@@ -202,7 +202,7 @@ def test_small_packs_give_the_same_scores(real_model, monkeypatch):
 )
 def test_any_pairs_score_the_same_on_both_paths_and_by_hand(tiny, monkeypatch, data, head, most):
     pairs = [(head + p, c) for p, c in data]
-    monkeypatch.setattr(forward, "MOST_ROWS", most)
+    monkeypatch.setattr(forward, "ROWS_AT_ONCE", most)
     plain = score_continuations(*tiny, pairs, cache=False)
     cached = score_continuations(*tiny, pairs, cache=True)
     for pair, a, b in zip(pairs, plain, cached, strict=True):

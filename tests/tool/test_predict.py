@@ -98,7 +98,7 @@ def test_a_label_and_its_share_among_the_labels(small, tmp_path, kind):
 def test_a_written_answer_is_the_greedy_one_and_its_probability_that_of_its_tokens(small, tmp_path):
     predictor = load_predictor(saved(tmp_path / "out", small, HOW["written"]))
     prompts = [build_prompt(text, SHOWN, TEMPLATE) for text in TEXTS[:3]]
-    written = scoring.generate_answers(*small, prompts, max_new_tokens=4, cache=False)
+    written = scoring.generate_answers(*small, prompts, max_new_tokens=4)
     for prompt, text, answer in zip(prompts, written, predictor.answers(TEXTS[:3])):
         assert answer.text == " ".join(text.split()) and 0 <= answer.probability <= 1
         [scored] = scoring.score_continuations(*small, [(prompt.text, f" {text}\n")], cache=False)

@@ -1,7 +1,7 @@
 """The checks of the exercises in which a prompt is written: the model itself grades what it does (lesson 1).
 
 The learner's function returns a prompt. Only that call runs within a check's limits of time and memory; the grading,
-which is the course's own work, comes after it (see `check_parts.Rest`).
+which is the course's own work, comes after it (see `compare.Rest`).
 """
 
 from __future__ import annotations
