@@ -169,7 +169,7 @@ def progress_on_a_full_disk(disk: Path) -> None:
     assert file.read_bytes() == before and sorted(disk.glob(".*.part")) == []
     filler.unlink()
     assert progress.record("lora.merge", True, file) == ""
-    assert {name for name, entry in progress.load(file).items() if entry["solved"]} == {"lora.scaling", "lora.merge"}
+    assert {name for name, entry in progress.read_progress(file).items() if entry["solved"]} == {"lora.scaling", "lora.merge"}
 
 
 @on_a_disk
@@ -348,7 +348,7 @@ def test_progress_survives_a_clock_that_jumps(tmp_path, monkeypatch):
 
         monkeypatch.setattr(progress, "datetime", Clock)
         assert progress.record("lora.scaling", solved, file) == ""
-    entry = progress.load(file)["lora.scaling"]
+    entry = progress.read_progress(file)["lora.scaling"]
     assert entry["tries"] == 3 and entry["solved"].startswith("2026") and entry["last_tried"].startswith("2100")
     assert progress.panel(file).states["lora.scaling"] == "done"
     assert progress.export_csv(tmp_path / "out.csv", path=file).read_text().count("2026-01") == 2

@@ -73,7 +73,7 @@ def record(name: str, solved: bool, path: Path | None = None) -> str:
         return f"this try was not written down in {path} ({error.strerror or error}). {VARIABLE} names another file."
 
 
-def load(path: Path | None = None) -> dict[str, dict[str, Any]]:
+def read_progress(path: Path | None = None) -> dict[str, dict[str, Any]]:
     """Return what is written down, by exercise: tries, first_tried, last_tried, solved (a time, or None).
 
     Raises:
@@ -164,7 +164,7 @@ def panel(path: Path | None = None) -> Panel:
     if path is None:
         return Panel({}, "Progress is not kept here: this folder holds solutions, or keeping it is switched off.")
     try:
-        entries, note = load(path), ""
+        entries, note = read_progress(path), ""
     except CourseError as error:
         entries, note = {}, str(error)
     return Panel({exercise.name: _state(entries.get(exercise.name)) for exercise in EXERCISES}, note)
@@ -181,7 +181,7 @@ def export_csv(target: Path | str, learner: str = "", path: Path | None = None) 
     Raises:
         CourseError: the progress cannot be read, or the file cannot be written.
     """
-    entries, target = load(path), Path(target)
+    entries, target = read_progress(path), Path(target)
     try:
         with open(target, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)

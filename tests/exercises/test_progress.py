@@ -24,13 +24,13 @@ def file(tmp_path):
 def test_tries_are_counted_and_solved_stays_solved(file):
     for solved in (False, True, False):
         assert progress.record("lora.scaling", solved, file) == ""
-    entry = progress.load(file)["lora.scaling"]
+    entry = progress.read_progress(file)["lora.scaling"]
     assert entry["tries"] == 3 and entry["first_tried"] <= entry["solved"] <= entry["last_tried"]
     assert '"lora.scaling": {\n' in file.read_text(), "people should be able to read the file"
 
 
 def test_nothing_is_there_before_the_first_try(file):
-    assert progress.load(file) == {}
+    assert progress.read_progress(file) == {}
     assert not file.parent.exists()
 
 
@@ -48,7 +48,7 @@ def test_several_notebooks_at_once_lose_nothing(file):
     names = ("lora.scaling", "lora.scaling", "lora.merge")
     running = [subprocess.Popen([sys.executable, "-c", WRITER, str(file), name]) for name in names]
     assert [process.wait(120) for process in running] == [0, 0, 0]
-    entries = progress.load(file)
+    entries = progress.read_progress(file)
     assert entries["lora.scaling"]["tries"] == 50 and entries["lora.merge"]["tries"] == 25
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_kept_aside_and_told(file, what):
         note = progress.record("lora.merge", True, file)
         aside = file.with_name(f"progress.damaged-{number}.json")
         assert aside.read_bytes() == DAMAGED[what] and str(aside) in note
-        assert list(progress.load(file)) == ["lora.merge"]
+        assert list(progress.read_progress(file)) == ["lora.merge"]
 
 
 @pytest.mark.parametrize("what", DAMAGED)
@@ -87,7 +87,7 @@ def test_reading_a_damaged_file_says_so_and_leaves_it(file, what):
     file.parent.mkdir()
     file.write_bytes(DAMAGED[what])
     with pytest.raises(CourseError, match="cannot be read"):
-        progress.load(file)
+        progress.read_progress(file)
     shown = progress.panel(file)
     assert "cannot be read" in repr(shown) and "0 of 25 done" in repr(shown)
     assert file.read_bytes() == DAMAGED[what]
