@@ -1,6 +1,6 @@
 """How many examples a prompt needs: exact match against shots, on tasks with one cue each (Brown et al. 2020).
 
-    python studies/few_shot.py
+python studies/few_shot.py
 """
 
 from __future__ import annotations

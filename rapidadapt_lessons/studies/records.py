@@ -26,9 +26,9 @@ from ..files import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+CSV_FORMAT = 1
 AFTER_SETTINGS = ("seed", "metric", "value", "seconds")
-NEEDED = ("format", "study", "script", "code", "date", "versions", "processor", "runs", "total seconds", "rows")
+HEADER_KEYS = ("format", "study", "script", "code", "date", "versions", "processor", "runs", "total seconds", "rows")
 DAMAGED = "run `git checkout` on it, or compute the study again: python studies/{name}.py --anew"
 
 
@@ -37,7 +37,7 @@ class Records:
     """The recorded runs of one study.
 
     Attributes:
-        header: what the file says of itself, by name; see `NEEDED`.
+        header: what the file says of itself, by name; see `HEADER_KEYS`.
         rows: a data frame with the settings' columns, then seed, metric, value, seconds.
     """
 
@@ -122,10 +122,10 @@ def parse(text: str, name: str, partial: bool = False) -> Records:
     above = [line for line in lines if line.startswith("# ")]
     header = dict(line[2:].strip().split(": ", 1) for line in above if ": " in line)
     remedy = DAMAGED.format(name=name)
-    if header.get("format") != str(FORMAT):
+    if header.get("format") != str(CSV_FORMAT):
         found = f"of format {header['format']}" if "format" in header else "without a header"
-        raise CourseError(f"{name}.csv is {found}; this package reads format {FORMAT}.", remedy)
-    if lacking := [key for key in NEEDED if key not in header]:
+        raise CourseError(f"{name}.csv is {found}; this package reads format {CSV_FORMAT}.", remedy)
+    if lacking := [key for key in HEADER_KEYS if key not in header]:
         raise CourseError(f"the header of {name}.csv lacks {', '.join(lacking)}.", remedy)
     body = "".join(lines[len(above) :])
     if header["rows"] != digest(body):
@@ -145,7 +145,7 @@ def dump(header: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], settings:
 
     frame = pd.DataFrame(list(rows), columns=[*settings, *AFTER_SETTINGS])
     body = frame.to_csv(index=False, lineterminator="\n", na_rep="nan")
-    told = {"format": FORMAT, **header, "rows": digest(body)}
+    told = {"format": CSV_FORMAT, **header, "rows": digest(body)}
     return "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in told.items()) + body
 
 
