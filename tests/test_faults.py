@@ -169,7 +169,8 @@ def progress_on_a_full_disk(disk: Path) -> None:
     assert file.read_bytes() == before and sorted(disk.glob(".*.part")) == []
     filler.unlink()
     assert progress.record("lora.merge", True, file) == ""
-    assert {name for name, entry in progress.read_progress(file).items() if entry["solved"]} == {"lora.scaling", "lora.merge"}
+    entries = progress.read_progress(file)
+    assert {name for name, entry in entries.items() if entry["solved"]} == {"lora.scaling", "lora.merge"}
 
 
 @on_a_disk
