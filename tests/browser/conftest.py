@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
-from lab_page import LabPage
 
 from rapidadapt_lessons.lm.download import cache_dir
+from tests.browser.lab_page import LabPage
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "build" / "screenshots"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab_page import LabPage, changed, images, shown
 from playwright.sync_api import Locator
+
+from tests.browser.lab_page import LabPage, changed, images, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
