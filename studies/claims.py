@@ -2,7 +2,7 @@
 
 A takeaway carries its claim's id in a comment, `**...** <!-- claim: lora-rate-ten-times -->`; one that is mathematics
 names the test that proves it, `<!-- proof: tests/meta/test_maml.py::test_name -->`. `tests/studies/test_claims.py`
-fails where one has neither, where a claim is used nowhere, and where a claim does not hold.
+fails where a claim does not hold.
 """
 
 from __future__ import annotations
@@ -113,4 +113,25 @@ def _counted(values: list[float]) -> tuple[int, float]:
     return len(values), sum(values) / len(values)
 
 
-CLAIMS: tuple[Claim, ...] = ()
+CLAIMS = (
+    Claim(
+        "few-shot-plurals",
+        "1.5",
+        "Four examples are enough for plurals: more than four answers in five are right.",
+        "few_shot",
+        lambda records: records.values("exact match", task="plurals", shots=4),
+        above=0.8,
+        queries=48,
+    ),
+    Claim(
+        "few-shot-sixteen-beat-one",
+        "1.5",
+        "For past tenses sixteen examples beat one.",
+        "few_shot",
+        lambda records: (
+            records.values("exact match", task="past_tense", shots=16)
+            - records.values("exact match", task="past_tense", shots=1)
+        ),
+        above=0.0,
+    ),
+)
