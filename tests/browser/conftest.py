@@ -38,7 +38,7 @@ BEFORE_WIDGETS = """
 from rapidadapt_lessons import prompting
 from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lm.tasks import load_task
-from rapidadapt_lessons.prompting.answers import CHAT
+from rapidadapt_lessons.prompting import CHAT
 model, tokenizer = load_model()
 formats = [*prompting.templates_for(load_task("capitals")), CHAT]
 review = prompting.Template("Word: {x}\\nSentiment: {y}", separator="\\n\\n")
