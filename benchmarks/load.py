@@ -29,7 +29,9 @@ MB = 1e6
 SECONDS = 900  # the longest wait for one kernel's answer
 
 CELL = """
-from rapidadapt_lessons import lora, prompting, rows, scoring, training
+from rapidadapt_lessons import lora, prompting, training
+from rapidadapt_lessons.prompting import scoring
+from rapidadapt_lessons.training import rows
 from rapidadapt_lessons.lm.model import load_model
 from rapidadapt_lessons.lm.tasks import load_task
 model, tokenizer = load_model()
