@@ -31,6 +31,7 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 .soft { color: var(--soft); font-size: .88rem; } p { margin: .4rem 0; } .big { font-size: 2.6rem; line-height: 1.1; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+th { overflow-wrap: normal; }
 pre { max-height: 22rem; overflow-y: auto; overflow-wrap: anywhere; }
 """
 
