@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rapidadapt_lessons.errors import CourseError
+from rapidadapt_lessons.show.intervals import interval
 from rapidadapt_lessons.studies.records import Records, load
 
 if TYPE_CHECKING:
@@ -71,12 +72,9 @@ def mean_interval(values: list[float]) -> Interval:
     Raises:
         CourseError: fewer than five values, or one is not finite.
     """
-    from scipy.stats import t
-
-    n, mean = _counted(values)
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
+    n, _ = _counted(values)
+    found = interval(values, bounds=(-math.inf, math.inf))
+    return Interval(found.mean, found.low, found.high, n)
 
 
 def share_interval(values: list[float], queries: int) -> Interval:

@@ -118,13 +118,14 @@ def compute(study: Study, script: str, path: Path, processes: int = 2, anew: boo
     print(f"{len(todo)} of {len(study.jobs())} runs to do: about {_minutes(len(todo) * each / processes)}.", flush=True)
     if not todo:
         return
-    order = {tuple(map(str, setting.values())): i for i, setting in enumerate(study.settings)}
+    order = {tuple(setting.values()): i for i, setting in enumerate(study.settings)}
+    origin = _origin(study, script)  # of the code that runs, also where somebody edits the script meanwhile
 
     def keep(new: Sequence[Mapping[str, Any]]) -> None:
         rows.extend(new)
         # A stable sort: a run's metrics stay in the order in which it returned them.
-        rows.sort(key=lambda row: (order[tuple(str(row[key]) for key in columns)], row["seed"]))
-        save(path, _header(study, script, rows), rows, columns)
+        rows.sort(key=lambda row: (order[tuple(row[key] for key in columns)], row["seed"]))
+        save(path, origin | _progress(study, rows), rows, columns)
 
     with _executor(processes) as submit, tqdm(total=len(todo), unit="run") as bar:
         for setting, seed, found, seconds in submit(study, todo):
@@ -179,9 +180,7 @@ def _require_same_code(study: Study, script: str, header: Mapping[str, str]) -> 
         )
 
 
-def _header(study: Study, script: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    columns = list(study.settings[0])
-    seconds = {(*(row[key] for key in columns), row["seed"]): row["seconds"] for row in rows}
+def _origin(study: Study, script: str) -> dict[str, Any]:
     return {
         "study": study.name,
         "question": study.question,
@@ -192,6 +191,12 @@ def _header(study: Study, script: str, rows: Sequence[Mapping[str, Any]]) -> dic
             [f"Python {platform.python_version()}", *(f"{n} {metadata.version(n)}" for n in PACKAGES)]
         ),
         "processor": _processor(),
+    }
+
+
+def _progress(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    seconds = {(*(row[key] for key in study.settings[0]), row["seed"]): row["seconds"] for row in rows}
+    return {
         "runs": f"{len(seconds)} of {len(study.jobs())}",
         "total seconds": f"{sum(seconds.values()):.0f}, in one thread each",
     }

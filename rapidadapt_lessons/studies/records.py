@@ -65,13 +65,7 @@ class Records:
         Raises:
             CourseError: no row has this metric and these settings, or several of one seed have.
         """
-        rows = self.rows[self.rows["metric"] == metric]
-        for column, value in where.items():
-            if column not in self.settings:
-                raise CourseError(
-                    f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
-                )
-            rows = rows[rows[column] == value]
+        rows = self._rows_of(metric, where)
         if rows.empty or rows["seed"].duplicated().any():
             found = "no row" if rows.empty else "several rows of one seed"
             known = "; ".join(f"{c}: {', '.join(map(str, self.rows[c].unique()))}" for c in [*self.settings, "metric"])
@@ -83,13 +77,21 @@ class Records:
 
         Example: `best("validation loss", over="lr", method="LoRA")`.
         """
-        rows = self.rows[self.rows["metric"] == metric]
-        for column, value in where.items():
-            rows = rows[rows[column] == value]
+        rows = self._rows_of(metric, where)
         if rows.empty:
             raise CourseError(f"no row of {self.name!r} has {metric!r} and {where}.", "look at its `rows`.")
         means = rows.groupby(over)["value"].mean()
         return means.idxmin() if lowest else means.idxmax()
+
+    def _rows_of(self, metric: str, where: Mapping[str, Any]) -> pd.DataFrame:
+        rows = self.rows[self.rows["metric"] == metric]
+        for column, value in where.items():
+            if column not in self.settings:
+                raise CourseError(
+                    f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
+                )
+            rows = rows[rows[column] == value]
+        return rows
 
 
 def recorded(folder: Path | None = None) -> list[str]:

@@ -149,6 +149,8 @@ def test_an_unknown_study_setting_or_metric_is_named(computed):
             found.values(metric, **where)
     with pytest.raises(CourseError, match="no setting 'colour'"):
         found.values("height", colour="red")
+    with pytest.raises(CourseError, match="no setting 'colour'"):
+        found.best("height", over="slope", colour="red")
 
 
 def test_a_study_needs_five_seeds_and_settings_alike():
