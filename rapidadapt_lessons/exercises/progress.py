@@ -65,7 +65,7 @@ def record(name: str, solved: bool, path: Path | None = None) -> str:
                 entry["tries"] += 1
                 entry["last_tried"] = now
                 entry["solved"] = entry["solved"] or (now if solved else None)
-                _write(path, entries)
+                write_whole(path, json.dumps({"format": 1, "exercises": entries}, indent=1) + "\n")
                 return note
         except Timeout:
             return f"this try was not written down: another program holds {path.name}.lock. Run the check again."
@@ -226,7 +226,3 @@ def _read_or_put_aside(path: Path) -> tuple[dict[str, dict[str, Any]], str]:
             number += 1
         os.replace(path, aside)
         return {}, f"your progress file could not be read ({error}). It is kept as {aside}, and a new one was begun."
-
-
-def _write(path: Path, entries: dict[str, dict[str, Any]]) -> None:
-    write_whole(path, json.dumps({"format": 1, "exercises": entries}, indent=1) + "\n")

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from ..guards import require_at_least, require_positive
 from ..show.html import table
-from ..show.plots import COLOURS, GREY, MARKERS, Picture, canvas
+from ..show.plots import COLOURS, GREY, MARKERS, Picture, canvas, panel_canvas
 from . import landscape, maml
 from .landscape import START_METHODS, Family
-from .sinusoid_figures import panel_canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,14 +15,13 @@ from torch.func import functional_call
 from ..errors import CourseError, TrainingDiverged
 from ..guards import require_one_of
 from ..show.intervals import interval
-from ..show.plots import COLOURS, GREY, MARKERS, STYLE, Picture, canvas
+from ..show.plots import COLOURS, GREY, MARKERS, Picture, canvas, panel_canvas
 from . import maml
 from .sinusoids import AMPLITUDES, INPUTS, PHASES, MetaMethod, Waves, each_seed, mean_wave, network
 from .task_batch import Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 HEIGHT = 10.0  # how far up and down a typed point may lie
 MOST_POINTS = 50
@@ -224,16 +223,6 @@ def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave
     below.legend(frameon=False, fontsize=9)
     told = "; ".join(f"{kind} {values[0]:.2f} before, {values[-1]:.2f} now" for kind, values in errors.items())
     return Picture(figure, f"{name} after {last} gradient steps on {len(x)} points. Mean squared error: {told}.")
-
-
-def panel_canvas(width: float, height: float, columns: int, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
-    """Return a figure that belongs to no global state, and its panels row by row; options are `Figure.subplots`'."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
 def _all_close(lines: Sequence[Tensor], mean: Tensor) -> bool:

@@ -249,6 +249,16 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
         return figure, figure.add_subplot()
 
 
+def panel_canvas(width: float, height: float, columns: int, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
+    """Return a figure that belongs to no global state, and its panels row by row; options are `Figure.subplots`'."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> None:
     """Write each line's name at its right end, moved apart where they would overlap, none above the axes."""
     low, high = axes.get_ylim()
