@@ -111,6 +111,19 @@ def _counted(values: list[float]) -> tuple[int, float]:
     return len(values), sum(values) / len(values)
 
 
+def digits(records: Records, scenario: str, metric: str = "ACC") -> pd.DataFrame:
+    """Return a row for each seed and a column for each method, at the rate and strength that validation chose for it.
+
+    Args:
+        scenario: "task", "domain" or "class", of the study `digit_scenarios`.
+    """
+    import pandas as pd
+
+    over, where = ("lr", "strength"), {"scenario": f"{scenario}-incremental"}
+    methods = records.rows["method"].unique()
+    return pd.DataFrame({m: records.tuned(metric, "validation ACC", over, False, **where, method=m) for m in methods})
+
+
 CLAIMS = (
     Claim(
         "few-shot-plurals",
@@ -131,5 +144,61 @@ CLAIMS = (
             - records.values("exact match", task="past_tense", shots=1)
         ),
         above=0.0,
+    ),
+    Claim(
+        "digits-each-pair-is-learned",
+        "5.12",
+        "With ten classes, fine-tuning, EWC and LwF learn each new pair to more than 0.95: what is lost was learned.",
+        "digit_scenarios",
+        lambda records: digits(records, "class", "plasticity")[["fine-tuning", "EWC", "LwF"]].min(axis=1),
+        above=0.95,
+    ),
+    Claim(
+        "class-incremental-ewc-forgets",
+        "5.12",
+        "With ten classes, the better of EWC and LwF ends less than 0.1 above fine-tuning.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "class"))[["EWC", "LwF"]].max(axis=1) - acc["fine-tuning"],
+        below=0.1,
+    ),
+    Claim(
+        "class-incremental-replay-beats-ewc",
+        "5.12",
+        "With ten classes, replay of 50 images ends more than 0.4 above EWC.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "class"))["replay"] - acc["EWC"],
+        above=0.4,
+    ),
+    Claim(
+        "class-incremental-means-beat-replay",
+        "5.12",
+        "With ten classes, one stored mean for each class beats replay of 50 images.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "class"))["nearest class mean"] - acc["replay"],
+        above=0.0,
+    ),
+    Claim(
+        "task-incremental-all-hold",
+        "5.12",
+        "When each image comes with its two classes, the worst of the six methods ends above 0.9.",
+        "digit_scenarios",
+        lambda records: digits(records, "task").min(axis=1),
+        above=0.9,
+    ),
+    Claim(
+        "domain-incremental-is-between",
+        "5.12",
+        "When only parity is asked for, fine-tuning ends more than 0.4 above where it ends with ten classes.",
+        "digit_scenarios",
+        lambda records: digits(records, "domain")["fine-tuning"] - digits(records, "class")["fine-tuning"],
+        above=0.4,
+    ),
+    Claim(
+        "domain-incremental-forgets",
+        "5.12",
+        "When only parity is asked for, fine-tuning ends more than 0.05 below joint training.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "domain"))["joint"] - acc["fine-tuning"],
+        above=0.05,
     ),
 )

@@ -72,16 +72,24 @@ class Records:
             raise CourseError(f"{found} of {self.name!r} with {metric!r} and {where}.", f"there are {known}.")
         return rows.set_index("seed")["value"].sort_index()
 
-    def best(self, metric: str, over: str, lowest: bool = True, **where: Any) -> Any:
+    def best(self, metric: str, over: str | Sequence[str], lowest: bool = True, **where: Any) -> Any:
         """Return the value of the setting `over` whose mean of `metric` over the seeds is best: tune on validation.
 
-        Example: `best("validation loss", over="lr", method="LoRA")`.
+        Example: `best("validation loss", over="lr", method="LoRA")`. Several settings are chosen together: a tuple.
         """
         rows = self._rows_of(metric, where)
         if rows.empty:
             raise CourseError(f"no row of {self.name!r} has {metric!r} and {where}.", "look at its `rows`.")
-        means = rows.groupby(over)["value"].mean()
+        means = rows.groupby(over if isinstance(over, str) else list(over))["value"].mean()
         return means.idxmin() if lowest else means.idxmax()
+
+    def tuned(self, metric: str, by: str, over: Sequence[str], lowest: bool = True, **where: Any) -> pd.Series:
+        """Return one metric's values by seed, at the settings `over` that are `best` by another, of validation.
+
+        Example: `tuned("ACC", by="validation ACC", over=("lr", "strength"), lowest=False, method="EWC")`.
+        """
+        chosen = self.best(by, over, lowest, **where)
+        return self.values(metric, **where, **dict(zip(over, chosen if len(over) > 1 else (chosen,))))
 
     def _rows_of(self, metric: str, where: Mapping[str, Any]) -> pd.DataFrame:
         rows = self.rows[self.rows["metric"] == metric]

@@ -18,9 +18,7 @@ from rapidadapt_lessons.continual.digits import (
 from rapidadapt_lessons.errors import CourseError
 
 
-@pytest.mark.parametrize(
-    "stream", [*map(split_digits, SCENARIOS), permuted_digits(3)], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("stream", [*map(split_digits, SCENARIOS), permuted_digits(3)], ids=lambda s: s.name)
 def test_no_image_is_both_learned_and_tested(stream):
     for experience in stream.experiences:
         train, test = {digit.pixels for digit in experience.train}, {digit.pixels for digit in experience.test}

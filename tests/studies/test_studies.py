@@ -43,6 +43,10 @@ def test_rows_are_tidy_and_the_header_says_where_they_come_from(computed):
     assert len(found.rows) == 4 * 5 * 2 and found.seeds == [0, 1, 2, 3, 4]
     assert found.values("height", slope=1.0, kind="bb").tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
     assert found.best("height", over="slope", lowest=False, kind="a") == 1.0
+    assert found.best("height", over=("slope", "kind")) == (0.1, "a")
+    steep = found.values("height", slope=1.0, kind="bb")
+    assert found.tuned("height", by="height", over=("slope", "kind"), lowest=False).equals(steep)
+    assert found.tuned("height", by="height", over=("slope",), lowest=False, kind="bb").equals(steep)
     assert found.header["script"] == "studies/toy.py" and found.header["runs"] == "20 of 20"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", found.header["date"]) and "torch 2." in found.header["versions"]
 
