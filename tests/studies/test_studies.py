@@ -161,7 +161,7 @@ def test_values_come_nested_for_a_figure(computed):
     with pytest.raises(CourseError, match="no setting 'colour'"):
         found.nested("height", "colour")
     with pytest.raises(CourseError, match="no row"):
-        found.nested("depth", "kind")
+        found.nested("width", "kind")
     with pytest.raises(CourseError, match="several rows of one seed"):  # one setting was left out
         found.nested("height", "kind")
 
