@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCURACY = "accuracy (share of queries)"
+NAME_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 SHARES = (-0.03, 1.03)  # the y axis for shares: from 0 to 1, with room for the markers
 STYLE = {
     "figure.facecolor": "white",
@@ -84,7 +85,7 @@ def curves(
         axes.plot(xs, list(means.values()), color=style.colour, marker=style.marker, ls=style.line, lw=1.8, ms=6)
         runs = [(place[x] + aside, value) for x in means for value in line[x] if len(line[x]) > 1]
         if runs:
-            axes.scatter(*zip(*runs), s=9, color=style.colour, alpha=0.55, lw=0)
+            axes.scatter(*zip(*runs), s=13, color=style.colour, alpha=0.6, lw=0)
         at = max(means) if label_at == "end" else min(means, key=means.get)
         ends.append((means[at], name, style.ink, place[at] + aside))
         told.append((name, [f"{value:.2f} at {x:g}" for x, value in means.items()]))
@@ -100,6 +101,7 @@ def curves(
     else:
         for y, name, ink, x in ends:
             axes.annotate(name, (x, y), (0, -9), textcoords="offset points", color=ink, ha="center", va="top")
+        axes.margins(x=0.12, y=0.14)  # room for the names
     for name, (x, y) in live.items():
         _ring(axes, place[x], y, styles[name].ink)
     axes.set_title(title, loc="left")
@@ -238,7 +240,7 @@ def _stacked(values: Sequence[float], width: float) -> list[int]:
 def _ring(axes: Axes, x: float, y: float, colour: str) -> None:
     """Mark the reader's own run, over the recorded ones."""
     axes.scatter([x], [y], s=210, facecolors="none", edgecolors=colour, lw=2.4, zorder=5)
-    axes.annotate("your run", (x, y), (11, 9), textcoords="offset points", color=colour, fontsize=9, weight="bold")
+    axes.annotate("your run", (x, y), (11, 9), textcoords="offset points", color=colour, weight="bold", bbox=NAME_BOX)
 
 
 def _in_words(told: Iterable[tuple[str, Sequence[str]]]) -> str:

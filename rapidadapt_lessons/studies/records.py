@@ -75,7 +75,8 @@ class Records:
     def nested(self, metric: str, *columns: str, **where: Any) -> dict:
         """Return one metric's values over the seeds, by one or two settings: what `plots.curves` and `strips` draw.
 
-        Example: `load("lora_rate").nested("test loss", "method", "lr", rank=8)` is {method: {lr: [one per seed]}}.
+        Example: `load("lora_rate").nested("test loss", "method", "lr", rank=(0, 8))` is {method: {lr: [one per seed]}}.
+        A tuple lets several values of a setting through.
 
         Raises:
             CourseError: as `values`, for each combination that occurs.
@@ -111,7 +112,7 @@ class Records:
                 raise CourseError(
                     f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
                 )
-            rows = rows[rows[column] == value]
+            rows = rows[rows[column].isin(value if isinstance(value, tuple) else (value,))]
         return rows
 
 

@@ -158,6 +158,7 @@ def test_values_come_nested_for_a_figure(computed):
     nested = found.nested("height", "kind", "slope")
     assert nested["bb"][1.0] == found.values("height", kind="bb", slope=1.0).tolist() and len(nested["bb"][1.0]) == 5
     assert found.nested("height", "slope", kind="bb") == nested["bb"]
+    assert found.nested("height", "kind", "slope", slope=(1.0, 7.0)) == {k: {1.0: v[1.0]} for k, v in nested.items()}
     with pytest.raises(CourseError, match="no setting 'colour'"):
         found.nested("height", "colour")
     with pytest.raises(CourseError, match="no row"):
