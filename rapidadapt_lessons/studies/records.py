@@ -89,7 +89,7 @@ class Records:
             inner = found
             for key in keys[:-1]:
                 inner = inner.setdefault(key, {})
-            inner[keys[-1]] = self.values(metric, **where, **dict(zip(columns, keys))).tolist()
+            inner[keys[-1]] = self.values(metric, **where | dict(zip(columns, keys))).tolist()
         if not found:
             self.values(metric, **where)  # says what there is
         return found
