@@ -119,9 +119,8 @@ def digits(records: Records, scenario: str, metric: str = "ACC") -> pd.DataFrame
     """
     import pandas as pd
 
-    over, where = ("lr", "strength"), {"scenario": f"{scenario}-incremental"}
-    methods = records.rows["method"].unique()
-    return pd.DataFrame({m: records.tuned(metric, "validation ACC", over, False, **where, method=m) for m in methods})
+    tuned = records.tuned("validation ACC", over=("lr", "strength"), lowest=False)
+    return pd.DataFrame(tuned.nested(metric, "scenario", "method")[f"{scenario}-incremental"])
 
 
 CLAIMS = (

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,24 +72,50 @@ class Records:
             raise CourseError(f"{found} of {self.name!r} with {metric!r} and {where}.", f"there are {known}.")
         return rows.set_index("seed")["value"].sort_index()
 
-    def best(self, metric: str, over: str | Sequence[str], lowest: bool = True, **where: Any) -> Any:
+    def nested(self, metric: str, *columns: str, **where: Any) -> dict:
+        """Return one metric's values over the seeds, by one or two settings: what `plots.curves` and `strips` draw.
+
+        Example: `load("lora_rate").nested("test loss", "method", "lr", rank=(0, 8))` is {method: {lr: [one per seed]}}.
+        A tuple lets several values of a setting through.
+
+        Raises:
+            CourseError: as `values`, for each combination that occurs.
+        """
+        rows = self._rows_of(metric, where)
+        if unknown := [column for column in columns if column not in self.settings]:
+            self._rows_of(metric, {unknown[0]: None})
+        found: dict = {}
+        for keys in rows[list(columns)].drop_duplicates().itertuples(index=False, name=None):
+            inner = found
+            for key in keys[:-1]:
+                inner = inner.setdefault(key, {})
+            inner[keys[-1]] = self.values(metric, **where | dict(zip(columns, keys))).tolist()
+        if not found:
+            self.values(metric, **where)  # says what there is
+        return found
+
+    def best(self, metric: str, over: str, lowest: bool = True, **where: Any) -> Any:
         """Return the value of the setting `over` whose mean of `metric` over the seeds is best: tune on validation.
 
-        Example: `best("validation loss", over="lr", method="LoRA")`. Several settings are chosen together: a tuple.
+        Example: `best("validation loss", over="lr", method="LoRA")`.
         """
         rows = self._rows_of(metric, where)
         if rows.empty:
             raise CourseError(f"no row of {self.name!r} has {metric!r} and {where}.", "look at its `rows`.")
-        means = rows.groupby(over if isinstance(over, str) else list(over))["value"].mean()
+        means = rows.groupby(over)["value"].mean()
         return means.idxmin() if lowest else means.idxmax()
 
-    def tuned(self, metric: str, by: str, over: Sequence[str], lowest: bool = True, **where: Any) -> pd.Series:
-        """Return one metric's values by seed, at the settings `over` that are `best` by another, of validation.
+    def tuned(self, metric: str, over: Sequence[str], lowest: bool = True) -> Records:
+        """Return the tuned runs alone: for all that is set besides, those whose settings `over` do best on validation.
 
-        Example: `tuned("ACC", by="validation ACC", over=("lr", "strength"), lowest=False, method="EWC")`.
+        Example: `load("digit_scenarios").tuned("validation ACC", over=("lr", "strength"), lowest=False)` keeps one rate
+        and strength for each scenario and method. Best is the mean over the seeds; one seed that diverged rules out.
         """
-        chosen = self.best(by, over, lowest, **where)
-        return self.values(metric, **where, **dict(zip(over, chosen if len(over) > 1 else (chosen,))))
+        others = [column for column in self.settings if column not in over]
+        values = self._rows_of(metric, {}).groupby([*others, *over], sort=False)["value"]
+        means = values.agg(lambda seeds: seeds.mean(skipna=False)) * (1 if lowest else -1)
+        best = means.loc[means.groupby(others or (lambda _: 0)).idxmin()].index.to_frame(index=False)
+        return replace(self, rows=self.rows.merge(best))
 
     def _rows_of(self, metric: str, where: Mapping[str, Any]) -> pd.DataFrame:
         rows = self.rows[self.rows["metric"] == metric]
@@ -98,7 +124,7 @@ class Records:
                 raise CourseError(
                     f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
                 )
-            rows = rows[rows[column] == value]
+            rows = rows[rows[column].isin(value if isinstance(value, tuple) else (value,))]
         return rows
 
 
