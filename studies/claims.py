@@ -145,17 +145,9 @@ CLAIMS = (
         above=0.0,
     ),
     Claim(
-        "digits-each-pair-is-learned",
-        "5.12",
-        "With ten classes, fine-tuning, EWC and LwF learn each new pair to more than 0.95: what is lost was learned.",
-        "digit_scenarios",
-        lambda records: digits(records, "class", "plasticity")[["fine-tuning", "EWC", "LwF"]].min(axis=1),
-        above=0.95,
-    ),
-    Claim(
         "class-incremental-ewc-forgets",
         "5.12",
-        "With ten classes, the better of EWC and LwF ends less than 0.1 above fine-tuning.",
+        "When all ten classes compete, EWC and LwF end less than 0.1 above fine-tuning.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))[["EWC", "LwF"]].max(axis=1) - acc["fine-tuning"],
         below=0.1,
@@ -163,7 +155,7 @@ CLAIMS = (
     Claim(
         "class-incremental-replay-beats-ewc",
         "5.12",
-        "With ten classes, replay of 50 images ends more than 0.4 above EWC.",
+        "When all ten classes compete, replay of 50 images ends more than 0.4 above EWC.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))["replay"] - acc["EWC"],
         above=0.4,
@@ -171,7 +163,7 @@ CLAIMS = (
     Claim(
         "class-incremental-means-beat-replay",
         "5.12",
-        "With ten classes, one stored mean for each class beats replay of 50 images.",
+        "When all ten classes compete, one stored mean per class beats replay of 50 images.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))["nearest class mean"] - acc["replay"],
         above=0.0,
@@ -179,18 +171,10 @@ CLAIMS = (
     Claim(
         "task-incremental-all-hold",
         "5.12",
-        "When each image comes with its two classes, the worst of the six methods ends above 0.9.",
+        "When each image comes with its two classes, all six methods end above 0.9.",
         "digit_scenarios",
         lambda records: digits(records, "task").min(axis=1),
         above=0.9,
-    ),
-    Claim(
-        "domain-incremental-is-between",
-        "5.12",
-        "When only parity is asked for, fine-tuning ends more than 0.4 above where it ends with ten classes.",
-        "digit_scenarios",
-        lambda records: digits(records, "domain")["fine-tuning"] - digits(records, "class")["fine-tuning"],
-        above=0.4,
     ),
     Claim(
         "domain-incremental-forgets",
