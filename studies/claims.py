@@ -111,6 +111,15 @@ def _counted(values: list[float]) -> tuple[int, float]:
     return len(values), sum(values) / len(values)
 
 
+def best_rate(records: Records, method: str, rank: int = 8) -> pd.Series:
+    """Return each seed's best learning rate on validation words, as a power of ten, of the study `lora_rate`."""
+    import numpy as np
+    import pandas as pd
+
+    losses = pd.DataFrame(records.nested("validation loss", "lr", method=method, rank=rank))
+    return np.log10(losses.idxmin(axis=1))
+
+
 CLAIMS = (
     Claim(
         "few-shot-plurals",
@@ -131,5 +140,14 @@ CLAIMS = (
             - records.values("exact match", task="past_tense", shots=1)
         ),
         above=0.0,
+    ),
+    Claim(
+        "lora-rate-ten-times",
+        "2.9",
+        "Start LoRA's learning rate about ten times higher than full fine-tuning's.",
+        "lora_rate",
+        lambda records: best_rate(records, "LoRA, all linear") - best_rate(records, "full fine-tuning", rank=0),
+        above=math.log10(5),
+        below=math.log10(100),
     ),
 )
