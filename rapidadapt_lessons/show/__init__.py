@@ -3,5 +3,5 @@
 from ..lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, {"plots": ["lines"], "widgets": ["explore", "on_demand", "text_box"]}
+    __name__, {"plots": ["lines"], "prediction": ["predict"], "widgets": ["explore", "on_demand", "text_box"]}
 )
