@@ -106,7 +106,7 @@ class Prediction:
         def reopen(_: Any) -> None:
             guess.value = None if self.choices else ""
             show(False, "")
-            guess.focus()
+            (commit if self.choices else guess).focus()  # a list of choices has nothing that can take the focus
 
         commit.on_click(lock)
         again.on_click(reopen)
