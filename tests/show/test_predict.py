@@ -229,24 +229,32 @@ def test_a_choice_that_is_none_any_more_is_forgotten(file, monkeypatch):
 
 GUESSER = """
 from rapidadapt_lessons.show.prediction import Prediction
-for i in range(25):
-    _, guess, commit, told, _ = Prediction(f"Question {i}?", ("a", "b"), "a").controls().children
+asked = [Prediction(f"Question {i}?", ("a", "b"), "a").controls().children for i in range(60)]
+print("ready", flush=True)
+input()
+for _, guess, commit, told, _ in asked:
     guess.value = "b"
     commit.click()
     assert "written" not in told.value, told.value
 """
 CHECKER = """
 from rapidadapt_lessons.exercises import progress
-for i in range(25):
+print("ready", flush=True)
+input()
+for i in range(60):
     assert progress.record("lora.scaling", False) == ""
 """
 
 
 def test_guesses_and_exercises_at_once_lose_nothing(file):
-    running = [subprocess.Popen([sys.executable, "-c", code]) for code in (GUESSER, CHECKER)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen([sys.executable, "-c", code], **pipes) for code in (GUESSER, CHECKER)]
+    assert [process.stdout.readline() for process in running] == ["ready\n"] * 2  # none is done before the other begins
+    for process in running:
+        print(file=process.stdin, flush=True)
     assert [process.wait(120) for process in running] == [0, 0]
     kept = learner.read_progress_file(file)
-    assert kept.exercises["lora.scaling"]["tries"] == 25 and len(kept.predictions) == 25
+    assert kept.exercises["lora.scaling"]["tries"] == 60 and len(kept.predictions) == 60
 
 
 def test_the_panel_counts_predictions(file, monkeypatch, capsys):
