@@ -85,7 +85,8 @@ class Prediction:
         if self.choices:
             guess = RadioButtons(options=self.choices, value=None, **look)
         else:
-            guess = Text(placeholder="a word or a number", **look)
+            # Sent as a whole: pressing Commit could otherwise overtake the letter typed last.
+            guess = Text(placeholder="a word or a number", continuous_update=False, **look)
         commit, again = Button(description="Commit", button_style="primary"), Button(description="Guess again")
         told = HTMLMath()
 
@@ -110,7 +111,6 @@ class Prediction:
 
         commit.on_click(lock)
         again.on_click(reopen)
-        guess.on_msg(lambda _, content, __: lock() if content.get("event") == "submit" else None)  # Enter, in a text
         earlier = self._earlier()
         guess.value = earlier or guess.value
         show(bool(earlier), self._opened(earlier) if earlier else "")

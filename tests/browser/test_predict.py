@@ -61,7 +61,8 @@ def test_a_prediction_is_made_with_the_keyboard_and_kept(lab, server):
     text = outputs.get_by_label("Your guess:")
     text.focus()
     keys.type("31")
-    keys.press("Enter")
+    keys.press("Tab")
+    keys.press("Enter")  # on Commit
     outputs.get_by_text("You wrote: 31").wait_for(timeout=20_000)
     assert unreadable(page) == []
     page.shot("predict-light")
