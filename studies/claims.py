@@ -114,7 +114,7 @@ def _counted(values: list[float]) -> tuple[int, float]:
 def valley(records: Records, method: str, rank: int = 8) -> pd.Series:
     """Return where the test loss is lowest for each seed of `lora_rate`: the learning rate, as a power of ten.
 
-    It is the lowest point of the parabola through the losses at the four rates, as these are a factor of three apart.
+    That is the lowest point of the parabola through the losses at four rates, which are a factor of three apart.
     """
     import numpy as np
     import pandas as pd
