@@ -59,7 +59,6 @@ STUDY = Study(
     ],
     seconds=15,
     tolerance={"": 2.5 / QUERIES, "validation loss": 0.1},  # two queries may round the other way elsewhere
-    seeds=6,
 )
 
 if __name__ == "__main__":

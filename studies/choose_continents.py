@@ -75,7 +75,7 @@ STUDY = Study(
     settings=[{"method": method, "examples": n, "lr": lr} for n in (4, 16) for method, lr in SETTINGS],
     seconds=10,
     tolerance={"accuracy": 2.5 / QUERIES, "validation loss": 0.1, "updates": 4.0},
-    seeds=8,
+    seeds=6,
 )
 
 if __name__ == "__main__":
