@@ -13,7 +13,7 @@ ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "d
 TARGETS = {"LoRA, all linear": ALL_LINEAR, "LoRA, q and v": ("q_proj", "v_proj")}
 ALPHA, UPDATES = 16, 30
 RATES = {
-    "full fine-tuning": (1e-5, 3e-5, 1e-4, 3e-4),
+    "full fine-tuning": (3e-6, 1e-5, 3e-5, 1e-4),
     "LoRA, all linear": (1e-4, 3e-4, 1e-3, 3e-3),
     "LoRA, q and v": (3e-4, 1e-3, 3e-3, 1e-2),
 }

@@ -7,11 +7,10 @@ from html import escape
 
 from ..guards import require_some
 from ..show.intervals import wilson
-from ..show.plots import COLOURS, MARKERS, STYLE, Picture, canvas, label_ends
+from ..show.looks import look
+from ..show.plots import STYLE, Picture, canvas, label_ends
 from .choose import Limits, choose
-from .methods import METHODS, Trial, by_method
-
-_COLOUR = dict(zip(METHODS, COLOURS))
+from .methods import Trial, by_method
 
 
 def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
@@ -36,7 +35,7 @@ def quality_and_costs(trials: Sequence[Trial], title: str) -> Picture:
     words = _quality(grid["quality"], trials)
     for i, (label, values, form) in enumerate(panels):
         axes = grid[i]
-        axes.barh(range(len(last)), values, color=[_COLOUR[t.method] for t in last])
+        axes.barh(range(len(last)), values, color=[look(t.method).colour for t in last])
         for row, value in enumerate(values):
             axes.text(value, row, " " + form.format(value), va="center", fontsize=9)
         axes.set_yticks(range(len(last)), [t.method for t in last] if i == 0 else [])
@@ -62,13 +61,15 @@ def _quality(axes, trials: Sequence[Trial]) -> str:
         ys = [t.quality for t in of_method]
         spans = [wilson(sum(t.right), len(t.right)) for t in of_method]
         error = [[y - low for y, (low, _) in zip(ys, spans)], [high - y for y, (_, high) in zip(ys, spans)]]
-        look = {"color": _COLOUR[method], "marker": MARKERS[METHODS.index(method)], "ms": 5, "lw": 1.8}
-        axes.errorbar(xs, ys, yerr=error, capsize=3, elinewidth=0.8, **look)
+        style = look(method)
+        axes.errorbar(
+            xs, ys, yerr=error, capsize=3, elinewidth=0.8, color=style.colour, marker=style.marker, ms=5, lw=1.8
+        )
         if of_method[-1].examples == sizes[-1]:
-            ends.append((ys[-1], method, _COLOUR[method]))
+            ends.append((ys[-1], method, style.ink))
         else:
             place = (8, 6 if ys[-1] < 0.1 else -12)  # clear of the axis, and of the bar
-            axes.annotate(method, (xs[-1], ys[-1]), place, textcoords="offset points", color=_COLOUR[method])
+            axes.annotate(method, (xs[-1], ys[-1]), place, textcoords="offset points", color=style.ink)
         words.append(f"{method}: " + ", ".join(f"{t.quality:.2f} at {t.examples}" for t in of_method))
     axes.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
     low = min(wilson(sum(t.right), len(t.right))[0] for t in trials)
@@ -98,7 +99,9 @@ def decision_chart(
     for j, limit in enumerate(seconds):
         for i, size in enumerate(sizes):
             winner = winner_of(size, limit)
-            axes.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, fc=_COLOUR[winner.method], ec="white", lw=2, alpha=0.45))
+            axes.add_patch(
+                Rectangle((i - 0.5, j - 0.5), 1, 1, fc=look(winner.method).colour, ec="white", lw=2, alpha=0.45)
+            )
             text = f"{winner.method}\n{winner.quality:.2f}"
             axes.text(i, j, text, ha="center", va="center", color="black", fontsize=9)
     axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(-0.5, len(seconds) - 0.5))

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..guards import require_one_of, require_some
-from ..show.plots import COLOURS, GREY, MARKERS, SHARES, Picture, canvas, heat_map
+from ..show.looks import COLOURS, GREY, MARKERS, looks
+from ..show.plots import SHARES, Picture, canvas, heat_map
 from .online import PrequentialReport
 from .stream import StreamResult
 
@@ -75,13 +76,12 @@ def plane(results: Results, title: str = "Stability against plasticity") -> Pict
     require_some(results, "results to draw")
     figure, axes = canvas(7.2, 4.6)
     described = []
-    for i, (name, runs) in enumerate(results.items()):
+    for name, style in looks(results).items():
+        runs, colour, marker = results[name], style.colour, style.marker
         xs, ys = [run.plasticity for run in runs], [1 - run.forgetting for run in runs]
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        hollow = {"facecolors": "none", "edgecolors": colour} if i >= len(COLOURS) else {"color": colour}
-        axes.scatter(xs, ys, s=14, marker=marker, alpha=0.5, **hollow)
+        axes.scatter(xs, ys, s=14, marker=marker, alpha=0.5, color=colour)
         label = f"{name}: ACC {mean(run.acc for run in runs):.2f}"
-        axes.scatter([mean(xs)], [mean(ys)], s=90, marker=marker, label=label, **hollow)
+        axes.scatter([mean(xs)], [mean(ys)], s=90, marker=marker, label=label, color=colour)
         described.append(f"{name}: plasticity {mean(xs):.2f}, stability {mean(ys):.2f}")
     _finish_plane(axes, title)
     return Picture(figure, f"Scatter plot. {title}; the upper right corner is best. {'; '.join(described)}.")
@@ -96,8 +96,8 @@ def trace(curve: Mapping[float, Sequence[StreamResult]], value: float, label: st
     figure, axes = canvas(7.2, 4.4)
     points = {setting: _place(curve[setting]) for setting in sorted(curve)}
     axes.plot(*zip(*points.values()), color=COLOURS[0], marker="o", ms=4, lw=1.4, label=f"{label}: all that were run")
-    for i, (name, runs) in enumerate(reference.items(), start=2):
-        axes.scatter(*_place(runs), s=70, color=COLOURS[i], marker=MARKERS[i], label=name)
+    for name, style in looks(reference).items():
+        axes.scatter(*_place(reference[name]), s=70, color=style.colour, marker=style.marker, label=name)
     axes.scatter(*points[value], s=190, facecolors="none", edgecolors=COLOURS[1], lw=2.5, label=f"{label} {value:g}")
     _finish_plane(axes, f"{label} {value:g}: ACC {mean(run.acc for run in curve[value]):.2f}")
     every = "; ".join(f"{s:g}: plasticity {px:.2f}, stability {py:.2f}" for s, (px, py) in points.items())
@@ -212,9 +212,9 @@ def prequential_picture(
     """Draw each policy's recent score along a stream: ticks mark detections, dashed lines the real changes."""
     require_some([report for reports in policies.values() for report in reports], "reports to draw")
     figure, axes = canvas(7.6, 4.2)
-    described = []
+    described, styles = [], looks(policies)
     for i, (name, reports) in enumerate(policies.items()):
-        colour = COLOURS[i % len(COLOURS)]
+        colour = styles[name].colour
         axes.plot([r.seen for r in reports], [r.recent for r in reports], color=colour, lw=1.7, label=name)
         found = [r.seen for r in reports if r.drift]
         axes.scatter(found, [-0.01 - 0.035 * i] * len(found), color=colour, marker="|", s=70)

@@ -13,7 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import CourseError
 from ..guards import require_one_of
-from ..show.plots import COLOURS, LOOKS, MARKERS, STYLE, Picture, canvas, horizontal_bars, lines
+from ..show.looks import COLOURS, LOOKS, MARKERS
+from ..show.plots import STYLE, Picture, canvas, horizontal_bars, lines
 from ..training.loop import TrainConfig, train
 from ..training.rows import Row, exact_rows
 from . import layers as lora

@@ -14,7 +14,8 @@ from ..prompting.answers import best_answers
 from ..prompting.own_text import own_task, read_lines, require_few_tokens
 from ..prompting.prompts import build_prompt, template_of
 from ..show.html import table
-from ..show.plots import COLOURS, Picture, canvas
+from ..show.looks import COLOURS
+from ..show.plots import Picture, canvas
 from . import meta_lora
 from .meta_lora import State
 from .task_batch import TaskBatch

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..guards import require_at_least, require_positive
 from ..show.html import table
-from ..show.plots import COLOURS, GREY, MARKERS, Picture, canvas, panel_canvas
+from ..show.looks import COLOURS, GREY, MARKERS, look
+from ..show.plots import Picture, canvas, panel_canvas
 from . import landscape, maml
 from .landscape import START_METHODS, Family
 
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
 
 ByMethod = Mapping[str, Tensor]  # each method's point, [2], or path, [points, 2]
 Ranges = tuple[tuple[float, float], tuple[float, float]]  # of the first and the second parameter
-LOOK = {
-    "average task": (COLOURS[0], "o"),
-    "Reptile": (COLOURS[3], "^"),
-    "first-order MAML": (COLOURS[2], "D"),
-    "MAML": (COLOURS[1], "s"),
-}
 START = {"marker": "o", "color": "white", "ms": 8, "mec": "black", "mew": 1.4, "ls": "none", "zorder": 3}
 DARK_GREY = "#5F5F5F"
 LEAST_LOSS = 1e-9  # a logarithm needs more than the 0 of points that lie on a line exactly
@@ -36,7 +31,7 @@ def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
     (figure, axes), words = canvas(7, 4.2), []
     for i, task in enumerate(chosen):
         slope = family.truth[task, 1].item()
-        low, high = _task(axes, family, task, family.truth[task], f"slope {slope:.1f}", look=i)
+        low, high = _task(axes, family, task, family.truth[task], f"slope {slope:.1f}", place=i)
         words.append(f"slope {slope:.1f} with x from {low:.1f} to {high:.1f}")
     title = f"{len(chosen)} of {len(family.batch)} tasks"
     _label(axes, title, "x", "y", legend=True)
@@ -49,7 +44,7 @@ def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) 
     for task, (x, y) in enumerate(zip(family.batch.support_x, family.batch.support_y)):
         adapted = maml.inner_loop(family.module, {"theta": theta}, x, y, inner_lr=inner_lr, steps=steps)["theta"]
         slope, true = adapted[1].item(), family.truth[task, 1].item()
-        _task(axes, family, task, adapted.detach(), f"task {task + 1}: slope {slope:.2f}", look=task)
+        _task(axes, family, task, adapted.detach(), f"task {task + 1}: slope {slope:.2f}", place=task)
         words.append(f"task {task + 1} {slope:.2f}, its points' own {true:.2f}")
     ends = torch.stack(torch.aminmax(torch.cat([family.batch.support_x, family.batch.query_x])))
     axes.plot(ends, theta[0] + theta[1] * ends, color="black", ls="--", lw=1.4, label=f"start: slope {theta[1]:.2f}")
@@ -126,11 +121,11 @@ def landscape_picture(
         axes.scatter(*family.truth.T, color="black", s=7, alpha=0.45, lw=0, label="each task's truth")
         for name, path in (paths or {}).items():
             axes.plot(*path.T, color="white", lw=3.5)
-            axes.plot(*path.T, color=LOOK[name][0], lw=1.6)
+            axes.plot(*path.T, color=look(name).colour, lw=1.6)
             axes.plot(*path[0], **START, label="start")
         losses = []
         for name, point in points.items():
-            colour, marker = LOOK[name]
+            colour, marker = look(name).colour, look(name).marker
             inside = all(low <= value <= high for value, (low, high) in zip(point.tolist(), limits))
             label = name if inside else f"{name}, off the map at ({point[0]:.2f}, {point[1]:.2f})"
             axes.plot(*point, marker=marker, color=colour, ms=9, mec="white", mew=1.2, ls="none", label=label)
@@ -155,12 +150,12 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
         values = landscape.weight(name, curvature, inner_lr, steps)
         values = values / values.max()
         # Dashes, because with one step Reptile's weights are the average task's.
-        axes.plot(curvature, values, color=LOOK[name][0], lw=2.4, ls=(0, (4, 3)) if name == "Reptile" else "-")
+        axes.plot(curvature, values, color=look(name).colour, lw=2.4, ls=(0, (4, 3)) if name == "Reptile" else "-")
         ends[name] = values[-1].item()
         words.append(f"{name} is largest at curvature {curvature[values.argmax()]:.1f} and ends at {values[-1]:.2f}")
     low, high = axes.get_ylim()
     for name, place in _apart(ends, (high - low) * 0.07).items():
-        axes.annotate(name, (right * 1.015, place), color=LOOK[name][0], va="center", annotation_clip=False)
+        axes.annotate(name, (right * 1.015, place), color=look(name).colour, va="center", annotation_clip=False)
     axes.plot(found, torch.full_like(found, low), "|", color="black", ms=11, clip_on=False)
     axes.axhline(0, color=GREY, lw=1)
     title = f"Which tasks a method listens to (α = {inner_lr:g}, {_count(steps, 'step')})"
@@ -177,7 +172,7 @@ def angles_picture(
     (figure, axes), words = canvas(7, 4.0), []
     axes.set_xscale(xscale)
     for name, angles in results.items():
-        colour, marker = LOOK[name]
+        colour, marker = look(name).colour, look(name).marker
         means = {x: sum(values) / len(values) for x, values in angles.items()}
         for x, values in angles.items():
             axes.scatter([x] * len(values), values, color=colour, marker=marker, s=24, alpha=0.5, lw=0)
@@ -261,11 +256,11 @@ def _label(axes: Axes, title: str, xlabel: str, ylabel: str, *, legend: bool = F
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="filled: support\nhollow: query")
 
 
-def _task(axes: Axes, family: Family, task: int, line: Tensor, label: str, look: int) -> Tensor:
+def _task(axes: Axes, family: Family, task: int, line: Tensor, label: str, place: int) -> Tensor:
     """Draw one task's examples, support filled, and a line over their range of x; return the range's two ends."""
     support_x, support_y, query_x, query_y = (part[task].flatten() for part in family.batch.parts)
     ends = torch.stack(torch.aminmax(torch.cat([support_x, query_x])))
-    style = {"color": COLOURS[look % len(COLOURS)], "marker": MARKERS[look % len(MARKERS)], "s": 34}
+    style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "s": 34}
     axes.plot(ends, line[0] + line[1] * ends, color=style["color"], lw=1.2, alpha=0.7)
     axes.scatter(support_x, support_y, **style, label=label)
     axes.scatter(query_x, query_y, **style | {"facecolors": "white"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -14,8 +13,8 @@ from torch.func import functional_call
 
 from ..errors import CourseError, TrainingDiverged
 from ..guards import require_one_of
-from ..show.intervals import interval
-from ..show.plots import COLOURS, GREY, MARKERS, Picture, canvas, panel_canvas
+from ..show.looks import COLOURS, GREY, MARKERS, looks
+from ..show.plots import Picture, canvas, panel_canvas
 from . import maml
 from .sinusoids import AMPLITUDES, INPUTS, PHASES, MetaMethod, Waves, each_seed, mean_wave, network
 from .task_batch import Params
@@ -105,33 +104,32 @@ def curves_picture(
     errors: Mapping[str, Tensor], title: str, *, ylabel: str = "mean squared error on the query",
     rates: Mapping[str, float] | None = None,
 ) -> Picture:  # fmt: skip
-    """Draw error against steps for each method, with the 95% interval over seeds, on a logarithmic axis.
+    """Draw error against steps for each method, every seed as a dot and their mean as a line, on a logarithmic axis.
 
     errors: for each method, [seeds, tasks, steps + 1], cut at 100. rates: each method's inner rate, for the legend.
     The description has no numbers, because they differ between processors after long training.
     """
     figure, axes = canvas(7.4, 4.4)
     means = {name: e.mean(1).clamp(max=100.0).nan_to_num(100.0) for name, e in errors.items()}  # [seeds, steps + 1]
-    for i, (name, values) in enumerate(means.items()):
-        spans = [interval(column.tolist(), (0.0, math.inf)) for column in values.T]
-        steps, colour = range(len(spans)), COLOURS[i % len(COLOURS)]
-        low, high = [max(s.low, 1e-3) for s in spans], [s.high for s in spans]
-        axes.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
+    for name, style in looks(means).items():
+        values, centre = means[name], means[name].mean(0).tolist()
+        steps = range(len(centre))
+        for run in values if len(values) > 1 else ():
+            axes.scatter(steps, run.tolist(), color=style.colour, s=8, alpha=0.5, lw=0)
         shown = f"{name} (rate {rates[name]:g})" if rates else name
-        told = f"{shown}: {spans[1].mean:.2f}, {spans[-1].mean:.2f}"
-        style = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "ms": 5, "lw": 1.8}
-        axes.plot(steps, [s.mean for s in spans], label=told, **style)
+        told = f"{shown}: {centre[1]:.2f}, {centre[-1]:.2f}"
+        axes.plot(steps, centre, color=style.colour, marker=style.marker, ms=5, lw=1.8, label=told)
     heights = torch.stack([values.mean(0) for values in means.values()])
     bottom, top = heights.min().item() * 0.7, heights.max().item() * 1.3  # room for the means: a band may be cut
     axes.set(xlabel="gradient steps on the support", ylabel=ylabel, yscale="log", ylim=(bottom, top))
     ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if bottom < tick < top]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.minorticks_off()
-    axes.legend(**BESIDE, title=f"error after 1 and {len(spans) - 1} steps", alignment="left")
+    axes.legend(**BESIDE, title=f"error after 1 and {len(centre) - 1} steps", alignment="left")
     axes.set_title(title, loc="left")
     after = {name: values[:, 1].mean().item() for name, values in means.items()}
     extremes = f"After 1 step {min(after, key=after.get)} is lowest and {max(after, key=after.get)} is highest."
-    return Picture(figure, f"Line chart with bands. {title}. {', '.join(errors)}. {extremes}")
+    return Picture(figure, f"Line chart. {title}. {', '.join(errors)}. {extremes}")
 
 
 def parse_points(text: str) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,8 @@ from ..guards import require_at_least, require_one_of, require_positive
 from ..lm.types import Tokenizer
 from ..prompting.scoring import count_tokens
 from ..show.html import require_whole, table
-from ..show.plots import COLOURS, LOOKS, MARKERS, Picture, canvas
+from ..show.looks import COLOURS, LOOKS, MARKERS
+from ..show.plots import Picture, canvas
 from . import cost_model
 from .cost_model import H100, LINKS, MODELS, REACH, TRAIN_ALL, TRAIN_LORA, Shape
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, cycle
+from itertools import chain
 from statistics import mean
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from ..guards import require_some
-from .intervals import interval
+from .looks import COLOURS, GREY, LOOKS, looks
 from .picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart under the common kinds of colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
-GREY = COLOURS[-1]  # for what others are compared to
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LOOKS = ("-", "--", "-.", ":")
 ACCURACY = "accuracy (share of queries)"
+NAME_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 SHARES = (-0.03, 1.03)  # the y axis for shares: from 0 to 1, with room for the markers
 STYLE = {
     "figure.facecolor": "white",
@@ -63,33 +59,36 @@ def curves(
     chance: float | None = None,
     limits: tuple[float, float | None] | None = SHARES,
     even: bool = True,
+    live: Mapping[str, tuple[float, float]] = {},
+    label_at: str = "end",
 ) -> Picture:
-    """Draw one line for each name through the means over repeats, with 95% intervals.
+    """Draw one line for each name through the means over runs, every run as a dot, and a ring around a live run.
 
     Args:
-        results: for each name, for each x, the values of the repeats.
+        results: for each name, for each x, the values of the runs.
         chance: where to draw a dashed line for guessing.
-        limits: range of the y axis; None leaves it, or its upper end, to matplotlib. The default also cuts the
-            intervals at 0 and 1.
+        limits: range of the y axis; None leaves it, or its upper end, to matplotlib.
         even: space the x values evenly; False puts each at its true place.
+        live: for some of the names, the x and y of the run that was just made in front of the reader.
+        label_at: where a line's name stands: at its right "end", or at its "lowest" point.
     """
     require_some(results, "values to draw")
     figure, axes = canvas(7, 4.2)
-    positions = sorted({x for line in results.values() for x in line})
+    positions = sorted({x for line in results.values() for x in line} | {x for x, _ in live.values()})
     scale = (len(positions) - 1) / (positions[-1] - positions[0] or 1)
     place = {x: i if even else (x - positions[0]) * scale for i, x in enumerate(positions)}
-    told, ends = [], []
-    cut = (0.0, 1.0) if limits == SHARES else (float("-inf"), float("inf"))
+    told, ends, styles = [], [], looks(results)
     for i, (name, line) in enumerate(results.items()):
-        spans = {x: interval(list(line[x]), cut) for x in sorted(line)}
-        aside = 0.04 * (i - len(results) / 2) if even else 0  # side by side, so that bars do not hide bars
-        xs = [place[x] + aside for x in spans]
-        ys = [s.mean for s in spans.values()]
-        error = [[s.mean - s.low for s in spans.values()], [s.high - s.mean for s in spans.values()]]
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        axes.errorbar(xs, ys, yerr=error, color=colour, marker=marker, capsize=3, lw=1.8, ms=5, elinewidth=0.9)
-        ends.append((ys[-1], name, colour))
-        told.append((name, [f"{s.mean:.2f} at {x:g}" for x, s in spans.items()]))
+        means, style = {x: mean(line[x]) for x in sorted(line)}, styles[name]
+        aside = 0.04 * (i - len(results) / 2) if even else 0  # side by side, so that dots do not hide dots
+        xs = [place[x] + aside for x in means]
+        axes.plot(xs, list(means.values()), color=style.colour, marker=style.marker, ls=style.line, lw=1.8, ms=6)
+        runs = [(place[x] + aside, value) for x in means for value in line[x] if len(line[x]) > 1]
+        if runs:
+            axes.scatter(*zip(*runs), s=13, color=style.colour, alpha=0.6, lw=0)
+        at = max(means) if label_at == "end" else min(means, key=means.get)
+        ends.append((means[at], name, style.ink, place[at] + aside))
+        told.append((name, [f"{value:.2f} at {x:g}" for x, value in means.items()]))
     if chance is not None:
         axes.axhline(chance, color=GREY, ls="--", lw=1)
         axes.text(-0.1, chance, "guessing", color="#5F5F5F", va="bottom", fontsize=9)
@@ -97,9 +96,17 @@ def curves(
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if limits:
         axes.set_ylim(*limits)
-    label_ends(axes, ends, len(positions) - 1)  # after the limits, which say how far apart two lines are
+    if label_at == "end":  # after the limits, which say how far apart two lines are
+        label_ends(axes, [end[:3] for end in ends], len(positions) - 1)
+    else:
+        for y, name, ink, x in ends:
+            axes.annotate(name, (x, y), (0, -9), textcoords="offset points", color=ink, ha="center", va="top")
+        axes.margins(x=0.12, y=0.14)  # room for the names
+    for name, (x, y) in live.items():
+        _ring(axes, place[x], y, styles[name].ink)
     axes.set_title(title, loc="left")
-    return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. {_in_words(told)}")
+    ring = [f" Your run: {name} {y:.2f} at {x:g}." for name, (x, y) in live.items()]
+    return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. {_in_words(told)}{''.join(ring)}")
 
 
 def heat_map(
@@ -148,11 +155,13 @@ def strips(
     line_label: str = "",
     limits: tuple[float, float] = SHARES,
     means: bool = True,
+    live: Mapping[str, Mapping[str, float]] = {},
 ) -> Picture:
     """Draw every single value as a dot: one row for each outer name, one colour for each inner name.
 
     Dots that would hide one another are stacked. A tick marks each row's mean. Without `means` the ticks go, and
-    the description lists the values: for values in clumps, where a mean lies in none of them.
+    the description lists the values: for values in clumps, where a mean lies in none of them. `live` holds values
+    that were just computed in front of the reader: each gets a ring.
     """
     require_some(groups, "values to draw")
     kinds = list(dict.fromkeys(chain.from_iterable(groups.values())))
@@ -162,11 +171,10 @@ def strips(
     lane = max(0.2, 2 * reach + 0.1)  # inches for each kind
     height = max(0.62, lane * len(kinds) + 0.14)  # inches for each row, which is 1 on the axis
     figure, axes = canvas(7.5, 1.1 + height * len(groups))
-    told = []
+    told, styles = [], looks(kinds)
     for row, (name, group) in enumerate(groups.items()):
         for kind, values in group.items():
-            i = kinds.index(kind)
-            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+            i, colour, marker = kinds.index(kind), styles[kind].colour, styles[kind].marker
             y = row + (i - (len(kinds) - 1) / 2) * lane / height
             places = [y - 0.08 / height * level for level in stacks[name, kind]]
             axes.scatter(values, places, color=colour, marker=marker, s=28, alpha=0.8, lw=0.5, ec="white")
@@ -177,13 +185,15 @@ def strips(
             else:
                 found = Counter(f"{value:.2f}" for value in sorted(values))
                 spread = ", ".join(text if times == 1 else f"{text} ({times} times)" for text, times in found.items())
+            if kind in live.get(name, {}):
+                _ring(axes, live[name][kind], y, styles[kind].ink)
+                spread += f", your run {live[name][kind]:.2f}"
             told.append((f"{name} ({kind})" if len(kinds) > 1 else name, [spread]))
     if line is not None:
         axes.axvline(line, color=GREY, ls="--", lw=1)
         axes.text(line, -0.5 - 0.22 / height, f" {line_label}", color="#5F5F5F", fontsize=9, va="top")
     if len(kinds) > 1:
-        looks = zip(kinds, cycle(COLOURS), cycle(MARKERS))
-        handles = [axes.scatter([], [], color=colour, marker=marker, label=kind) for kind, colour, marker in looks]
+        handles = [axes.scatter([], [], color=s.colour, marker=s.marker, label=kind) for kind, s in styles.items()]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.5, -0.5 - 0.24 / height)
@@ -197,11 +207,11 @@ def grouped_bars(groups: Mapping[str, Mapping[str, float]], *, title: str, ylabe
     require_some(groups, "values to draw")
     figure, axes = canvas(max(5.5, 1.7 * len(groups) + 1), 3.8)
     kinds = list(dict.fromkeys(chain.from_iterable(groups.values())))
-    width = 0.8 / len(kinds)
+    width, styles = 0.8 / len(kinds), looks(kinds)
     for i, kind in enumerate(kinds):
         xs = [g + (i - (len(kinds) - 1) / 2) * width for g in range(len(groups))]
         ys = [group.get(kind, float("nan")) for group in groups.values()]
-        colour, hatch = COLOURS[i % len(COLOURS)], ("", "//", "..", "xx")[i % 4]
+        colour, hatch = styles[kind].colour, ("", "//", "..", "xx")[i % 4]
         axes.bar(xs, ys, width * 0.94, color=colour, label=kind, hatch=hatch, ec="white")
         for x, y in zip(xs, ys):
             if y == y:  # a cluster without this kind holds NaN there
@@ -225,6 +235,12 @@ def _stacked(values: Sequence[float], width: float) -> list[int]:
             level = 1 - level if level <= 0 else -level
         levels[i], last[level] = level, values[i]
     return levels
+
+
+def _ring(axes: Axes, x: float, y: float, colour: str) -> None:
+    """Mark the reader's own run, over the recorded ones."""
+    axes.scatter([x], [y], s=210, facecolors="none", edgecolors=colour, lw=2.4, zorder=5)
+    axes.annotate("your run", (x, y), (11, 9), textcoords="offset points", color=colour, weight="bold", bbox=NAME_BOX)
 
 
 def _in_words(told: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -293,17 +309,17 @@ def lines(
         alt: the description; None lists every value, to two digits after the point.
     """
     figure, axes = canvas(7, 4)
+    styles = looks([*series, *levels])
     for i, (name, values) in enumerate(series.items()):
-        colour, look = COLOURS[i % len(COLOURS)], LOOKS[i % len(LOOKS)]
-        marker = MARKERS[i % len(MARKERS)] if points else None
-        axes.plot(list(values), list(values.values()), color=colour, marker=marker, ls=look, lw=1.8, ms=5, label=name)
+        style = {"color": styles[name].colour, "marker": styles[name].marker if points else None}
+        axes.plot(list(values), list(values.values()), ls=LOOKS[i % len(LOOKS)], lw=1.8, ms=5, label=name, **style)
     if log_x:
         axes.set_xscale("log")
         ticks = sorted({x for values in series.values() for x in values if x > 0})
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axes.minorticks_off()
     for i, (name, level) in enumerate(levels.items()):
-        axes.axhline(level, color=COLOURS[i % len(COLOURS)], ls=(0, (2, 2 + 2 * i)), lw=1.4, label=name)
+        axes.axhline(level, color=styles[name].colour, ls=(0, (2, 2 + 2 * i)), lw=1.4, label=name)
     if levels:
         axes.set_ylim(bottom=0)
     axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .looks import COLOURS
 from .picture import Picture
-from .plots import COLOURS, canvas
+from .plots import canvas
 
 
 def course_map() -> Picture:

@@ -72,6 +72,28 @@ class Records:
             raise CourseError(f"{found} of {self.name!r} with {metric!r} and {where}.", f"there are {known}.")
         return rows.set_index("seed")["value"].sort_index()
 
+    def nested(self, metric: str, *columns: str, **where: Any) -> dict:
+        """Return one metric's values over the seeds, by one or two settings: what `plots.curves` and `strips` draw.
+
+        Example: `load("lora_rate").nested("test loss", "method", "lr", rank=(0, 8))` is {method: {lr: [one per seed]}}.
+        A tuple lets several values of a setting through.
+
+        Raises:
+            CourseError: as `values`, for each combination that occurs.
+        """
+        rows = self._rows_of(metric, where)
+        if unknown := [column for column in columns if column not in self.settings]:
+            self._rows_of(metric, {unknown[0]: None})
+        found: dict = {}
+        for keys in rows[list(columns)].drop_duplicates().itertuples(index=False, name=None):
+            inner = found
+            for key in keys[:-1]:
+                inner = inner.setdefault(key, {})
+            inner[keys[-1]] = self.values(metric, **where | dict(zip(columns, keys))).tolist()
+        if not found:
+            self.values(metric, **where)  # says what there is
+        return found
+
     def best(self, metric: str, over: str, lowest: bool = True, **where: Any) -> Any:
         """Return the value of the setting `over` whose mean of `metric` over the seeds is best: tune on validation.
 
@@ -90,7 +112,7 @@ class Records:
                 raise CourseError(
                     f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
                 )
-            rows = rows[rows[column] == value]
+            rows = rows[rows[column].isin(value if isinstance(value, tuple) else (value,))]
         return rows
 
 

@@ -12,7 +12,8 @@ from ..choosing.methods import Trial
 from ..choosing.report import table_row
 from ..show.html import table, text_block
 from ..show.intervals import wilson
-from ..show.plots import COLOURS, SHARES, Picture, canvas, lines
+from ..show.looks import COLOURS
+from ..show.plots import SHARES, Picture, canvas, lines
 from .outcome import Outcome, versions
 
 MOST_MISTAKES = 30

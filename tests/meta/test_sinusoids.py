@@ -323,6 +323,7 @@ def test_curves_draw_the_means_and_the_words_name_the_extremes():
     picture = views.curves_picture(errors, "Title")
     assert "After 1 step low is lowest and high is highest." in picture.alt
     lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
+    assert len(picture.figure.axes[0].collections) == 9  # three methods of three seeds: every seed is drawn
     assert list(lines["low: 0.50, 0.50"]) == [0.5] * 3 and list(lines["high: 2.00, 2.00"]) == [2.0] * 3
     assert not any(character.isdigit() and character != "1" for character in picture.alt)
 

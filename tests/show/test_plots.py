@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from rapidadapt_lessons.errors import CourseError
-from rapidadapt_lessons.show import plots
+from rapidadapt_lessons.show import looks, plots
 from rapidadapt_lessons.show.intervals import Interval, interval
 from rapidadapt_lessons.show.picture import Picture
-from rapidadapt_lessons.show.plots import COLOURS
+from rapidadapt_lessons.show.looks import COLOURS
 from rapidadapt_lessons.show.schematics import course_map
 
 LINES = {"warm": {0: [0.25, 0.35], 4: [0.71, 0.81]}, "cold": {0: [0.05], 8: [0.93]}}
@@ -209,11 +209,6 @@ def test_the_course_map_shows_and_tells_the_four_ways():
     assert pixels(picture.png()).shape[1] > 600
 
 
-def test_colours_are_all_different_and_dark_enough_to_see_on_white():
-    assert len(set(COLOURS)) == len(COLOURS) == len(set(plots.MARKERS))
-    assert all(min(matplotlib.colors.to_rgb(colour)) < 0.6 for colour in COLOURS)
-
-
 # The interval
 
 
@@ -276,21 +271,48 @@ def test_a_dollar_in_a_learners_text_is_a_dollar(text):
         assert (plain, bool(mathematics)) == (text, False)
 
 
-def test_curves_go_through_the_means_with_their_intervals():
+def test_curves_go_through_the_means_and_show_every_run():
     picture = plots.curves(LINES, title="T", xlabel="shots")
     axes = picture.figure.axes[0]
-    warm, cold = axes.containers
-    for container, name, xs in ((warm, "warm", [0, 1]), (cold, "cold", [0, 2])):
-        line, _, (bars,) = container
-        spans = [interval(values) for values in LINES[name].values()]
-        assert list(line.get_ydata()) == pytest.approx([s.mean for s in spans])
+    for line, dots, name, xs in zip(axes.lines, [*axes.collections, None], LINES, ([0, 1], [0, 2])):
+        assert list(line.get_ydata()) == pytest.approx([np.mean(values) for values in LINES[name].values()])
         assert list(line.get_xdata()) == pytest.approx(xs, abs=0.1)
-        drawn = [(segment[0][1], segment[1][1]) for segment in bars.get_segments()]
-        assert np.allclose(drawn, [(s.low, s.high) for s in spans])
+        runs = [value for values in LINES[name].values() for value in values if len(values) > 1]
+        if runs:  # a single run is the line's own mark
+            assert list(dots.get_offsets()[:, 1]) == runs
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "4", "8"]
-    looks = [(c[0].get_color(), c[0].get_marker()) for c in (warm, cold)]
-    assert len(set(looks)) == 2
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 2
     assert {"warm", "cold"} <= set(every_word(picture.figure).split("\n"))
+
+
+def rings(picture: Picture) -> list[list[float]]:
+    """Return where the hollow dots are."""
+    hollow = [found for found in picture.figure.axes[0].collections if not len(found.get_facecolors())]
+    return [found.get_offsets()[0].tolist() for found in hollow]
+
+
+def test_a_live_run_gets_a_ring_in_its_methods_colour_and_its_words():
+    results = {"LoRA": {1e-4: [0.6, 0.5], 1e-3: [0.2, 0.3]}, "full fine-tuning": {1e-5: [0.6], 1e-4: [0.3]}}
+    drawn = {"title": "T", "xlabel": "lr", "ylabel": "loss", "limits": None}
+    picture = plots.curves(results, live={"LoRA": (1e-3, 0.22)}, label_at="lowest", **drawn)
+    [(x, y)] = rings(picture)
+    assert (x, y) == (2, 0.22) and picture.alt.endswith("Your run: LoRA 0.22 at 0.001.")
+    [ring] = [found for found in picture.figure.axes[0].collections if not len(found.get_facecolors())]
+    assert to_hex(ring.get_edgecolor()).upper() == looks.look("LoRA").ink and "your run" in every_word(picture.figure)
+    assert rings(plots.curves(results, **drawn)) == []
+
+
+def test_a_live_run_between_the_recorded_settings_has_a_place_of_its_own():
+    picture = plots.curves({"LoRA": {1: [0.2], 4: [0.4]}}, title="T", xlabel="x", live={"LoRA": (2, 0.3)})
+    assert rings(picture) == [[1, 0.3]]
+    assert [label.get_text() for label in picture.figure.axes[0].get_xticklabels()] == ["1", "2", "4"]
+
+
+def test_a_live_run_among_strips_is_a_ring_in_its_row():
+    picture = plots.strips(DOTS, title="T", xlabel="x", live={"after": {"no": 0.25}})
+    [(x, y)] = rings(picture)
+    assert x == 0.25 and 1 < y < 1.5
+    assert "after (no): mean 0.22, from 0.22 to 0.22, your run 0.25" in picture.alt
 
 
 def test_guessing_is_drawn_only_where_asked():
@@ -301,9 +323,8 @@ def test_guessing_is_drawn_only_where_asked():
 @pytest.mark.parametrize("limits", [(0, 30), (0, None), None])
 def test_curves_of_other_things_than_shares_are_not_cut_at_1(limits):
     picture = plots.curves({"a": {1: [20.0, 22.0]}}, title="T", xlabel="x", ylabel="perplexity", limits=limits)
-    _, _, (bars,) = picture.figure.axes[0].containers[0]
-    [[(_, low), (_, high)]] = bars.get_segments()
-    assert (low, high) == pytest.approx((21 - 12.7062, 21 + 12.7062), abs=1e-4)
+    axes = picture.figure.axes[0]
+    assert axes.get_ylim()[1] > 21 and axes.collections[0].get_offsets()[:, 1].tolist() == [20, 22]
     assert "21.00 at 1" in picture.alt
 
 
@@ -312,7 +333,7 @@ def test_curves_stand_evenly_or_at_their_true_places():
     for even, places in ((True, [0, 1, 2]), (False, [0, 0.4, 2])):
         ticks = plots.curves(lines, title="T", xlabel="x", even=even).figure.axes[0].get_xticks()
         assert ticks == pytest.approx(places)
-    drawn = plots.curves(lines, title="T", xlabel="x", even=False).figure.axes[0].containers[0][0].get_xdata()
+    drawn = plots.curves(lines, title="T", xlabel="x", even=False).figure.axes[0].lines[0].get_xdata()
     assert np.diff(drawn) == pytest.approx([0.4, 1.6])
     assert "0.50 at 3" in plots.curves({"a": {3: [0.5]}}, title="T", xlabel="x", even=False).alt
 

@@ -153,6 +153,20 @@ def test_an_unknown_study_setting_or_metric_is_named(computed):
         found.best("height", over="slope", colour="red")
 
 
+def test_values_come_nested_for_a_figure(computed):
+    found = load("toy", folder=computed.parent)
+    nested = found.nested("height", "kind", "slope")
+    assert nested["bb"][1.0] == found.values("height", kind="bb", slope=1.0).tolist() and len(nested["bb"][1.0]) == 5
+    assert found.nested("height", "slope", kind="bb") == nested["bb"]
+    assert found.nested("height", "kind", "slope", slope=(1.0, 7.0)) == {k: {1.0: v[1.0]} for k, v in nested.items()}
+    with pytest.raises(CourseError, match="no setting 'colour'"):
+        found.nested("height", "colour")
+    with pytest.raises(CourseError, match="no row"):
+        found.nested("width", "kind")
+    with pytest.raises(CourseError, match="several rows of one seed"):  # one setting was left out
+        found.nested("height", "kind")
+
+
 def test_a_study_needs_five_seeds_and_settings_alike():
     with pytest.raises(CourseError, match="4 seeds"):
         run.Study("x", "?", line, [{"a": 1}], 1.0, {}, seeds=4)
