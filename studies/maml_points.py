@@ -8,7 +8,7 @@ from __future__ import annotations
 from runner import Study, main
 
 STEPS = 3
-RATES = {"lines": (0.05, 0.08, 0.1, 0.12, 0.15, 0.18), "waves": (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)}
+RATES = {"lines": (0.05, 0.08, 0.1, 0.12, 0.15, 0.18), "waves": (0.3, 0.6, 0.9, 1.05, 1.2)}
 STARTS = ("average task", "MAML")
 
 
@@ -16,7 +16,8 @@ def judged(family: str, start: str, inner_lr: float, seed: int) -> dict[str, flo
     """Find a start for 40 tasks, and adapt it by three steps to fresh ones: 200 for validation, 400 for the result.
 
     The seed draws the tasks. MAML's start is the one for the inner rate with which it is judged; the average task's
-    is the same at all rates. Lines have exact resting points; on waves, gradient descent begins as in the lesson.
+    is the same at all rates. Lines have exact resting points. On waves the average task's is found by gradient descent
+    from where the lesson begins, and MAML's from there on.
     """
     from functools import partial
 
@@ -27,7 +28,9 @@ def judged(family: str, start: str, inner_lr: float, seed: int) -> dict[str, flo
     if family == "lines":
         point = landscape.resting_point(tasks, start, inner_lr, STEPS)
     else:
-        point = landscape.descend(tasks, start, (0.3, 1.0), inner_lr, STEPS, rate=0.2, updates=200)[-1]
+        point = landscape.descend(tasks, "average task", (0.3, 1.0), inner_lr, STEPS, rate=0.2, updates=200)[-1]
+        if start == "MAML":
+            point = landscape.descend(tasks, start, tuple(point.tolist()), inner_lr, STEPS, rate=0.05, updates=400)[-1]
     return {
         "first parameter": float(point[0]),
         "second parameter": float(point[1]),
