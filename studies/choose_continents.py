@@ -5,30 +5,17 @@ python studies/choose_continents.py
 
 from __future__ import annotations
 
-from functools import cache
-
 from runner import Study, main
 
 QUERIES, VALIDATION = 48, 24
-METHODS = ("few-shot", "calibrated few-shot", "LoRA", "meta-learned LoRA")
-
-
-@cache
-def meta_start():
-    """Return the lesson's start, which is learned once for all draws of examples."""
-    from rapidadapt_lessons.choosing import methods
-    from rapidadapt_lessons.lm import load_model
-    from rapidadapt_lessons.tool import Planned
-
-    plan = Planned(methods.META, meta_iterations=20).meta_training(seed=0)
-    return methods.meta_learned_start(*load_model(), plan, progress=False)
+METHODS = ("few-shot", "calibrated few-shot", "LoRA")
 
 
 def chosen(method: str, examples: int, seed: int) -> dict[str, float]:
     """Return the share of 48 countries whose continent is the likeliest label. The seed draws the examples.
 
-    Adapters are trained for up to 16 updates; after how many they are judged is told by the loss on 24 countries for
-    validation, in nats per token. Somebody with 4 examples has no such countries: this is to the adapters' favour.
+    LoRA is trained for up to 16 updates; after how many it is judged is told by the loss on 24 countries for
+    validation, in nats per token. Somebody with 4 examples has no such countries: this is to LoRA's favour.
     """
     import math
 
@@ -57,8 +44,7 @@ def chosen(method: str, examples: int, seed: int) -> dict[str, float]:
         return loss
 
     config = TrainConfig(16, batch_size=8, lr=1e-3, eval_every=4, seed=seed)
-    start = meta_start() if method == methods.META else None
-    _, history = methods.train_adapter(model, rows, config, start=start, evaluate=judge)
+    _, history = methods.train_adapter(model, rows, config, evaluate=judge)
     return found | {"updates": float(min(history.evaluations, key=history.evaluations.get))}
 
 
