@@ -128,6 +128,12 @@ def _sinusoid_error(records: Records, start: str, steps: int) -> pd.Series:
     return records.values(f"error after {steps}", start=start, iterations=iterations)
 
 
+def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
+    """Return the accuracy on continents of the calibrated prompt less that of LoRA, from the same examples."""
+    prompt, lora = (records.values("accuracy", method=m, examples=examples) for m in ("calibrated few-shot", "LoRA"))
+    return prompt - lora
+
+
 CLAIMS = (
     Claim(
         "few-shot-plurals",
@@ -183,5 +189,24 @@ CLAIMS = (
         "two_processes",
         lambda records: records.values("largest difference", processes=2),
         below=1e-4,
+    ),
+    Claim(
+        "adapter-knows-what-prompt-tells",
+        "2.1",
+        "Asked with no example, the adapter is at most one answer in twenty behind a prompt that shows eight.",
+        "adapter_or_prompt",
+        lambda records: (
+            records.values("exact match", method="LoRA", lr=records.best("validation loss", over="lr", method="LoRA"))
+            - records.values("exact match", method="prompt", examples=8)
+        ),
+        above=-1 / 20,
+    ),
+    Claim(
+        "calibrate-before-training",
+        "6.3",
+        "With 4 examples as with 16, the calibrated prompt is at most one answer in twenty behind LoRA.",
+        "choose_continents",
+        lambda records: _calibrated_less_lora(records, 4).combine(_calibrated_less_lora(records, 16), min),
+        above=-1 / 20,
     ),
 )

@@ -30,7 +30,7 @@ def judged(family: str, start: str, inner_lr: float, seed: int) -> dict[str, flo
     else:
         point = landscape.descend(tasks, "average task", (0.3, 1.0), inner_lr, STEPS, rate=0.2, updates=200)[-1]
         if start == "MAML":
-            point = landscape.descend(tasks, start, tuple(point.tolist()), inner_lr, STEPS, rate=0.05, updates=400)[-1]
+            point = landscape.descend(tasks, start, tuple(point.tolist()), inner_lr, STEPS, rate=0.1, updates=200)[-1]
     return {
         "first parameter": float(point[0]),
         "second parameter": float(point[1]),
