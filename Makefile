@@ -42,7 +42,7 @@ help:
 	@echo "make slides      write build/slides/ from the lessons as they are stored"
 	@echo "make book        write build/book/html, the web book, and check its links (takes Node.js; minutes at first)"
 	@echo "make places      write badges and Colab's first cell anew from the address in pyproject.toml"
-	@echo "make lint        check style, spelling, and the links between pages"
+	@echo "make lint        check style, spelling, links between pages, and the budgets of lessons"
 	@echo "make links       ask every address on the web that the pages link to"
 	@echo "make lock        write requirements.lock and environment.yml anew from pyproject.toml"
 	@echo "make clean       remove .venv and what tools leave behind (the model stays in its cache)"
@@ -133,6 +133,7 @@ lint: setup $(UPKEEP)
 	$(BIN)/ruff check .
 	$(BIN)/python tools/links.py
 	$(BIN)/python tools/spelling.py
+	$(BIN)/python tools/lesson_budget.py
 
 links: setup
 	$(BIN)/python tools/links.py --external

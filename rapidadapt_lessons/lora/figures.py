@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import CourseError
-from ..guards import require_one_of
-from ..show.looks import COLOURS, LOOKS, MARKERS
-from ..show.plots import STYLE, Picture, canvas, horizontal_bars, lines
+from ..show.looks import COLOURS, LOOKS
+from ..show.plots import STYLE, Picture, canvas, lines
 from ..training.loop import TrainConfig, train
 from ..training.rows import Row, exact_rows
 from . import layers as lora
@@ -23,7 +22,6 @@ from .quantise import nf4_levels
 from .targets import weight_shape
 
 PARTS = {"weights": "", "activations": "//", "gradients": "..", "optimiser": "xx"}  # each with its hatch
-PLAIN = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # behind labels that lines may cross
 
 
 def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
@@ -169,67 +167,6 @@ def levels_picture(weight: Tensor) -> Picture:
     apart = f"{levels.diff().min():.2f} apart near zero, {levels.diff().max():.2f} apart at the ends"
     alt = "A layer's weights relative to the largest of their block, a bell around zero, with 16 vertical lines"
     return Picture(figure, f"Histogram. {alt} at the levels of NF4: {apart}.")
-
-
-def sweep_view(records: Mapping[str, Mapping[object, Mapping[str, float]]], knob: str, measure: str) -> Picture:
-    """Show one recorded sweep: what turning one knob did, the others standing still.
-
-    The records are knob -> value -> measure -> result. Raises CourseError where there is no such knob or measure.
-    """
-    require_one_of(records, "recorded sweep of", knob)
-    found = records[knob]
-    require_one_of(next(iter(found.values())), "recorded measure", measure)
-    values = {
-        f"{knob} = {value:g}" if isinstance(value, int | float) else str(value): result[measure]
-        for value, result in found.items()
-    }
-    return horizontal_bars(values, title=f"What {knob} does", xlabel=measure, limit=1.2 * max(values.values()))
-
-
-def trade_off(
-    records: Mapping[str, Mapping[object, Mapping[str, float]]], gain: str, harm: str, base: float, title: str
-) -> Picture:
-    """Draw every recorded setting as a point: what it gained upwards, what it harmed to the right (log scale).
-
-    A line is drawn at `base`, the harm's value before any training. The description gives a harm of more than twice
-    that as just this: far out, it differs between machines.
-    """
-    figure, axes = canvas(8, 5)
-    told, labels = [], {}
-    edge = 10 * base  # a setting that harmed more is drawn there, with an arrow
-    for i, (knob, found) in enumerate(records.items()):
-        xs, ys = [min(r[harm], edge) for r in found.values()], [r[gain] for r in found.values()]
-        axes.plot(xs, ys, color=COLOURS[i], marker=MARKERS[i], ls=LOOKS[i], lw=1, ms=7, label=knob)
-        for value, x, y in zip(found, xs, ys):
-            text = f"{knob} {value:g}" if isinstance(value, int | float) else str(value)
-            text = f"{text} →" if x == edge else text
-            near = next((key for key in labels if abs(key[0] / x - 1) < 0.06 and abs(key[1] - y) < 0.04), (x, y))
-            labels.setdefault(near, []).append((text, COLOURS[i]))
-        told.append(f"{knob} " + ", ".join(f"{value}: {_told(r[gain], r[harm], base)}" for value, r in found.items()))
-    for (x, y), texts in labels.items():  # settings that came out alike are listed beside their common place
-        for row, (text, colour) in enumerate(texts):
-            below = len(texts) > 1 and y > 0.15 * axes.get_ylim()[1]  # under the lines, which rise to the right
-            place = (9, -12 - 11 * row if below else 4 + 11 * (len(texts) - 1 - row))
-            axes.annotate(text, (x, y), place, textcoords="offset points", color=colour, fontsize=9, bbox=PLAIN)
-    axes.axvline(base, color="#7F7F7F", ls="--", lw=1)
-    across = axes.get_xaxis_transform()
-    axes.text(base, 0.5, "base model ", color="#5F5F5F", fontsize=9, ha="right", rotation=90, transform=across)
-    axes.set_xscale("log")
-    axes.set_xlim(0.85 * base, 2 * edge)
-    ticks = [base * times for times in (1, 2, 5, 10)]
-    axes.set_xticks(ticks, [f"{ticks[0]:.0f}", *(f"{tick:.0f}\n({tick / base:.0f}x)" for tick in ticks[1:])])
-    axes.minorticks_off()
-    axes.set(xlabel=f"{harm} (log scale; lower is better; →: above {edge:.0f})", ylabel=f"{gain} (share of queries)")
-    axes.set_title(title, loc="left")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # points may lie anywhere inside
-    return Picture(figure, f"Scatter plot. {title}. {gain} and {harm} (base model {base:.0f}): {'; '.join(told)}.")
-
-
-def _told(gain: float, harm: float, base: float) -> str:
-    """Say what a setting did; of one that ruined the model only roughly, as a query more or less is chance there."""
-    if harm <= 2 * base:
-        return f"{gain:.2f} and {harm:.0f}"
-    return f"{'a quarter or more' if gain >= 0.25 else 'under a quarter'} and more than twice the base"
 
 
 def live_run(

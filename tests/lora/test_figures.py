@@ -18,10 +18,6 @@ from rapidadapt_lessons.show.plots import Picture
 from rapidadapt_lessons.training.rows import Row
 
 ROWS = [Row(tuple((7 * i + 3 * j) % 90 + 3 for j in range(6)), 4) for i in range(10)]
-RECORDS = {
-    "rank": {1: {"accuracy": 0.25, "perplexity": 20.0}, 8: {"accuracy": 0.5, "perplexity": 21.0}},
-    "targets": {"q_proj": {"accuracy": 0.125, "perplexity": 19.0}},
-}
 
 
 def check(picture: Picture, *told: str) -> None:
@@ -88,31 +84,6 @@ def test_the_family_is_told_without_what_differs_between_machines():
     del result["trainable"]
     check(short := figures.family_panels({"A": result}, "F"), "F. A: accuracy 0.75.")
     assert len(short.figure.axes) == 3
-
-
-@pytest.mark.parametrize(
-    ("knob", "measure", "told"),
-    [
-        ("rank", "accuracy", "rank = 1 0.25, rank = 8 0.50"),
-        ("rank", "perplexity", "rank = 8 21.00"),
-        ("targets", "accuracy", "q_proj 0.12"),
-    ],
-)
-def test_a_sweep_shows_what_was_recorded(knob, measure, told):
-    check(figures.sweep_view(RECORDS, knob, measure), told)
-
-
-def test_gain_and_harm_are_told_for_every_setting_and_great_harm_only_as_that():
-    picture = figures.trade_off(RECORDS, "accuracy", "perplexity", base=10.2, title="T")
-    ruined = "8: a quarter or more and more than twice the base"
-    check(picture, "base model 10", f"rank 1: 0.25 and 20, {ruined}", "q_proj: 0.12 and 19")
-
-
-def test_what_was_not_recorded_is_told():
-    with pytest.raises(CourseError, match="no recorded sweep of 'colour'.*\n.*rank, targets"):
-        figures.sweep_view(RECORDS, "colour", "accuracy")
-    with pytest.raises(CourseError, match="no recorded measure 'speed'.*\n.*accuracy, perplexity"):
-        figures.sweep_view(RECORDS, "rank", "speed")
 
 
 def test_levels_are_drawn_over_the_weights():

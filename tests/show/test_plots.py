@@ -22,8 +22,8 @@ from matplotlib.image import imread
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.show import looks, plots
 from rapidadapt_lessons.show.intervals import Interval, interval
-from rapidadapt_lessons.show.picture import Picture
 from rapidadapt_lessons.show.looks import COLOURS
+from rapidadapt_lessons.show.picture import Picture
 from rapidadapt_lessons.show.schematics import course_map
 
 LINES = {"warm": {0: [0.25, 0.35], 4: [0.71, 0.81]}, "cold": {0: [0.05], 8: [0.93]}}
