@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from slides import WIDGET_STATE, WIDGET_VIEW
 
 import book
+from rapidadapt_lessons.show import schematic
 
 ROOT = Path(__file__).resolve().parents[1]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -102,6 +103,14 @@ def test_a_figure_becomes_a_file_with_its_description_and_size(tmp_path):
     assert 'alt="A &quot;dot&quot; &lt; 1."' in html and "base64" not in html
     assert 'src="../figures/01_prompting/01.png" width="1" height="1" loading="lazy"' in html
     assert (tmp_path / "figures" / "01_prompting" / "01.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_schematic_becomes_a_file_with_its_description_and_size(tmp_path):
+    shown = schematic("course-map")
+    (output,) = staged(tmp_path, new_output("execute_result", shown._repr_mimebundle_(), execution_count=1))
+    image = 'src="../figures/01_prompting/01.svg" width="720" height="388" loading="lazy"'
+    assert image in output.data["text/html"] and "base64" not in output.data["text/html"]
+    assert (tmp_path / "figures" / "01_prompting" / "01.svg").read_text(encoding="utf-8") == shown.svg
 
 
 def test_a_widget_becomes_a_picture_of_its_state_with_its_controls(tmp_path):

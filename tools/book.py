@@ -45,6 +45,7 @@ TEXT_SKIPPED = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`|\$\$.*?\$\$|\$[^$\n]+\
 LINK = re.compile(r"(!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\()([^)\s]+)(\))")
 BOOK_BADGE = re.compile(r"\[!\[[^\]]*\]\([^)]*badges/book\.svg\)\]\([^)]*\)")  # leads to where the reader is
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:")
+EMBEDDED = re.compile(r'src="data:image/(png|svg)(?:\+xml)?;base64,([^"]+)"')
 ENTRY = re.compile(r"- \*\*(?P<term>[^*(]+?)(?: \((?P<short>[^)]+)\))?\*\*: (?P<text>.*)")
 
 
@@ -283,15 +284,18 @@ class Figures:
     def outside(self, output: NotebookNode) -> NotebookNode:
         """Return the output with the pictures in its HTML as files beside the page."""
         if html := output.get("data", {}).get("text/html"):
-            output.data["text/html"] = re.sub(r'src="data:image/png;base64,([^"]+)"', self._written, html)
+            output.data["text/html"] = re.sub(EMBEDDED, self._written, html)
         return output
 
     def _written(self, found: re.Match) -> str:
-        pixels = base64.b64decode(found[1])
-        width, height = struct.unpack(">II", pixels[16:24])  # PNG: its first chunk begins with them
+        kind, image = found[1], base64.b64decode(found[2])
+        if kind == "png":
+            width, height = struct.unpack(">II", image[16:24])  # its first chunk begins with them
+        else:
+            width, height = re.search(r'viewBox="0 0 (\d+) (\d+)"', image.decode()).groups()
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"{next(self.numbers):02}.png"
-        (self.folder / name).write_bytes(pixels)
+        name = f"{next(self.numbers):02}.{kind}"
+        (self.folder / name).write_bytes(image)
         return f'src="{self.address}/{name}" width="{width}" height="{height}" loading="lazy"'
 
 

@@ -1,7 +1,7 @@
-"""Figures, tables and controls: one look for the whole course."""
+"""Figures, schematics, tables and controls: one look for the whole course."""
 
 from ..lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, {"plots": ["lines"], "widgets": ["explore", "on_demand", "text_box"]}
+    __name__, {"plots": ["lines"], "svg": ["schematic"], "widgets": ["explore", "on_demand", "text_box"]}
 )

@@ -24,7 +24,6 @@ from rapidadapt_lessons.show import looks, plots
 from rapidadapt_lessons.show.intervals import Interval, interval
 from rapidadapt_lessons.show.looks import COLOURS
 from rapidadapt_lessons.show.picture import Picture
-from rapidadapt_lessons.show.schematics import course_map
 
 LINES = {"warm": {0: [0.25, 0.35], 4: [0.71, 0.81]}, "cold": {0: [0.05], 8: [0.93]}}
 GROUPS = {"plurals": {"plain": 0.41, "chat": 0.62}, "capitals": {"plain": 0.13, "chat": 0.87}}
@@ -170,7 +169,6 @@ def test_no_figure_is_left_open_and_no_setting_changed():
     figures, settings = plt.get_fignums(), dict(matplotlib.rcParams)
     for draw, *_ in PICTURES.values():
         draw().png()
-    course_map().html()
     assert plt.get_fignums() == figures == []
     assert dict(matplotlib.rcParams) == settings
 
@@ -199,14 +197,6 @@ def test_alt_text_cannot_become_markup():
     assert "<script" not in picture.html()
     kind, data = dict(Image(picture.html()).tags[0][1])["src"].split(",", 1)
     assert kind == "data:image/png;base64" and base64.b64decode(data) == picture.png()
-
-
-def test_the_course_map_shows_and_tells_the_four_ways():
-    picture = course_map()
-    for name in ("Prompting", "LoRA", "MAML", "Continual", "135 million"):
-        assert name in every_word(picture.figure)
-        assert name in picture.alt
-    assert pixels(picture.png()).shape[1] > 600
 
 
 # The interval
