@@ -113,7 +113,7 @@ FINDINGS = (
             below=1.5,
         ),
         "LoRA's best rate over full fine-tuning's, as a power of ten",
-        note="LoRA's best rate is higher on every seed; whether by ten times rather than by a hundred, five seeds do not "
+        note="LoRA's best rate is higher on every seed; whether ten times or a hundred times is nearer, five seeds do not "
         "tell. Rates are a factor of three apart, and for runs as short as these the authors report about 15, not 10.",
     ),
     Finding(
