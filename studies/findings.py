@@ -113,8 +113,8 @@ FINDINGS = (
             below=1.5,
         ),
         "LoRA's best rate over full fine-tuning's, as a power of ten",
-        note="LoRA's best rate is higher on every seed; whether ten times or a hundred times is nearer, five seeds do not "
-        "tell. Rates are a factor of three apart, and for runs as short as these the authors report about 15, not 10.",
+        note="LoRA's best rate is higher on every seed; five seeds do not tell whether ten times or a hundred. "
+        "Rates are a factor of three apart, and for runs as short as these the authors report about 15, not 10.",
     ),
     Finding(
         "Schulman et al. 2025",
