@@ -115,6 +115,19 @@ def _counted(values: list[float]) -> tuple[int, float]:
     return len(values), sum(values) / len(values)
 
 
+def valley(records: Records, method: str, rank: int = 8) -> pd.Series:
+    """Return where the test loss is lowest for each seed of `lora_rate`: the learning rate, as a power of ten.
+
+    It is the lowest point of the parabola through the losses at the four rates, which are a factor of three apart.
+    """
+    import numpy as np
+    import pandas as pd
+
+    losses = records.nested("test loss", "lr", method=method, rank=rank)
+    square, slope, _ = np.polyfit(np.log10(list(losses)), np.array(list(losses.values())), 2)
+    return pd.Series(-slope / (2 * square), records.seeds)
+
+
 def _adapted(records: Records, family: str, start: str) -> pd.Series:
     """Return the loss after three steps at the inner rate that is best for this start on validation tasks."""
     where = {"family": family, "start": start}
@@ -154,6 +167,14 @@ CLAIMS = (
             - records.values("exact match", task="past_tense", shots=1)
         ),
         above=0.0,
+    ),
+    Claim(
+        "lora-rate-ten-times",
+        "2.9",
+        "Start LoRA's learning rate at least ten times higher than full fine-tuning's.",
+        "lora_rate",
+        lambda records: valley(records, "LoRA, all linear") - valley(records, "full fine-tuning", rank=0),
+        above=math.log10(10),
     ),
     Claim(
         "maml-point-adapts-better",

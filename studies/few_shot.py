@@ -10,7 +10,7 @@ from functools import cache
 from runner import Study, main
 
 QUERIES = 48
-TASKS = ("plurals", "past_tense", "superlatives", "capitals")
+TASKS = ("plurals", "past_tense", "superlatives", "number_words", "capitals", "country_fr")
 SHOTS = (0, 1, 2, 4, 8, 16)
 
 

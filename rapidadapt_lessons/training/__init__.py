@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "cost": ["measure", "training_bytes"],
         "data": ["domain_experience", "task_experience"],
         "loop": ["TrainConfig", "train"],
-        "rows": ["collate", "exact_rows", "perplexity", "token_loss"],
+        "rows": ["collate", "exact_rows", "perplexity", "task_rows", "token_loss"],
     },
 )
