@@ -119,8 +119,8 @@ def adapt(
     )  # fmt: skip
 
 
-@app.command()
-def predict(
+@app.command("predict")
+def answer_queries(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `adapt` wrote.")],
     file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="One query per line; - for standard input.")] = "-",
     table: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="A CSV file instead.")] = None,

@@ -118,7 +118,7 @@ def _counted(values: list[float]) -> tuple[int, float]:
 def valley(records: Records, method: str, rank: int = 8) -> pd.Series:
     """Return where the test loss is lowest for each seed of `lora_rate`: the learning rate, as a power of ten.
 
-    It is the lowest point of the parabola through the losses at the four rates, which are a factor of three apart.
+    That is the lowest point of the parabola through the losses at four rates, which are a factor of three apart.
     """
     import numpy as np
     import pandas as pd
@@ -126,6 +126,18 @@ def valley(records: Records, method: str, rank: int = 8) -> pd.Series:
     losses = records.nested("test loss", "lr", method=method, rank=rank)
     square, slope, _ = np.polyfit(np.log10(list(losses)), np.array(list(losses.values())), 2)
     return pd.Series(-slope / (2 * square), records.seeds)
+
+
+def digits(records: Records, scenario: str, metric: str = "ACC") -> pd.DataFrame:
+    """Return a row for each seed and a column for each method, at the rate and strength that validation chose for it.
+
+    Args:
+        scenario: "task", "domain" or "class", of the study `digit_scenarios`.
+    """
+    import pandas as pd
+
+    tuned = records.tuned("validation ACC", over=("lr", "strength"), lowest=False)
+    return pd.DataFrame(tuned.nested(metric, "scenario", "method")[f"{scenario}-incremental"])
 
 
 def _adapted(records: Records, family: str, start: str) -> pd.Series:
@@ -175,6 +187,46 @@ CLAIMS = (
         "lora_rate",
         lambda records: valley(records, "LoRA, all linear") - valley(records, "full fine-tuning", rank=0),
         above=math.log10(10),
+    ),
+    Claim(
+        "class-incremental-ewc-forgets",
+        "5.12",
+        "When all ten classes compete, EWC and LwF end less than 0.1 above fine-tuning.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "class"))[["EWC", "LwF"]].max(axis=1) - acc["fine-tuning"],
+        below=0.1,
+    ),
+    Claim(
+        "class-incremental-replay-beats-ewc",
+        "5.12",
+        "When all ten classes compete, replay of 50 images ends more than 0.4 above EWC.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "class"))["replay"] - acc["EWC"],
+        above=0.4,
+    ),
+    Claim(
+        "class-incremental-means-beat-replay",
+        "5.12",
+        "When all ten classes compete, one stored mean per class beats replay of 50 images.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "class"))["nearest class mean"] - acc["replay"],
+        above=0.0,
+    ),
+    Claim(
+        "task-incremental-all-hold",
+        "5.12",
+        "When each image comes with its two classes, all six methods end above 0.9.",
+        "digit_scenarios",
+        lambda records: digits(records, "task").min(axis=1),
+        above=0.9,
+    ),
+    Claim(
+        "domain-incremental-forgets",
+        "5.12",
+        "When only parity is asked for, fine-tuning ends more than 0.05 below joint training.",
+        "digit_scenarios",
+        lambda records: (acc := digits(records, "domain"))["joint"] - acc["fine-tuning"],
+        above=0.05,
     ),
     Claim(
         "maml-point-adapts-better",

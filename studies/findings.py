@@ -146,6 +146,14 @@ FINDINGS = (
         note="10,000 iterations of 25 tasks here, 70,000 there.",
     ),
     Finding(
+        "van de Ven et al. 2022",
+        "table of Split MNIST",
+        "When classes arrive one after another and all compete, EWC and LwF hardly forget less than fine-tuning.",
+        lesson_claim("class-incremental-ewc-forgets"),
+        "final accuracy (ACC) of the better of EWC and LwF less fine-tuning's, digits",
+        note="8 x 8 digits in place of MNIST.",
+    ),
+    Finding(
         "Goyal et al. 2017",
         "section 3",
         "Processes that add up their gradients, each by its share of the batch, compute what one process does.",

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rapidadapt_lessons"
 # A folder, or a file beside the folders, imports itself and those that stand before it here.
 ORDER = [
-    "lazy", "errors", "guards", "files", "show", "lm", "setup", "prompting", "training", "lora", "meta", "continual",
-    "scaling", "choosing", "tool", "exercises", "studies", "cli", "__main__",
+    "lazy", "errors", "guards", "files", "learner", "show", "lm", "setup", "prompting", "training", "lora", "meta",
+    "continual", "scaling", "choosing", "tool", "exercises", "studies", "cli", "__main__",
 ]  # fmt: skip
 # Public names that two modules give to two things on purpose, each with its reason.
 TWICE = {

@@ -126,6 +126,12 @@ def test_a_widget_becomes_a_picture_of_its_state_with_its_controls(tmp_path):
     assert (tmp_path / "figures" / "01_prompting" / "01.png").is_file()
 
 
+def test_a_widget_that_tells_the_same_in_html_is_that_html(tmp_path):
+    told = {"text/html": "<details>folded</details>", "text/plain": "?"}
+    (output,) = staged(tmp_path, new_output("display_data", {WIDGET_VIEW: {"model_id": "gone"}, **told}))
+    assert output.data == told
+
+
 @pytest.mark.parametrize("model", ["FloatProgressModel", "HTMLModel"])
 def test_progress_bars_and_empty_widgets_are_left_out(tmp_path, model):
     state = {

@@ -337,6 +337,7 @@ def test_a_model_whose_files_are_of_another_time_is_used_as_it_is(tmp_path, monk
 def test_progress_survives_a_clock_that_jumps(tmp_path, monkeypatch):
     import datetime
 
+    from rapidadapt_lessons import learner
     from rapidadapt_lessons.exercises import progress
 
     file = tmp_path / "progress.json"
@@ -347,7 +348,7 @@ def test_progress_survives_a_clock_that_jumps(tmp_path, monkeypatch):
             def now(cls, year: int = year) -> datetime.datetime:
                 return datetime.datetime(year, 1, 2)
 
-        monkeypatch.setattr(progress, "datetime", Clock)
+        monkeypatch.setattr(learner, "datetime", Clock)
         assert progress.record("lora.scaling", solved, file) == ""
     entry = progress.read_progress(file)["lora.scaling"]
     assert entry["tries"] == 3 and entry["solved"].startswith("2026") and entry["last_tried"].startswith("2100")

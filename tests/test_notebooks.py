@@ -182,6 +182,18 @@ def has_short_code_cells(notebook: NotebookNode, path: Path, readme: str) -> lis
 
 
 @check
+def predictions_hide_their_code(notebook: NotebookNode, path: Path, readme: str) -> list[str]:
+    """The code of `predict` names the answer: JupyterLab folds it up, and so does the book."""
+    asking = [cell for cell in code_cells(notebook) if re.search(r"^predict\(", cell.source, re.MULTILINE)]
+    tags = [set(cell.metadata.get("tags", [])) | set(cell.metadata.get("jupyter", {})) for cell in asking]
+    return [
+        f"the code shows the answer: {cell.source[:60]!r}"
+        for cell, found in zip(asking, tags)
+        if not {"hide-input", "source_hidden"} <= found
+    ]
+
+
+@check
 def links_lead_somewhere(notebook: NotebookNode, path: Path, readme: str) -> list[str]:
     """Links to files of the project, in Markdown and in HTML."""
     wrong = []
@@ -343,6 +355,7 @@ BAD = {
     "nothing to remember": ("ends_with_what_to_remember_and_where_to_go", replace(12, "## To remember", "## End")),
     "an empty list": ("ends_with_what_to_remember_and_where_to_go", replace(12, "- All of it.", "")),
     "nowhere to go": ("ends_with_what_to_remember_and_where_to_go", replace(12, "## References", "## Thanks")),
+    "a prediction with its code open": ("predictions_hide_their_code", cell(2, source="predict('?', answer='!')")),
     "a long cell": ("has_short_code_cells", cell(2, source="\n\n".join(["x = 1"] * 21))),
     "a dead link": ("links_lead_somewhere", replace(11, "00_start_here.ipynb", "00_gone.ipynb")),
     "a dead image": ("links_lead_somewhere", replace(11, "See", '<img alt="x" src="gone.png"> See')),

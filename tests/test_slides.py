@@ -104,6 +104,16 @@ def test_a_question_and_its_answer_never_share_a_slide():
     assert kinds(told) == [("slide", "## One"), ("-", "say()")]
 
 
+def test_a_prediction_stands_without_its_code_and_before_its_answer():
+    fold_out = {"text/html": "<details>folded</details>", "text/plain": "?", slides.WIDGET_VIEW: {"model_id": "gone"}}
+    code = "from x import predict\n\npredict('?', answer='the code tells')"
+    asked = new_code_cell(code, outputs=[new_output("display_data", fold_out)])
+    arranged = slides.arrange(new_notebook(cells=[new_markdown_cell("## One"), asked, said("x")])).cells
+    assert slides.asks(asked) and not slides.asks(said("x"))
+    assert [slides.HIDE_CODE in cell.metadata.get("tags", []) for cell in arranged] == [False, True, False]
+    assert arranged[1].outputs[0].data == {"text/html": "<details>folded</details>", "text/plain": "?"}
+
+
 def test_what_does_not_fit_goes_below():
     long = new_notebook(cells=[new_markdown_cell("## Long\n\n" + "\n\n".join(["word " * 60] * 12))])
     placed = kinds(long)

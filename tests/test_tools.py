@@ -433,3 +433,23 @@ def test_the_conda_file_is_what_the_lock_and_pyproject_make():
     (separate,) = pyproject["tool"]["rapidadapt"]["built-separately"]
     made = lock.conda_file(pyproject, pins, separate)
     assert (bootstrap.ROOT / "environment.yml").read_text(encoding="utf-8") == made
+
+
+def test_a_widget_is_not_stored_where_html_tells_the_same():
+    a, b, c, d = (letter * 32 for letter in "abcd")
+    state = {
+        a: {"model_name": "VBoxModel", "state": {"children": [f"IPY_MODEL_{b}"], "layout": f"IPY_MODEL_{c}"}},
+        b: {"model_name": "TextModel", "state": {"value": "an earlier guess"}},
+        c: {"model_name": "LayoutModel", "state": {}},
+        d: {"model_name": "HTMLModel", "state": {"value": "has no other form"}},
+    }
+    view = run_notebooks.WIDGET_VIEW
+    both = new_output("display_data", {view: {"model_id": a}, "text/html": "<details>", "text/plain": "?"})
+    alone = new_output("display_data", {view: {"model_id": d}, "text/plain": "HTML()"})
+    notebook = new_notebook(cells=[new_markdown_cell("?"), new_code_cell(outputs=[both, alone])])
+    notebook.metadata["widgets"] = {run_notebooks.WIDGET_STATE: {"state": state}}
+    tidy = run_notebooks.tidy(notebook)
+    first, second = tidy.cells[1].outputs
+    assert set(first.data) == {"text/html", "text/plain"}
+    [(name, left)] = tidy.metadata.widgets[run_notebooks.WIDGET_STATE].state.items()
+    assert left.model_name == "HTMLModel" and second.data[view].model_id == name

@@ -302,7 +302,7 @@ class Figures:
 def still(output: NotebookNode, state: dict) -> NotebookNode | None:
     """Return an output that shows without a kernel, or None where nothing is to be seen (a bar of progress)."""
     view = output.get("data", {}).get(WIDGET_VIEW)
-    if view is None:
+    if view is None or "text/html" in output.data:
         return shown(output, state)
     parts = list(widget_html(view["model_id"], state))
     is_progress = any(model.endswith("ProgressModel") for model in models_of(view["model_id"], state))

@@ -3,8 +3,8 @@
     python tools/run_notebooks.py notebooks/*.ipynb
 
 What differs from one run to the next without meaning anything is not stored: times, versions, random widget
-names. A notebook whose output names a folder of this machine is refused, as is one with a cell that fails; the
-file is then left as it was.
+names; nor are widgets of outputs that tell the same in HTML. A notebook whose output names a folder of this machine
+is refused, as is one with a cell that fails; the file is then left as it was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 
 
@@ -73,7 +74,20 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         notebook.metadata.widgets = widgets
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-    return number_widgets(notebook)
+    return number_widgets(without_needless_widgets(notebook))
+
+
+def without_needless_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the notebook without the widgets, and their state, of outputs that tell the same in HTML.
+
+    JupyterLab prefers a widget to HTML, even one that nothing stands behind any more; so do the book and the slides.
+    """
+    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    names = [data.pop(WIDGET_VIEW)["model_id"] for data in outputs if WIDGET_VIEW in data and "text/html" in data]
+    while names:
+        names += re.findall(r'"IPY_MODEL_(\w+)"', json.dumps(state.pop(names.pop(), None)))  # its children, its layout
+    return notebook
 
 
 def number_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

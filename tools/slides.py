@@ -113,7 +113,8 @@ def arrange(notebook: NotebookNode) -> NotebookNode:
                 cell.metadata.slideshow = {"slide_type": "skip"}
                 cells.append(cell)
                 continue
-            if has_figure(cell) and len(code_lines(cell)) > CODE_BY_A_FIGURE:
+            # The code of `predict` holds the answer.
+            if asks(cell) or (has_figure(cell) and len(code_lines(cell)) > CODE_BY_A_FIGURE):
                 cell.metadata.tags = [*cell.metadata.get("tags", []), HIDE_CODE]
         size = height(cell)
         if is_heading(cell) or not any(is_shown(before) for before in cells):
@@ -141,9 +142,11 @@ def is_heading(cell: NotebookNode) -> bool:
 
 
 def asks(cell: NotebookNode) -> bool:
-    """Whether the cell puts a question in italics, as the lessons do before each result."""
+    """Whether the cell puts a question before a result: with `predict`, or in italics."""
+    if cell.cell_type == "code":
+        return bool(re.search(r"^predict\(", cell.source, re.MULTILINE))
     text = re.sub(r"\*\*.*?\*\*", "", cell.source, flags=re.DOTALL)
-    return cell.cell_type == "markdown" and bool(re.search(r"\?\s*\*|\*(Predict|Before you|Guess)\b", text))
+    return bool(re.search(r"\?\s*\*|\*(Predict|Before you|Guess)\b", text))
 
 
 def pieces(notebook: NotebookNode) -> Iterator[NotebookNode]:
@@ -220,7 +223,8 @@ def shown(output: NotebookNode, state: dict) -> NotebookNode:
         pixels = data["image/png"].replace("\n", "")
         html = f'<img alt="{escape(alt)}" src="data:image/png;base64,{pixels}">'
     elif WIDGET_VIEW in data:
-        html = "\n".join(widget_html(data[WIDGET_VIEW]["model_id"], state)) or "<i>A widget: see the lesson.</i>"
+        still = "\n".join(widget_html(data[WIDGET_VIEW]["model_id"], state)) or "<i>A widget: see the lesson.</i>"
+        html = data.get("text/html", still)
     else:
         return output
     output.data = nbformat.from_dict({"text/html": html, "text/plain": data.get("text/plain", "")})

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "digits": ["DigitScenario", "digit_network", "drifting_digits", "permuted_digits", "split_digits"],
         "distillation": ["LwF"],
         "ewc": ["EWC", "fisher_diagonal"],
+        "nearest_mean": ["NearestMean"],
         "online": ["Rate", "SGDLearner", "make_detector", "prequential"],
         "peak_memory": ["learning_bytes"],
         "replay": ["Replay"],

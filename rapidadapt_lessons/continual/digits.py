@@ -18,18 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..guards import require_at_least
+from ..guards import require_at_least, require_one_of
 from ..training.data import Experience
 from .stream import Stream
 
 PIXELS, CLASSES = 64, 10
+SCENARIOS = ("task-incremental", "domain-incremental", "class-incremental")
 
 
 class Digit(NamedTuple):
     """An image and its class."""
 
     pixels: tuple[float, ...]  # 64 numbers from 0 to 1, row by row
-    label: int  # 0 to 9
+    label: int  # 0 to 9; where only parity is asked for, 0 for even and 1 for odd
     among: tuple[int, ...] = ()  # the classes to choose from; empty for all ten
 
 
@@ -62,28 +63,41 @@ class DigitScenario:
         raise CourseError("a classifier of digits gives the image itself no probability.", 'use the router "centroid".')
 
 
-def digit_network(seed: int = 0, hidden: int = 64) -> nn.Sequential:
-    """Return 64 pixels -> hidden -> 10 classes, with one ReLU, untrained."""
+def digit_network(seed: int = 0, hidden: int = 64, classes: int = CLASSES) -> nn.Sequential:
+    """Return 64 pixels -> hidden -> classes, with one ReLU, untrained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(PIXELS, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
+        return nn.Sequential(nn.Linear(PIXELS, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
-def split_digits(task_incremental: bool = False, seed: int = 0) -> Stream:
-    """Return five experiences of two classes each: 0 and 1, then 2 and 3, and so on.
+def split_digits(scenario: str = "class-incremental", seed: int = 0, shuffled: bool = False) -> Stream:
+    """Return five experiences of two classes each, an even and an odd digit: 0 and 1, then 2 and 3, and so on.
 
-    With `task_incremental` each image comes with its two classes; otherwise the model chooses among all ten:
-    class-incremental learning (van de Ven et al. 2022). The seed is that of the split into training and test.
+    Args:
+        scenario: what is asked of an image (van de Ven et al. 2022). "task-incremental": which of the two classes of
+            its experience it is; it comes with the two. "domain-incremental": whether it is even (label 0) or odd
+            (label 1), the same question in every experience. "class-incremental": which of all ten it is.
+        seed: of the split into training and test.
+        shuffled: whether the seed also draws which even digit meets which odd one, and the order of the pairs.
+
+    Raises CourseError for any other scenario.
     """
-    train, test = _split(seed)
-    experiences = []
-    for low in range(0, CLASSES, 2):
-        pair = (low, low + 1)
-        among = pair if task_incremental else ()
-        sides = (tuple(d._replace(among=among) for d in side if d.label in pair) for side in (train, test))
-        experiences.append(Experience(f"{low}, {low + 1}", *sides))
-    kind = "task" if task_incremental else "class"
-    return Stream(f"split digits, {kind}-incremental", tuple(experiences), DigitScenario())
+    require_one_of(SCENARIOS, "scenario", scenario)
+    evens, odds, draw = list(range(0, CLASSES, 2)), list(range(1, CLASSES, 2)), random.Random(f"pairs:{seed}")
+    if shuffled:
+        draw.shuffle(evens)
+        draw.shuffle(odds)
+
+    def asked(digit: Digit, pair: tuple[int, int]) -> Digit:
+        if scenario == "task-incremental":
+            return digit._replace(among=pair)
+        return digit._replace(label=digit.label % 2) if scenario == "domain-incremental" else digit
+
+    experiences, split = [], _split(seed)
+    for pair in zip(evens, odds):
+        sides = (tuple(asked(digit, pair) for digit in side if digit.label in pair) for side in split)
+        experiences.append(Experience(f"{pair[0]}, {pair[1]}", *sides))
+    return Stream(f"split digits, {scenario}", tuple(experiences), DigitScenario())
 
 
 def permuted_digits(count: int = 5, seed: int = 0) -> Stream:

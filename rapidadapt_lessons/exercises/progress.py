@@ -1,76 +1,41 @@
-"""Which exercises a learner has done, in one readable JSON file of their own.
+"""Which exercises a learner has done, and how many predictions: written down, shown, and exported for a teacher.
 
-The file is `progress.json` in the user's data folder. The variable RAPIDADAPT_PROGRESS names another file, or says
-"off". Nothing is written down in a folder that holds a file called `.no-progress` (solutions/ does: running a solution
-is not solving an exercise), nor while nbgrader grades.
-
-Writing happens under a lock and by renaming, so two notebooks at once, or a kernel that is killed, leave a whole file.
-A file that cannot be read is put aside under another name, never deleted.
+Where it is kept, and how, says `learner`.
 """
 
 from __future__ import annotations
 
 import csv
-import json
-import os
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..errors import CourseError
-from ..files import write_whole
+from ..learner import TIMES, Progress, change_progress_file, progress_file, read_progress_file
 from .catalogue import EXERCISES, LESSONS
 
-VARIABLE = "RAPIDADAPT_PROGRESS"
-MARKER = ".no-progress"
-LOCK_SECONDS = 10.0  # how long to wait for another notebook that is writing
-TIMES = ("first_tried", "last_tried", "solved")
 COLUMNS = ("learner", "exercise", "title", "notebook", "points", "state", "tries", *TIMES)
-
-
-def progress_file() -> Path | None:
-    """Return the file in which progress is kept, or None where it is not kept (see above)."""
-    chosen = os.environ.get(VARIABLE, "")
-    if chosen == "off" or os.environ.get("NBGRADER_EXECUTION") == "autograde" or Path(MARKER).exists():
-        return None
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_data_path
-
-    return user_data_path("rapidadapt-lessons", appauthor=False) / "progress.json"
 
 
 def record(name: str, solved: bool, path: Path | None = None) -> str:
     """Write down one try at an exercise. Returns what the learner should know, or "".
 
-    A solved exercise stays solved, whatever comes after. Never raises for a file that cannot be read or written:
-    the exercise counts more than the record of it.
+    A solved exercise stays solved, whatever comes after. Never raises for a file that cannot be read or written.
 
     Args:
         path: the file; None takes `progress_file()`.
     """
     if (path := path or progress_file()) is None:
         return ""
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
-    try:
-        from filelock import FileLock, Timeout
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
-                entries, note = _read_or_put_aside(path)
-                entry = entries.setdefault(name, {"solved": None, "tries": 0, "first_tried": now})
-                entry["tries"] += 1
-                entry["last_tried"] = now
-                entry["solved"] = entry["solved"] or (now if solved else None)
-                write_whole(path, json.dumps({"format": 1, "exercises": entries}, indent=1) + "\n")
-                return note
-        except Timeout:
-            return f"this try was not written down: another program holds {path.name}.lock. Run the check again."
-    except OSError as error:
-        return f"this try was not written down in {path} ({error.strerror or error}). {VARIABLE} names another file."
+    def tried(kept: Progress, now: str) -> None:
+        entry = kept.exercises.setdefault(name, {"solved": None, "tries": 0, "first_tried": now})
+        entry["tries"] += 1
+        entry["last_tried"] = now
+        entry["solved"] = entry["solved"] or (now if solved else None)
+
+    return change_progress_file(path, tried, "this try")
 
 
 def read_progress(path: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -79,12 +44,14 @@ def read_progress(path: Path | None = None) -> dict[str, dict[str, Any]]:
     Raises:
         CourseError: the file cannot be read. It stays as it is: the next check puts it aside.
     """
+    return _kept(path).exercises
+
+
+def _kept(path: Path | None) -> Progress:
     if (path := path or progress_file()) is None:
-        return {}
+        return Progress()
     try:
-        return _read(path)
-    except FileNotFoundError:
-        return {}
+        return read_progress_file(path)
     except (OSError, ValueError) as error:
         raise CourseError(
             f"the progress in {path} cannot be read ({error}).",
@@ -98,11 +65,13 @@ class Panel:
 
     Attributes:
         states: "done", "tried" or "to do" for each exercise, in the course's order.
+        predictions: how many were made and were right, as one line, or "" where none was made.
         note: shown in place of the numbers where nothing is kept, or beneath them.
     """
 
     states: dict[str, str]
     note: str = ""
+    predictions: str = ""
 
     @property
     def next(self) -> str | None:
@@ -135,7 +104,7 @@ class Panel:
         for title, exercises in self._rows():
             told = "  ".join(f"{_MARKS[state]} {name}" for name, state in exercises)
             lines.append(f"  {title:<{width}}  {told}")
-        return "\n".join([*lines, self._next_line(), *([self.note] if self.note else [])])
+        return "\n".join([*lines, self._next_line(), *filter(None, (self.predictions, self.note))])
 
     def _repr_html_(self) -> str:
         if not self.states:
@@ -147,11 +116,9 @@ class Panel:
             + "</td></tr>"
             for title, exercises in self._rows()
         )
+        below = "".join(f"<p>{escape(line)}</p>" for line in (self._next_line(), self.predictions) if line)
         note = f"<p><i>{escape(self.note)}</i></p>" if self.note else ""
-        return (
-            f"<div role='status'><b>{escape(self.headline)}</b><table>{rows}</table>"
-            f"<p>{escape(self._next_line())}</p>{note}</div>"
-        )
+        return f"<div role='status'><b>{escape(self.headline)}</b><table>{rows}</table>{below}{note}</div>"
 
 
 _SIGNS = {"done": "✓", "tried": "…", "to do": "·"}
@@ -164,10 +131,19 @@ def panel(path: Path | None = None) -> Panel:
     if path is None:
         return Panel({}, "Progress is not kept here: this folder holds solutions, or keeping it is switched off.")
     try:
-        entries, note = read_progress(path), ""
+        kept, note = _kept(path), ""
     except CourseError as error:
-        entries, note = {}, str(error)
-    return Panel({exercise.name: _state(entries.get(exercise.name)) for exercise in EXERCISES}, note)
+        kept, note = Progress(), str(error)
+    states = {exercise.name: _state(kept.exercises.get(exercise.name)) for exercise in EXERCISES}
+    return Panel(states, note, _predictions_line([entry["right"] for entry in kept.predictions.values()]))
+
+
+def _predictions_line(verdicts: list[bool | None]) -> str:
+    """Return how many predictions were made and right. Typed ones have the verdict None: nobody judged them."""
+    if not verdicts:
+        return ""
+    typed = f", {verdicts.count(None)} in your own words" if None in verdicts else ""
+    return f"Predictions: {len(verdicts)} made, {verdicts.count(True)} right{typed}."
 
 
 def export_csv(target: Path | str, learner: str = "", path: Path | None = None) -> Path:
@@ -199,30 +175,3 @@ def export_csv(target: Path | str, learner: str = "", path: Path | None = None) 
 
 def _state(entry: dict[str, Any] | None) -> str:
     return "to do" if entry is None else "done" if entry["solved"] else "tried"
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Read and check the file. Raises ValueError, with what is wrong, for a damaged one."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    entries = found.get("exercises") if isinstance(found, dict) else None
-    if not isinstance(entries, dict):
-        raise ValueError('there is no "exercises" in it')
-    for name, entry in entries.items():
-        whole = isinstance(entry, dict) and type(entry.get("tries")) is int
-        if not whole or not all(isinstance(entry.get(time), str | None) for time in TIMES):
-            raise ValueError(f"the entry of {name!r} is not complete")
-    return entries
-
-
-def _read_or_put_aside(path: Path) -> tuple[dict[str, dict[str, Any]], str]:
-    """Return the entries; those of a damaged file are none, and it is renamed. Only while holding the lock."""
-    try:
-        return _read(path), ""
-    except FileNotFoundError:
-        return {}, ""
-    except ValueError as error:  # no JSON, no UTF-8, or not ours
-        number = 1
-        while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
-            number += 1
-        os.replace(path, aside)
-        return {}, f"your progress file could not be read ({error}). It is kept as {aside}, and a new one was begun."

@@ -3,5 +3,11 @@
 from ..lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, {"plots": ["lines"], "svg": ["schematic"], "widgets": ["explore", "on_demand", "text_box"]}
+    __name__,
+    {
+        "plots": ["lines"],
+        "prediction": ["predict"],
+        "svg": ["schematic"],
+        "widgets": ["explore", "on_demand", "text_box"],
+    },
 )

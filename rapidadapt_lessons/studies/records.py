@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,18 @@ class Records:
             raise CourseError(f"no row of {self.name!r} has {metric!r} and {where}.", "look at its `rows`.")
         means = rows.groupby(over)["value"].mean()
         return means.idxmin() if lowest else means.idxmax()
+
+    def tuned(self, metric: str, over: Sequence[str], lowest: bool = True) -> Records:
+        """Return the tuned runs alone: for all that is set besides, those whose settings `over` do best on validation.
+
+        Example: `load("digit_scenarios").tuned("validation ACC", over=("lr", "strength"), lowest=False)` keeps one rate
+        and strength for each scenario and method. Best is the mean over the seeds; one seed that diverged rules out.
+        """
+        others = [column for column in self.settings if column not in over]
+        values = self._rows_of(metric, {}).groupby([*others, *over], sort=False)["value"]
+        means = values.agg(lambda seeds: seeds.mean(skipna=False)) * (1 if lowest else -1)
+        best = means.loc[means.groupby(others or (lambda _: 0)).idxmin()].index.to_frame(index=False)
+        return replace(self, rows=self.rows.merge(best))
 
     def _rows_of(self, metric: str, where: Mapping[str, Any]) -> pd.DataFrame:
         rows = self.rows[self.rows["metric"] == metric]

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from rapidadapt_lessons.continual.digits import (
+    SCENARIOS,
     DigitScenario,
     digit_network,
     permutation,
@@ -17,9 +18,7 @@ from rapidadapt_lessons.continual.digits import (
 from rapidadapt_lessons.errors import CourseError
 
 
-@pytest.mark.parametrize(
-    "stream", [split_digits(), split_digits(task_incremental=True), permuted_digits(3)], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("stream", [*map(split_digits, SCENARIOS), permuted_digits(3)], ids=lambda s: s.name)
 def test_no_image_is_both_learned_and_tested(stream):
     for experience in stream.experiences:
         train, test = {digit.pixels for digit in experience.train}, {digit.pixels for digit in experience.test}
@@ -67,13 +66,49 @@ def test_task_incremental_digits_are_chosen_among_two():
     scenario, model = DigitScenario(), digit_network()
     with torch.no_grad():
         model[2].bias[7] = 100.0  # would win every time
-    two, ten = (split_digits(task_incremental).experiences[0].test for task_incremental in (True, False))
+    two, ten = (split_digits(f"{kind}-incremental").experiences[0].test for kind in ("task", "class"))
     assert scenario.score(model, ten) == 0 and scenario.score(model, two) > 0.3
     out = scenario.logits(model, two)[:, :2]
     labels = torch.tensor([digit.label for digit in two])
     assert torch.allclose(scenario.loss(model, two), F.cross_entropy(out, labels))
     mixed = scenario.loss(model, [two[0], ten[1]], "sum")
     assert torch.allclose(mixed, scenario.loss(model, [two[0]]) + scenario.loss(model, [ten[1]]))
+
+
+def test_domain_incremental_digits_are_asked_for_their_parity_in_every_experience():
+    for ten, two in zip(split_digits().experiences, split_digits("domain-incremental").experiences):
+        assert ten.name == two.name
+        for classes, parity in ((ten.train, two.train), (ten.test, two.test)):
+            assert [digit.pixels for digit in classes] == [digit.pixels for digit in parity]
+            assert [{0: 0, 1: 1}[digit.label % 2] for digit in classes] == [digit.label for digit in parity]
+            assert {digit.among for digit in parity} == {()}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_shuffled_pairs_are_an_even_and_an_odd_digit_drawn_by_the_seed(scenario):
+    first, again, other = ([*split_digits(scenario, seed, shuffled=True).names] for seed in (3, 3, 4))
+    assert first == again != other and split_digits(scenario, 3).names[0] == "0, 1"
+    pairs = [tuple(map(int, name.split(", "))) for name in first]
+    assert sorted(digit for pair in pairs for digit in pair) == list(range(10))
+    assert all((even % 2, odd % 2) == (0, 1) for even, odd in pairs)
+
+
+def test_shuffled_pairs_keep_each_image_on_its_side_of_the_split():
+    plain, shuffled = (
+        {digit for experience in split_digits(seed=3, shuffled=order).experiences for digit in experience.test}
+        for order in (False, True)
+    )
+    assert plain == shuffled
+
+
+def test_an_unknown_scenario_is_refused():
+    with pytest.raises(CourseError, match="no scenario 'class'") as caught:
+        split_digits("class")
+    assert "class-incremental" in caught.value.remedy
+
+
+def test_the_network_has_as_many_outputs_as_asked_for():
+    assert digit_network(classes=2)(torch.zeros(3, 64)).shape == (3, 2)
 
 
 def test_pixels_reach_the_network_as_they_are():

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rapidadapt_lessons.continual.adapters import Averaged, PerTask
-from rapidadapt_lessons.continual.digits import DigitScenario, digit_network, permuted_digits, split_digits
+from rapidadapt_lessons.continual.digits import SCENARIOS, DigitScenario, digit_network, permuted_digits, split_digits
 from rapidadapt_lessons.continual.distillation import LwF, distillation_loss
 from rapidadapt_lessons.continual.ewc import EWC
 from rapidadapt_lessons.continual.replay import Replay
@@ -104,9 +104,9 @@ def test_an_experience_of_one_example_cannot_be_split():
         validation_stream(Stream("short", (single,), DigitScenario()))
 
 
-@pytest.mark.parametrize("task_incremental", [False, True])
-def test_loss_and_logits_come_from_one_forward_pass_and_are_the_same(task_incremental):
-    stream, model = split_digits(task_incremental), digit_network()
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_loss_and_logits_come_from_one_forward_pass_and_are_the_same(scenario):
+    stream, model = split_digits(scenario), digit_network()
     examples, calls = stream.experiences[2].train[:20], []
     model.register_forward_hook(lambda *_: calls.append(1))
     loss, logits = stream.scenario.loss_and_logits(model, examples)
@@ -314,7 +314,7 @@ def test_lwf_of_strength_zero_is_fine_tuning():
 
 
 def test_lwf_keeps_the_old_answers_closer():
-    stream = short(split_digits(task_incremental=True), 2)
+    stream = short(split_digits("task-incremental"), 2)
 
     def drift(method):
         model = digit_network()

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from rapidadapt_lessons import learner
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.exercises import check as check_module
-from rapidadapt_lessons.exercises import progress
 from rapidadapt_lessons.exercises.catalogue import EXERCISES
 from rapidadapt_lessons.exercises.check import Unsolved, check
 from rapidadapt_lessons.exercises.compare import Wrong
@@ -177,7 +177,7 @@ def test_reports_do_not_depend_on_when_they_are_made():
 
 def test_a_try_is_written_down_and_an_untouched_exercise_is_not(tmp_path, monkeypatch):
     file = tmp_path / "progress.json"
-    monkeypatch.setenv(progress.VARIABLE, str(file))
+    monkeypatch.setenv(learner.VARIABLE, str(file))
 
     def untouched(*arguments):
         raise NotImplementedError()
@@ -195,7 +195,7 @@ def test_a_try_is_written_down_and_an_untouched_exercise_is_not(tmp_path, monkey
 
 def test_trouble_with_the_progress_file_does_not_hide_the_report(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv(progress.VARIABLE, str(tmp_path / "file" / "progress.json"))
+    monkeypatch.setenv(learner.VARIABLE, str(tmp_path / "file" / "progress.json"))
     report = check("lora.scaling", right)
     assert report.solved and "this try was not written down" in repr(report) and report.note in report._repr_html_()
 

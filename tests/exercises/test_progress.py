@@ -10,7 +10,7 @@ import sys
 import pytest
 from filelock import FileLock
 
-from rapidadapt_lessons import cli
+from rapidadapt_lessons import cli, learner
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.exercises import progress
 from rapidadapt_lessons.exercises.catalogue import EXERCISES
@@ -53,7 +53,7 @@ def test_several_notebooks_at_once_lose_nothing(file):
 
 
 def test_a_lock_that_is_held_for_long_is_told(file, monkeypatch):
-    monkeypatch.setattr(progress, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(learner, "LOCK_SECONDS", 0.1)
     file.parent.mkdir()
     with FileLock(f"{file}.lock"):
         assert "another program holds progress.json.lock" in progress.record("lora.scaling", True, file)
@@ -108,18 +108,18 @@ def test_a_disk_that_fills_up_leaves_the_old_file(file, monkeypatch):
 
 def test_where_progress_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(progress.VARIABLE)
-    assert progress.progress_file().name == "progress.json" and "rapidadapt-lessons" in str(progress.progress_file())
-    monkeypatch.setenv(progress.VARIABLE, str(tmp_path / "mine.json"))
-    assert progress.progress_file() == tmp_path / "mine.json"
+    monkeypatch.delenv(learner.VARIABLE)
+    assert learner.progress_file().name == "progress.json" and "rapidadapt-lessons" in str(learner.progress_file())
+    monkeypatch.setenv(learner.VARIABLE, str(tmp_path / "mine.json"))
+    assert learner.progress_file() == tmp_path / "mine.json"
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
-    assert progress.progress_file() is None
+    assert learner.progress_file() is None
     monkeypatch.delenv("NBGRADER_EXECUTION")
     (tmp_path / ".no-progress").write_text("")
-    assert progress.progress_file() is None
+    assert learner.progress_file() is None
     (tmp_path / ".no-progress").unlink()
-    monkeypatch.setenv(progress.VARIABLE, "off")
-    assert progress.progress_file() is None and progress.record("lora.scaling", True) == ""
+    monkeypatch.setenv(learner.VARIABLE, "off")
+    assert learner.progress_file() is None and progress.record("lora.scaling", True) == ""
     assert "not kept here" in repr(progress.panel())
 
 
@@ -173,7 +173,7 @@ def test_an_export_that_cannot_be_written_is_told(file, tmp_path):
 
 
 def test_the_command_shows_and_exports(file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(progress.VARIABLE, str(file))
+    monkeypatch.setenv(learner.VARIABLE, str(file))
     progress.record(EXERCISES[0].name, True)
     assert cli.main(["progress"]) == 0
     assert "1 of 25 done" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import runner as run
 
@@ -165,6 +167,24 @@ def test_values_come_nested_for_a_figure(computed):
         found.nested("width", "kind")
     with pytest.raises(CourseError, match="several rows of one seed"):  # one setting was left out
         found.nested("height", "kind")
+
+
+def test_tuned_runs_are_those_that_are_best_on_validation_for_each_of_the_other_settings():
+    """By validation a wants lr 1 and b lr 2, where its test is worse; at lr 3 one seed of b diverged."""
+    validation = {("a", 1): (3, 5), ("a", 2): (2, 4), ("b", 1): (1, 1), ("b", 2): (2, 2), ("b", 3): (9, math.nan)}
+    rows = [
+        {"method": method, "lr": lr, "seed": seed, "metric": metric, "value": value, "seconds": 0.1}
+        for (method, lr), values in validation.items()
+        for seed, found in enumerate(values)
+        for metric, value in (("validation", found), ("test", -found))
+    ]
+    tuned = records.Records({"study": "x"}, pd.DataFrame(rows)).tuned("validation", over=("lr",), lowest=False)
+    assert tuned.nested("test", "method") == {"a": [-3, -5], "b": [-2, -2]}
+    assert tuned.rows["lr"].unique().tolist() == [1, 2] and tuned.header == {"study": "x"}
+    lowest = tuned.tuned("test", over=("method", "lr"))
+    assert lowest.values("validation").tolist() == [3, 5]
+    with pytest.raises(CourseError, match="no setting 'colour'"):
+        tuned.nested("test", "colour")
 
 
 def test_a_study_needs_five_seeds_and_settings_alike():
