@@ -22,7 +22,7 @@ endif
 UPKEEP := .venv/upkeep.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test studies check-studies setup doctor notebooks exercises slides book places test-portable test-browser test-browser-all report audit lint links lock clean
+.PHONY: help lab test studies check-studies reproductions setup doctor notebooks exercises slides book places test-portable test-browser test-browser-all report audit lint links lock clean
 
 help:
 	@echo "make lab         set up what is missing, and open the first lesson in JupyterLab"
@@ -36,6 +36,7 @@ help:
 	@echo "make doctor      say what is installed, what is missing, and what to do"
 	@echo "make studies     compute what is missing of the recorded studies (says how long beforehand)"
 	@echo "make check-studies  compute a sample of each study again and compare (CHECK=--quick: the quick ones)"
+	@echo "make reproductions  write docs/reproductions.md and the README's rows anew from the recorded studies"
 	@echo "make notebooks   run every lesson and solution from a fresh kernel and store its outputs"
 	@echo "make exercises   write exercises/ anew from solutions/"
 	@echo "make slides      write build/slides/ from the lessons as they are stored"
@@ -99,13 +100,16 @@ doctor:
 	@$(BIN)/python -m rapidadapt_lessons doctor
 
 studies: export OMP_NUM_THREADS = 1
-studies check-studies: STUDIES = $(filter-out studies/runner.py studies/claims.py, $(wildcard studies/*.py))
+studies check-studies: STUDIES = $(filter-out $(addprefix studies/, runner.py claims.py findings.py), $(wildcard studies/*.py))
 studies: setup
 	@set -e; for study in $(STUDIES); do $(BIN)/python $$study; done
 
 CHECK ?=
 check-studies: setup
 	@set -e; for study in $(STUDIES); do $(BIN)/python $$study --check $(CHECK); done
+
+reproductions: setup
+	$(BIN)/python tools/reproductions.py
 
 notebooks: setup
 	$(BIN)/python tools/run_notebooks.py notebooks/*.ipynb solutions/*.ipynb

@@ -4,7 +4,6 @@
     python benchmarks/report.py --lessons 00,03       some lessons; the rest stays as it was measured last
     python benchmarks/report.py --setup               set-up from nothing, and again (downloads everything anew)
     python benchmarks/report.py --benchmarks maml     some benchmarks
-    python benchmarks/report.py --headlines           the lessons' headline results over 5 seeds; goes on where it was
     python benchmarks/report.py --write               measure nothing, write the report from what is there
 
 Every piece is kept as JSON in build/report, so that pieces can be measured at different times. A piece that is not
@@ -39,7 +38,6 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "report"
 REPORT, README = ROOT / "benchmarks" / "report.md", ROOT / "README.md"
 BEGIN, END = "<!-- report -->", "<!-- /report -->"
-HEADLINES = "## Headline results over 5 seeds"
 ALL_LESSONS_SECONDS = 15 * 60  # the budget of all lessons together, on 2 cores
 BUDGET_FLOPS = 0.33e12  # of the machine for which it was set, in float32 products of 2048-square matrices
 LESSON_BYTES = 2e9  # the budget of one lesson's memory
@@ -68,11 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lessons", help="numbers of lessons, such as 00,03; or all")
     parser.add_argument("--benchmarks", help="names of benchmarks, such as maml,lora; or all")
-    parser.add_argument("--headlines", action="store_true", help="the lessons' headline results; see headlines.py")
     parser.add_argument("--setup", action="store_true", help="set-up in a new environment, with an empty cache")
     parser.add_argument("--write", action="store_true", help="measure nothing")
     chosen = parser.parse_args(arguments)
-    parts = (chosen.lessons, chosen.benchmarks, chosen.headlines, chosen.setup, chosen.write)
+    parts = (chosen.lessons, chosen.benchmarks, chosen.setup, chosen.write)
     everything = not any(parts)
     KEPT.mkdir(parents=True, exist_ok=True)
     failed = []
@@ -82,8 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
         failed += keep(f"lesson-{path.stem}", lambda path=path: measure_lesson(path))
     for path in pick(benchmarks(), "all" if everything else chosen.benchmarks):
         failed += keep(f"benchmark-{path.stem}", lambda path=path: run_benchmark(path))
-    if chosen.headlines or everything:
-        failed += keep("headlines", lambda: run_headlines(anew=everything))
     text = report_text(earlier=from_report(REPORT.read_text(encoding="utf-8")))
     replace_file(REPORT, text)
     replace_file(README, with_summary(README.read_text(encoding="utf-8"), summary_of(text)))
@@ -96,7 +91,7 @@ def lessons() -> list[Path]:
 
 
 def benchmarks() -> list[Path]:
-    others = ("report", "headlines", "matrix_product")
+    others = ("report", "matrix_product")
     return sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in others)
 
 
@@ -240,22 +235,6 @@ def run_benchmark(path: Path) -> Piece:
     return {"lines": done.stdout.rstrip().splitlines(), "seconds": time.perf_counter() - start}
 
 
-def run_headlines(anew: bool) -> Piece:
-    """Run benchmarks/headlines.py, and keep the table that it prints.
-
-    Args:
-        anew: measure also the seeds that are kept; else only what is not.
-
-    Raises:
-        RuntimeError: it failed. The seeds that it had finished are kept.
-    """
-    command = [sys.executable, str(ROOT / "benchmarks" / "headlines.py"), *(["--anew"] if anew else [])]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=2 * 3600)
-    if done.returncode:
-        raise RuntimeError(f"headlines.py ended with {done.returncode}")
-    return {"lines": done.stdout.rstrip().splitlines()}
-
-
 def machine() -> str:
     """Describe the processor, memory and system, without names of machines, users or folders."""
     name = platform.processor() or platform.machine()
@@ -293,8 +272,7 @@ def report_text(earlier: dict[str, Piece] | None = None) -> str:
     setup, kept = piece_of("setup"), {path: piece_of(f"lesson-{path.stem}") for path in lessons()}
     measured = {path: piece for path, piece in kept.items() if piece}
     others = {path: piece_of(f"benchmark-{path.stem}") for path in benchmarks()}
-    results = piece_of("headlines")
-    pieces = [piece for piece in (setup, *kept.values(), *others.values(), results) if piece]
+    pieces = [piece for piece in (setup, *kept.values(), *others.values()) if piece]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "jupyterlab"))
     lines = ["# Results, speed and memory", "", "Written by `make report`; do not edit. The budget is for 2 cores.", ""]
     machines = {text for piece in pieces for text in piece["machine"].splitlines()}
@@ -303,10 +281,13 @@ def report_text(earlier: dict[str, Piece] | None = None) -> str:
     busy = [name for name, piece in named_pieces(setup, kept, others) if is_busy(piece)]
     if busy:
         lines += [f"The machine had other work when these began, so their times are too long: {', '.join(busy)}.", ""]
-    lines += [*summary(setup, measured, missing=len(kept) - len(measured)), "", HEADLINES, ""]
-    lines += ["Whether what a lesson says of its headline result holds at both ends of the result's interval: the mean"]
-    lines += ["of the seeds and its 95% interval by Student's t. By [headlines.py](headlines.py).", ""]
-    lines += [*(results["lines"] if results else ["Not measured yet."]), "", "## Lessons", ""]
+    lines += [*summary(setup, measured, missing=len(kept) - len(measured)), ""]
+    lines += [
+        "What the lessons find, over seeds, is on [another page](../docs/reproductions.md).",
+        "",
+        "## Lessons",
+        "",
+    ]
     lines += ["From a fresh kernel each, one after another. MB are 10^6 bytes. Whether a lesson keeps within 2 GB goes"]
     lines += ["by PSS where the system tells it: a file of weights that is mapped several times is in memory once."]
     lines += ["TFLOP/s: what the machine reached before and after the lesson, in float32 products of 2048-square"]
@@ -347,9 +328,6 @@ def from_report(text: str) -> dict[str, Piece]:
         put("lesson-", row["stem"], row["day"], **values)
     for name, day, lines in BENCHMARK.findall(text):
         put("benchmark-", name, day, lines=lines.splitlines())
-    section = text.partition(f"{HEADLINES}\n")[2].partition("\n## ")[0]
-    if found_table := re.search(r"^\| lesson \|.*", section, re.MULTILINE | re.DOTALL):
-        found["headlines"] = {"machine": machines, "busy_before": 0.0, "lines": found_table[0].strip().splitlines()}
     return found
 
 

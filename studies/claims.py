@@ -55,9 +55,13 @@ class Claim:
     below: float = math.inf
     queries: int | None = None
 
+    def values(self, records: Records | None = None) -> pd.Series:
+        """Return the number of each seed."""
+        return self.value(records or load(self.study))
+
     def interval(self, records: Records | None = None) -> Interval:
         """Return the interval over the study's seeds."""
-        values = self.value(records or load(self.study)).tolist()
+        values = self.values(records).tolist()
         return share_interval(values, self.queries) if self.queries else mean_interval(values)
 
     def holds(self, records: Records | None = None) -> bool:
@@ -136,6 +140,25 @@ def digits(records: Records, scenario: str, metric: str = "ACC") -> pd.DataFrame
     return pd.DataFrame(tuned.nested(metric, "scenario", "method")[f"{scenario}-incremental"])
 
 
+def _adapted(records: Records, family: str, start: str) -> pd.Series:
+    """Return the loss after three steps at the inner rate that is best for this start on validation tasks."""
+    where = {"family": family, "start": start}
+    rate = records.best("validation loss", over="inner_lr", **where)
+    return records.values("loss after 3 steps", inner_lr=rate, **where)
+
+
+def _sinusoid_error(records: Records, start: str, steps: int) -> pd.Series:
+    """Return the error after some steps, with the training that is best for it on validation tasks."""
+    iterations = records.best(f"validation error after {steps}", over="iterations", start=start)
+    return records.values(f"error after {steps}", start=start, iterations=iterations)
+
+
+def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
+    """Return the accuracy on continents of the calibrated prompt less that of LoRA, from the same examples."""
+    prompt, lora = (records.values("accuracy", method=m, examples=examples) for m in ("calibrated few-shot", "LoRA"))
+    return prompt - lora
+
+
 CLAIMS = (
     Claim(
         "few-shot-plurals",
@@ -204,5 +227,59 @@ CLAIMS = (
         "digit_scenarios",
         lambda records: (acc := digits(records, "domain"))["joint"] - acc["fine-tuning"],
         above=0.05,
+    ),
+    Claim(
+        "maml-point-adapts-better",
+        "3.6",
+        "MAML's point adapts better to new lines than the average task's, each at its own best inner rate.",
+        "maml_points",
+        lambda records: _adapted(records, "lines", "average task") - _adapted(records, "lines", "MAML"),
+        above=0.0,
+    ),
+    Claim(
+        "waves-rate-before-start",
+        "3.10",
+        "At its own best inner rate, the average task's start adapts better than MAML's does at 0.3.",
+        "maml_points",
+        lambda records: (
+            records.values("loss after 3 steps", family="waves", start="MAML", inner_lr=0.3)
+            - _adapted(records, "waves", "average task")
+        ),
+        above=0.0,
+    ),
+    Claim(
+        "one-maml-step-beats-ten",
+        "4.5",
+        "One step from MAML's start beats ten steps from a pretrained one.",
+        "sinusoids",
+        lambda records: _sinusoid_error(records, "pretrained", 10) - _sinusoid_error(records, "MAML", 1),
+        above=0.0,
+    ),
+    Claim(
+        "two-processes-one-run",
+        "7.1",
+        "Two processes that share the rows of each update do what one process does, up to rounding.",
+        "two_processes",
+        lambda records: records.values("largest difference", processes=2),
+        below=1e-4,
+    ),
+    Claim(
+        "adapter-knows-what-prompt-tells",
+        "2.1",
+        "Asked with no example, the adapter is at most one answer in twenty behind a prompt that shows eight.",
+        "adapter_or_prompt",
+        lambda records: (
+            records.values("exact match", method="LoRA", lr=records.best("validation loss", over="lr", method="LoRA"))
+            - records.values("exact match", method="prompt", examples=8)
+        ),
+        above=-1 / 20,
+    ),
+    Claim(
+        "calibrate-before-training",
+        "6.3",
+        "With 4 examples as with 16, the calibrated prompt is at most one answer in twenty behind LoRA.",
+        "choose_continents",
+        lambda records: _calibrated_less_lora(records, 4).combine(_calibrated_less_lora(records, 16), min),
+        above=-1 / 20,
     ),
 )

@@ -87,7 +87,7 @@ def test_a_changed_figure_is_found(report, kept):
 def test_what_was_not_measured_is_said(report, kept):
     text = report.report_text()
     assert text.count("not measured |") == len(report.lessons())
-    assert text.count("Not measured yet.") == len(report.benchmarks()) + 1  # and the headline results
+    assert text.count("Not measured yet.") == len(report.benchmarks())
     put_lesson(report, kept, report.lessons()[0], 1.0, 1e8, code=report.code_digest(report.lessons()[0]))
     assert f"1 of {len(report.lessons())} lessons" in report.summary_of(report.report_text())
 
@@ -137,17 +137,6 @@ def test_pieces_are_picked_by_the_beginning_of_their_names(report):
         report.pick(report.lessons(), "00,99")
 
 
-TABLE = [
-    "| lesson | its sentence |",
-    "|---|---|",
-    "| 03 | MAML is *better*. |",
-    "",
-    "For each seed:",
-    "",
-    "- 03: lines.",
-]
-
-
 def test_what_is_not_kept_stays_as_the_report_tells_it(report, kept, tmp_path):
     """A report is written; everything that was kept is lost; the next report says the same, and takes new pieces."""
     first, second, third, *_ = report.lessons()
@@ -155,7 +144,6 @@ def test_what_is_not_kept_stays_as_the_report_tells_it(report, kept, tmp_path):
     put_lesson(report, kept, second, 9.0, 1e9, code="0123456789abcdef", first_seconds=None, busy_before=80.0)
     kept("setup", cold_seconds=125.0, warm_seconds=7.0, busy_before=80.0)
     kept("benchmark-maml", lines=["a  b", "", "c"], machine="Another, 4 cores")
-    kept("headlines", lines=TABLE)
     text = report.report_text()
     for path in tmp_path.iterdir():
         path.unlink()
@@ -163,7 +151,6 @@ def test_what_is_not_kept_stays_as_the_report_tells_it(report, kept, tmp_path):
     for said in (
         "2 min 5 s; 7 s",
         "a  b\n\nc",
-        "MAML is *better*",
         "too long: set-up, ",
         "1 min 10 s",
         "(changed since)",
@@ -175,25 +162,12 @@ def test_what_is_not_kept_stays_as_the_report_tells_it(report, kept, tmp_path):
     kept("benchmark-maml", lines=["new"])
     text = report.report_text(earlier=report.from_report(text))
     assert "3 of 8 lessons, one after another | 1 min 40 s" in text and "3000 MB" in text
-    assert "new" in text and "a  b" not in text and "MAML is *better*" in text
+    assert "new" in text and "a  b" not in text
     assert wrong_sums(report, text) == []
 
 
 def test_nothing_is_read_from_a_report_that_tells_nothing(report, kept):
     assert report.from_report(report.report_text()) == {}
-
-
-def test_headline_results_stand_before_the_lessons(report, kept):
-    kept("headlines", lines=TABLE)
-    text = report.report_text()
-    assert text.index(report.END) < text.index(report.HEADLINES) < text.index(TABLE[2]) < text.index("## Lessons")
-    assert "headlines" not in [path.stem for path in report.benchmarks()] and "### headlines" not in text
-
-
-def test_the_report_shows_every_headline(report):
-    section = report.REPORT.read_text(encoding="utf-8").partition(report.HEADLINES)[2].partition("\n## ")[0]
-    for path in report.lessons()[1:]:
-        assert re.search(rf"^\| {path.stem[:2]} \| .+ \| .+ \|", section, re.MULTILINE), "report.py --headlines"
 
 
 def test_without_pss_a_lesson_is_held_to_rss(report):
