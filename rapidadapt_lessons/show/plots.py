@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCURACY = "accuracy (share of queries)"
-NAME_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 SHARES = (-0.03, 1.03)  # the y axis for shares: from 0 to 1, with room for the markers
 STYLE = {
     "figure.facecolor": "white",
@@ -70,7 +69,7 @@ def curves(
         limits: range of the y axis; None leaves it, or its upper end, to matplotlib.
         even: space the x values evenly; False puts each at its true place.
         live: for some of the names, the x and y of the run that was just made in front of the reader.
-        label_at: where a line's name stands: at its right "end", or at its "lowest" point.
+        label_at: where a line's name stands: at its right "end", or over its "start".
     """
     require_some(results, "values to draw")
     figure, axes = canvas(7, 4.2)
@@ -86,8 +85,8 @@ def curves(
         runs = [(place[x] + aside, value) for x in means for value in line[x] if len(line[x]) > 1]
         if runs:
             axes.scatter(*zip(*runs), s=13, color=style.colour, alpha=0.6, lw=0)
-        at = max(means) if label_at == "end" else min(means, key=means.get)
-        ends.append((means[at], name, style.ink, place[at] + aside))
+        at = max(means) if label_at == "end" else min(means)
+        ends.append((means[at] if label_at == "end" else max(line[at]), name, style.ink, place[at] + aside))
         told.append((name, [f"{value:.2f} at {x:g}" for x, value in means.items()]))
     if chance is not None:
         axes.axhline(chance, color=GREY, ls="--", lw=1)
@@ -100,8 +99,8 @@ def curves(
         label_ends(axes, [end[:3] for end in ends], len(positions) - 1)
     else:
         for y, name, ink, x in ends:
-            axes.annotate(name, (x, y), (0, -9), textcoords="offset points", color=ink, ha="center", va="top")
-        axes.margins(x=0.12, y=0.14)  # room for the names
+            axes.annotate(name, (x, y), (8, 7), textcoords="offset points", color=ink, ha="right")
+        axes.margins(x=0.16, y=0.14)  # room for the names
     for name, (x, y) in live.items():
         _ring(axes, place[x], y, styles[name].ink)
     axes.set_title(title, loc="left")
@@ -159,14 +158,15 @@ def strips(
 ) -> Picture:
     """Draw every single value as a dot: one row for each outer name, one colour for each inner name.
 
-    Dots that would hide one another are stacked. A tick marks each row's mean. Without `means` the ticks go, and
-    the description lists the values: for values in clumps, where a mean lies in none of them. `live` holds values
-    that were just computed in front of the reader: each gets a ring.
+    Dots that would hide one another are stacked, unless there are more than four colours. A tick marks each row's
+    mean. Without `means` the ticks go, and the description lists the values: for values in clumps, where a mean lies
+    in none of them. `live` holds values that were just computed in front of the reader: each gets a ring.
     """
     require_some(groups, "values to draw")
     kinds = list(dict.fromkeys(chain.from_iterable(groups.values())))
     same = (limits[1] - limits[0]) * 0.013  # the width of a dot
-    stacks = {(name, kind): _stacked(group[kind], same) for name, group in groups.items() for kind in group}
+    stacked = _stacked if len(kinds) <= 4 else lambda values, width: [0] * len(values)
+    stacks = {(name, kind): stacked(group[kind], same) for name, group in groups.items() for kind in group}
     reach = max((abs(level) for levels in stacks.values() for level in levels), default=0) * 0.08  # inches from middle
     lane = max(0.2, 2 * reach + 0.1)  # inches for each kind
     height = max(0.62, lane * len(kinds) + 0.14)  # inches for each row, which is 1 on the axis
@@ -239,8 +239,12 @@ def _stacked(values: Sequence[float], width: float) -> list[int]:
 
 def _ring(axes: Axes, x: float, y: float, colour: str) -> None:
     """Mark the reader's own run, over the recorded ones."""
+    from matplotlib.patheffects import Normal, Stroke
+
     axes.scatter([x], [y], s=210, facecolors="none", edgecolors=colour, lw=2.4, zorder=5)
-    axes.annotate("your run", (x, y), (11, 9), textcoords="offset points", color=colour, weight="bold", bbox=NAME_BOX)
+    look = {"color": colour, "weight": "bold", "ha": "center", "va": "top", "zorder": 6}
+    named = axes.annotate("your run", (x, y), (0, -12), textcoords="offset points", **look)
+    named.set_path_effects([Stroke(linewidth=3, foreground="white"), Normal()])  # readable over lines and dots
 
 
 def _in_words(told: Iterable[tuple[str, Sequence[str]]]) -> str:
