@@ -169,17 +169,6 @@ CLAIMS = (
         queries=48,
     ),
     Claim(
-        "few-shot-sixteen-beat-one",
-        "1.5",
-        "For past tenses sixteen examples beat one.",
-        "few_shot",
-        lambda records: (
-            records.values("exact match", task="past_tense", shots=16)
-            - records.values("exact match", task="past_tense", shots=1)
-        ),
-        above=0.0,
-    ),
-    Claim(
         "lora-rate-ten-times",
         "2.9",
         "Start LoRA's learning rate at least ten times higher than full fine-tuning's.",

@@ -85,7 +85,17 @@ FINDINGS = (
         "Brown et al. 2020",
         "figure 1.2",
         "A large language model learns a task from examples in its prompt, and more examples teach it more.",
-        lesson_claim("few-shot-sixteen-beat-one"),
+        Claim(
+            "few-shot-sixteen-beat-one",
+            "1.5",
+            "For past tenses sixteen examples beat one.",
+            "few_shot",
+            lambda records: (
+                records.values("exact match", task="past_tense", shots=16)
+                - records.values("exact match", task="past_tense", shots=1)
+            ),
+            above=0.0,
+        ),
         "past tenses, share right with 16 examples less with one",
         note="Their curves climb steeply at 175 billion weights only. Here 135 million are enough for a rule of "
         "spelling, and far from enough for French names (section 1.5).",
