@@ -76,8 +76,7 @@ def _gain_by_calibration(records: Records) -> pd.Series:
 
 def _test_loss(records: Records, rank: int) -> pd.Series:
     """Return LoRA's test loss at the rate that is best for this rank on validation words."""
-    where = {"method": "LoRA, all linear", "rank": rank}
-    return records.values("test loss", lr=records.best("validation loss", over="lr", **where), **where)
+    return records.tuned("validation loss", over=("lr",)).values("test loss", method="LoRA, all linear", rank=rank)
 
 
 # The first ones stand in the README too.

@@ -61,8 +61,8 @@ def page(findings: Sequence[Finding]) -> str:
         found = finding.claim.interval()
         low, high = (f"{end:.{finding.digits}f}" for end in (found.low, found.high))
         lines += [
-            f"- **{finding.paper}, {finding.figure}.** {finding.found} It agrees if {finding.number} is "
-            f"{bound(finding)}. The 95% interval is {low} to {high}: {finding.verdict()}. "
+            f"- **{finding.paper}, {finding.figure}.** {finding.found} *Here*: {finding.number}. To agree, it has to "
+            f"be {bound(finding)}; its 95% interval is {low} to {high}: {finding.verdict()}. "
             f"{finding.note + ' ' if finding.note else ''}Again: `python studies/{finding.claim.study}.py`."
         ]
     return "\n".join(lines) + "\n"
