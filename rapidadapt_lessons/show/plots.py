@@ -69,7 +69,7 @@ def curves(
         limits: range of the y axis; None leaves it, or its upper end, to matplotlib.
         even: space the x values evenly; False puts each at its true place.
         live: for some of the names, the x and y of the run that was just made in front of the reader.
-        label_at: where a line's name stands: at its right "end", or over its "start".
+        label_at: where a line's name stands: at its right "end", or over the "higher end" of a valley.
     """
     require_some(results, "values to draw")
     figure, axes = canvas(7, 4.2)
@@ -85,7 +85,7 @@ def curves(
         runs = [(place[x] + aside, value) for x in means for value in line[x] if len(line[x]) > 1]
         if runs:
             axes.scatter(*zip(*runs), s=13, color=style.colour, alpha=0.6, lw=0)
-        at = max(means) if label_at == "end" else min(means)
+        at = max(means) if label_at == "end" else max(min(means), max(means), key=means.get)
         ends.append((means[at] if label_at == "end" else max(line[at]), name, style.ink, place[at] + aside))
         told.append((name, [f"{value:.2f} at {x:g}" for x, value in means.items()]))
     if chance is not None:
@@ -99,8 +99,8 @@ def curves(
         label_ends(axes, [end[:3] for end in ends], len(positions) - 1)
     else:
         for y, name, ink, x in ends:
-            axes.annotate(name, (x, y), (8, 7), textcoords="offset points", color=ink, ha="right")
-        axes.margins(x=0.16, y=0.14)  # room for the names
+            axes.annotate(name, (x, y), (0, 7), textcoords="offset points", color=ink, ha="center")
+        axes.margins(x=0.12, y=0.14)  # room for the names
     for name, (x, y) in live.items():
         _ring(axes, place[x], y, styles[name].ink)
     axes.set_title(title, loc="left")

@@ -284,7 +284,7 @@ def rings(picture: Picture) -> list[list[float]]:
 def test_a_live_run_gets_a_ring_in_its_methods_colour_and_its_words():
     results = {"LoRA": {1e-4: [0.6, 0.5], 1e-3: [0.2, 0.3]}, "full fine-tuning": {1e-5: [0.6], 1e-4: [0.3]}}
     drawn = {"title": "T", "xlabel": "lr", "ylabel": "loss", "limits": None}
-    picture = plots.curves(results, live={"LoRA": (1e-3, 0.22)}, label_at="start", **drawn)
+    picture = plots.curves(results, live={"LoRA": (1e-3, 0.22)}, label_at="higher end", **drawn)
     [(x, y)] = rings(picture)
     assert (x, y) == (2, 0.22) and picture.alt.endswith("Your run: LoRA 0.22 at 0.001.")
     [ring] = [found for found in picture.figure.axes[0].collections if not len(found.get_facecolors())]
