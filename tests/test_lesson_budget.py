@@ -141,6 +141,18 @@ def test_alt_text_written_by_hand(tmp_path):
     assert broken(tmp_path, cells) == {"alt_text": 1}
 
 
+def test_a_schematic_is_a_figure_that_takes_no_minute(tmp_path):
+    cells = sound()
+    cells[2].outputs = []  # the schematic that was there
+    drawn = code('from rapidadapt_lessons.show import schematic\n\nschematic("ewc")')
+    picture = {"text/html": '<img src="data:image/svg+xml;base64,AA">', "text/plain": "A spring."}
+    drawn.outputs = [new_output("execute_result", picture, execution_count=1)]
+    minutes = measure(written(tmp_path, cells)).measured["minutes"]
+    assert "no_schematic" in broken(tmp_path, cells)
+    cells.insert(2, drawn)
+    assert broken(tmp_path, cells) == {} and measure(written(tmp_path, cells)).measured["minutes"] == minutes
+
+
 def test_times(tmp_path):
     cells = sound()
     cells[3:3] = [new_markdown_cell("## 1.2 Playground\n\n**Play.**"), *(code() for _ in range(10))]

@@ -10,8 +10,8 @@ not get worse than that; where it gets better, the exception has to follow.
 
 Prose is paragraphs and list items, each piece of code or mathematics in them one word. Not counted are fold-outs,
 headings, tables, displayed mathematics, code, comments, and references. The time is 200 words a minute, a minute per
-code cell, and 3 minutes per exercise inside: a section called Your turn or Playground that has code, or one with
-controls (`explore`). Outputs are judged once every cell has been run.
+code cell that does more than show a schematic, and 3 minutes per exercise inside: a section called Your turn or
+Playground that has code, or one with controls (`explore`). Outputs are judged once every cell has been run.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def measure(notebook: Path) -> Lesson:
     hands_on = [re.search("Your turn|Playground", sections[i]) or "explore(" in code[i].source for i in code]
     exercises = list(dict.fromkeys(section for section, on in zip(sections.values(), hands_on) if on))
     words = sum(count_words(text.words) for text in prose)
-    minutes = round(words / 200 + len(code) + 3 * len(exercises))
+    only_shown = re.compile(r"(?:from .* import .*\n+)*schematic\(.*\)")
+    worked = sum(not only_shown.fullmatch(cell.source.strip()) for cell in code.values())
+    minutes = round(words / 200 + worked + 3 * len(exercises))
     stated = next((int(time[1]) for text in prose if (time := re.match(r"Time\.\D*(\d+)", text.words))), 0)
     drawn = sorted(figures(cells, written))
 
@@ -127,7 +129,7 @@ def measure(notebook: Path) -> Lesson:
         "too_short": 0 if notebook.stem.startswith("00") else max(0, SHORTEST - minutes),  # the start page may be
         "time_off": abs(stated - minutes),
     }
-    spent = f"{words} words, {len(code)} code cells, exercises: {', '.join(exercises) or 'none'}"
+    spent = f"{words} words, {worked} code cells, exercises: {', '.join(exercises) or 'none'}"
     why = {"minutes": f" ({spent})", "time_off": f": {stated or 'none'} stated, {minutes} estimated ({spent})"}
     faults = [
         Fault(rule, "all", f"{size} {RULES[rule].what}{_over(size, rule)}{why.get(rule, '')}")
@@ -142,7 +144,7 @@ def measure(notebook: Path) -> Lesson:
     if unrun := sum(cell.execution_count is None for cell in code.values()):
         measured = {rule: value for rule, value in measured.items() if not RULES[rule].outputs}
     faults = [fault for fault in faults if fault.rule in measured]
-    facts = {"minutes stated": f"{stated or 'none'}", "code cells": f"{len(code)}", "cells not run": f"{unrun}"}
+    facts = {"minutes stated": f"{stated or 'none'}", "code cells": f"{worked}", "cells not run": f"{unrun}"}
     return Lesson(notebook.stem, measured, faults, facts | {"exercises": ", ".join(exercises) or "none"})
 
 

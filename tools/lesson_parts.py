@@ -148,6 +148,8 @@ def figures(cells: list[NotebookNode], written: list[Text]) -> Iterator[tuple[in
             data = output.get("data", {})
             if any(kind.startswith("image/") for kind in data) and not any("widget-view" in kind for kind in data):
                 yield i, str(data.get("text/plain", ""))
+            elif "data:image/svg+xml" in data.get("text/html", ""):
+                yield i, f"Schematic. {data['text/plain']}"
     for text in written:
         for token in text.token.children or ():
             if token.type == "image" and "badges/" not in str(token.attrs["src"]):
