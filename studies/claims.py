@@ -162,7 +162,7 @@ CLAIMS = (
     Claim(
         "few-shot-plurals",
         "1.5",
-        "Four examples are enough for plurals: more than four answers in five are right.",
+        "Four examples are enough for plurals: over 80% of the answers are right.",
         "few_shot",
         lambda records: records.values("exact match", task="plurals", shots=4),
         above=0.8,
@@ -179,7 +179,7 @@ CLAIMS = (
     Claim(
         "class-incremental-ewc-forgets",
         "5.12",
-        "When all ten classes compete, EWC and LwF end less than 0.1 above fine-tuning.",
+        "When all ten classes compete, EWC and LwF barely beat fine-tuning.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))[["EWC", "LwF"]].max(axis=1) - acc["fine-tuning"],
         below=0.1,
@@ -187,15 +187,15 @@ CLAIMS = (
     Claim(
         "class-incremental-replay-beats-ewc",
         "5.12",
-        "When all ten classes compete, replay of 50 images ends more than 0.4 above EWC.",
+        "Replay of 50 images ends more than 0.5 above EWC.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))["replay"] - acc["EWC"],
-        above=0.4,
+        above=0.5,
     ),
     Claim(
         "class-incremental-means-beat-replay",
         "5.12",
-        "When all ten classes compete, one stored mean per class beats replay of 50 images.",
+        "One stored mean per class beats replay of 50 images.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))["nearest class mean"] - acc["replay"],
         above=0.0,
@@ -203,7 +203,7 @@ CLAIMS = (
     Claim(
         "task-incremental-all-hold",
         "5.12",
-        "When each image comes with its two classes, all six methods end above 0.9.",
+        "When the model is told which pair an image is from, all six methods end above 0.9.",
         "digit_scenarios",
         lambda records: digits(records, "task").min(axis=1),
         above=0.9,
@@ -211,10 +211,10 @@ CLAIMS = (
     Claim(
         "domain-incremental-forgets",
         "5.12",
-        "When only parity is asked for, fine-tuning ends more than 0.05 below joint training.",
+        "When the question is only even or odd, fine-tuning ends more than 0.1 below joint training.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "domain"))["joint"] - acc["fine-tuning"],
-        above=0.05,
+        above=0.1,
     ),
     Claim(
         "maml-point-adapts-better",

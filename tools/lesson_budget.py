@@ -159,7 +159,7 @@ def of_figures(drawn: list[tuple[int, str]], cells: int) -> Iterator[Fault]:
 
 def of_takeaways(found: list[Takeaway], written: list[Text]) -> Iterator[Fault]:
     """Yield the numbered sections that have no takeaway, or several."""
-    held = [takeaway.section for takeaway in found]
+    held = [takeaway.section for takeaway in found if takeaway.bold]
     for section in dict.fromkeys(text.section for text in written if number(text.section)):
         if (count := held.count(number(section))) != 1:
             over = f"{count - 1} too many" if count else "1 too few"

@@ -37,12 +37,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Takeaway:
-    """A paragraph that is bold as a whole, and the claim or the proof that the comment on its line names.
+    """A paragraph that is bold as a whole, or is held by a claim, and what the comment on its line names.
 
     Attributes:
         lesson: the notebook's name without its ending.
         section: its number, such as "1.5", or its heading where it has none.
-        sentence: what is bold, without markup.
+        sentence: what it says, without markup.
+        claim, proof: what holds it.
+        bold: whether it is a section's one takeaway, and not a lesser result.
     """
 
     lesson: str
@@ -50,6 +52,7 @@ class Takeaway:
     sentence: str
     claim: str | None = None
     proof: str | None = None
+    bold: bool = True
 
 
 def tokens(source: str) -> list[Token]:
@@ -94,7 +97,8 @@ def number(section: str) -> str | None:
 
 
 def takeaways(notebook: Path) -> list[Takeaway]:
-    """Return a lesson's takeaways in order: paragraphs outside fold-outs and lists that are bold as a whole.
+    """Return a lesson's takeaways in order: paragraphs outside fold-outs and lists that are bold as a whole, and those
+    of plain text, in lists too, that a comment as below ends.
 
     A comment behind the bold text may name what holds it, `<!-- claim: ID -->` or `<!-- proof: FILE::TEST -->`. A bold
     line that ends in a colon introduces what follows, and is none.
@@ -108,15 +112,17 @@ def takeaways_among(written: list[Text], lesson: str) -> list[Takeaway]:
     for text in written:
         # The parser puts an empty text on either side of bold.
         inside = [token for token in text.token.children or () if token.type != "text" or token.content.strip()]
-        if text.kind != "prose" or text.token.level != 1 or not inside or inside[0].type != "strong_open":
+        if text.kind != "prose" or not inside:
             continue
-        closed = next(i for i, token in enumerate(inside) if (token.type, token.level) == ("strong_close", 0))
-        rest, sentence = inside[closed + 1 :], plain(text.token)
-        if sentence.endswith(":") or any(token.type not in ("html_inline", "softbreak") for token in rest):
-            continue
+        sentence, rest, bold = plain(text.token), inside, False
+        if text.token.level == 1 and inside[0].type == "strong_open":
+            closed = next(i for i, token in enumerate(inside) if (token.type, token.level) == ("strong_close", 0))
+            rest = inside[closed + 1 :]
+            bold = not sentence.endswith(":") and all(token.type in ("html_inline", "softbreak") for token in rest)
         comments = " ".join(token.content for token in rest)
         held = dict(re.findall(r"<!--\s*(claim|proof):\s*(\S+)\s*-->", comments))
-        found.append(Takeaway(lesson, number(text.section) or text.section, sentence, **held))
+        if bold or held:
+            found.append(Takeaway(lesson, number(text.section) or text.section, sentence, bold=bold, **held))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What lessons say in bold is held by a claim or by a proof, in the claim's own words, and no claim goes unsaid.
+"""What lessons say in bold, or as a claim, is held by it or by a proof, in its words, and no claim goes unsaid.
 
 That the claims hold is in test_claims.py.
 """
