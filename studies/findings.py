@@ -96,9 +96,9 @@ FINDINGS = (
             ),
             above=0.0,
         ),
-        "past tenses, share right with 16 examples less with one",
-        note="Their curves climb steeply at 175 billion weights only. Here 135 million are enough for a rule of "
-        "spelling, and far from enough for French names (section 1.5).",
+        "past tenses, accuracy with 16 examples minus accuracy with one",
+        note="In their figure 175 billion weights climb steeply and 1.3 billion barely. Here 135 million weights are enough "
+        "for a spelling rule, but not for French names.",
     ),
     Finding(
         "Schulman et al. 2025",
@@ -113,14 +113,14 @@ FINDINGS = (
             above=0.5,
             below=1.5,
         ),
-        "LoRA's best rate over full fine-tuning's, as a power of ten",
-        note="Ten times or more is sure; whether ten or a hundred is nearer, five seeds do not tell. For runs "
-        "as short as these, 30 updates, the authors report about 15.",
+        "LoRA's best rate over full fine-tuning's, as a power of ten (1 is ten times)",
+        note="At least ten times is clear. Five seeds can't say whether the ratio is closer to 10 or to 100; for short "
+        "runs the authors report about 15.",
     ),
     Finding(
         "Schulman et al. 2025",
         "learning-rate sweeps",
-        "At LoRA's best rate, which hardly depends on the rank, a small set is learned as well with a low rank.",
+        "The best rate hardly depends on the rank, and a small data set is learned just as well at a low rank.",
         Claim(
             "lora-rank-hardly-matters",
             "2.9",
@@ -130,12 +130,12 @@ FINDINGS = (
             above=-0.1,
             below=0.1,
         ),
-        "loss on other words with rank 64 less with rank 1, nats per token",
+        "loss on new words at rank 64 minus loss at rank 1, nats per token",
     ),
     Finding(
         "Zhao et al. 2021",
         "figure 1",
-        "Dividing out what the prompt alone suggests makes few-shot answers more accurate.",
+        "Correcting for what the prompt alone suggests makes few-shot answers more accurate.",
         Claim(
             "calibration-helps",
             "6.3",
@@ -144,31 +144,31 @@ FINDINGS = (
             _gain_by_calibration,
             above=0.0,
         ),
-        "continents, share right with a calibrated prompt less with the plain one, mean of 4 and 16 examples",
+        "continents, accuracy with calibration minus accuracy without, mean of 4 and 16 examples",
     ),
     Finding(
         "Finn et al. 2017",
-        "figures 2 and 3",
-        "On a new sinusoid, MAML's start comes closer in one gradient step than a pretrained one in ten.",
+        "figure 3",
+        "One gradient step from MAML's start fits a new sinusoid better than ten from a pretrained start.",
         lesson_claim("one-maml-step-beats-ten"),
-        "mean squared error of the pretrained start after ten steps less that of MAML's after one",
-        note="10,000 iterations of 25 tasks here, 70,000 there.",
+        "mean squared error of the pretrained start after ten steps minus MAML's after one",
+        note="10,000 iterations here; the authors' code uses 70,000, both with 25 tasks.",
     ),
     Finding(
         "van de Ven et al. 2022",
-        "table of Split MNIST",
-        "When classes arrive one after another and all compete, EWC and LwF hardly forget less than fine-tuning.",
+        "Split MNIST",
+        "When classes arrive one after another and all compete, EWC and LwF end barely more accurate than fine-tuning.",
         lesson_claim("class-incremental-ewc-forgets"),
-        "final accuracy (ACC) of the better of EWC and LwF less fine-tuning's, digits",
+        "final accuracy of the better of EWC and LwF minus fine-tuning's, digits",
         note="8 x 8 digits in place of MNIST.",
     ),
     Finding(
         "Goyal et al. 2017",
         "section 3",
-        "Processes that add up their gradients, each by its share of the batch, compute what one process does.",
+        "If each process divides its loss by the whole batch size, the summed gradients equal those of one process.",
         lesson_claim("two-processes-one-run"),
         "largest difference of the losses of eight updates, nats per token",
         digits=6,
-        note="To the last bit they are not equal: sums are added in another order.",
+        note="They aren't equal bit for bit, because the sums run in a different order.",
     ),
 )

@@ -24,9 +24,9 @@ INTRODUCTION = """\
 # Published findings, reproduced
 
 Written by `make reproductions`; do not edit. Each row is a published finding and the number that a recorded study \
-of this course gives for it, over several seeds, with a model of 135 million weights or smaller networks. It \
-**agrees** where what the finding asks of the number is true at both ends of its 95% interval, **disagrees** where \
-it is false at both, and is **undecided** where the interval holds both. A row that does not agree stays.
+of this course gives for it, over several seeds, with a model of 135 million weights or smaller networks. A row \
+**agrees** if the whole 95% interval meets the stated condition, **disagrees** if none of it does, and is **undecided** \
+otherwise. Rows that don't agree stay in the table.
 """
 
 
@@ -63,7 +63,7 @@ def page(findings: Sequence[Finding]) -> str:
         lines += [
             f"- **{finding.paper}, {finding.figure}.** {finding.found} *Here*: {finding.number}. To agree, it has to "
             f"be {bound(finding)}; its 95% interval is {low} to {high}: {finding.verdict()}. "
-            f"{finding.note + ' ' if finding.note else ''}Again: `python studies/{finding.claim.study}.py`."
+            f"{finding.note + ' ' if finding.note else ''}Repeat it: `python studies/{finding.claim.study}.py`."
         ]
     return "\n".join(lines) + "\n"
 
