@@ -97,8 +97,8 @@ FINDINGS = (
             above=0.0,
         ),
         "past tenses, accuracy with 16 examples minus accuracy with one",
-        note="In their figure 175 billion weights climb steeply and 1.3 billion barely. Here 135 million weights are enough "
-        "for a spelling rule, but not for French names.",
+        note="In their figure 175 billion weights climb steeply and 1.3 billion barely. Here 135 million weights are "
+        "enough for a spelling rule, but not for French names.",
     ),
     Finding(
         "Schulman et al. 2025",

@@ -25,8 +25,8 @@ INTRODUCTION = """\
 
 Written by `make reproductions`; do not edit. Each row is a published finding and the number that a recorded study \
 of this course gives for it, over several seeds, with a model of 135 million weights or smaller networks. A row \
-**agrees** if the whole 95% interval meets the stated condition, **disagrees** if none of it does, and is **undecided** \
-otherwise. Rows that don't agree stay in the table.
+**agrees** if the whole 95% interval meets the stated condition, **disagrees** if none of it does, and is \
+**undecided** otherwise. Rows that don't agree stay in the table.
 """
 
 
