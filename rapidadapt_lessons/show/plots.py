@@ -102,7 +102,7 @@ def curves(
             axes.annotate(name, (x, y), (0, 7), textcoords="offset points", color=ink, ha="center")
         axes.margins(x=0.12, y=0.14)  # room for the names
     for name, (x, y) in live.items():
-        _ring(axes, place[x], y, styles[name].ink)
+        _ring(axes, place[x], y, styles[name].ink, above=y > mean(results[name].get(x, [y])))
     axes.set_title(title, loc="left")
     ring = [f" Your run: {name} {y:.2f} at {x:g}." for name, (x, y) in live.items()]
     return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. {_in_words(told)}{''.join(ring)}")
@@ -237,13 +237,13 @@ def _stacked(values: Sequence[float], width: float) -> list[int]:
     return levels
 
 
-def _ring(axes: Axes, x: float, y: float, colour: str) -> None:
-    """Mark the reader's own run, over the recorded ones."""
+def _ring(axes: Axes, x: float, y: float, colour: str, above: bool = False) -> None:
+    """Mark the reader's own run over the recorded ones, and name it above or below."""
     from matplotlib.patheffects import Normal, Stroke
 
     axes.scatter([x], [y], s=210, facecolors="none", edgecolors=colour, lw=2.4, zorder=5)
-    look = {"color": colour, "weight": "bold", "ha": "center", "va": "top", "zorder": 6}
-    named = axes.annotate("your run", (x, y), (0, -12), textcoords="offset points", **look)
+    look = {"color": colour, "weight": "bold", "ha": "center", "va": "bottom" if above else "top", "zorder": 6}
+    named = axes.annotate("your run", (x, y), (0, 10 if above else -12), textcoords="offset points", **look)
     named.set_path_effects([Stroke(linewidth=3, foreground="white"), Normal()])  # readable over lines and dots
 
 
