@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 # Okabe and Ito's palette (2008), which stays apart under the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
-BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, BLACK, GREY = COLOURS
+BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK, GREY = COLOURS
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LOOKS = ("-", "--", "-.", ":")
 
@@ -38,12 +38,12 @@ METHOD_LOOKS = {
     "lora": Look(BLUE, "s"),
     "meta-learned lora": Look(ORANGE, "P"),
     "continual updating": Look(SKY, "v"),
-    "full fine-tuning": Look(VERMILLION, "^"),
+    "full fine-tuning": Look(VERMILION, "^"),
     # LoRA and where it sits
     "lora, all linear": Look(BLUE, "s"),
     "lora, q and v": Look(SKY, "d", "--"),
     # to learn to adapt
-    "maml": Look(VERMILLION, "s"),
+    "maml": Look(VERMILION, "s"),
     "first-order maml": Look(GREEN, "D"),
     "fomaml": Look(GREEN, "D"),
     "anil": Look(SKY, "v"),
@@ -53,7 +53,7 @@ METHOD_LOOKS = {
     "joint": Look(BLACK, "*"),
     "random": Look(ORANGE, "X"),
     # to go on learning
-    "fine-tuning": Look(VERMILLION, "X"),
+    "fine-tuning": Look(VERMILION, "X"),
     "replay": Look(GREEN, "o"),
     "ewc": Look(PURPLE, "D"),
     "online ewc": Look(ORANGE, "v", "--"),
