@@ -53,7 +53,7 @@ if [ -n "$SKEL" ]; then
     rm -rf "${copy:?}"
     mkdir -p "$copy/docs" "$copy/benchmarks"
     cp -R "$COURSE/notebooks" "$COURSE/exercises" "$COURSE/scale" "$copy/"
-    cp -R "$COURSE/docs/glossary.md" "$COURSE/docs/badges" "$copy/docs/"
+    cp -R "$COURSE/docs/glossary.md" "$COURSE/docs/reproductions.md" "$COURSE/docs/badges" "$copy/docs/"
     cp "$COURSE/benchmarks/report.md" "$copy/benchmarks/"
     find "$copy" \( -name .ipynb_checkpoints -o -name __pycache__ \) -prune -exec rm -rf {} +
     ln -s "$PREFIX/course/rapidadapt_lessons" "$copy/rapidadapt_lessons"
