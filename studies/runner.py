@@ -94,6 +94,12 @@ def main(study: Study, script: str, arguments: Sequence[str] | None = None, fold
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{path} cannot be read or written: {error.strerror or error}.", file=sys.stderr)
+        print(
+            "What to do: make room, or permit it; the rows so far are kept, and the command goes on.", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         print(f"\nStopped. What is done is in {path.name}; the same command goes on from there.", file=sys.stderr)
         return 130

@@ -79,15 +79,16 @@ def test_a_killed_study_goes_on_and_no_row_is_lost_or_doubled(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir() if not entry.name.endswith(".part")] == ["toy.csv"]
 
 
-def test_a_disk_that_fills_up_leaves_the_rows_that_were_there(computed, monkeypatch):
+def test_a_disk_that_fills_up_leaves_the_rows_that_were_there(computed, monkeypatch, capsys):
     before = computed.read_bytes()
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(records, "write_whole", full)
-    with pytest.raises(OSError, match="No space"):
-        run.compute(STUDY, str(TOY), computed, processes=1, anew=True)
+    assert run.main(STUDY, str(TOY), ["--processes", "1", "--anew"], computed.parent) == 1
+    told = capsys.readouterr().err
+    assert "toy.csv cannot be read or written: No space left on device" in told and "What to do: make room" in told
     assert computed.read_bytes() == before
 
 
