@@ -183,13 +183,13 @@ def has_short_code_cells(notebook: NotebookNode, path: Path, readme: str) -> lis
 
 @check
 def predictions_hide_their_code(notebook: NotebookNode, path: Path, readme: str) -> list[str]:
-    """The code of `predict` names the answer: JupyterLab folds it up, and so does the book."""
+    """The code of `predict` names the answer: JupyterLab folds it up, and the book leaves it out."""
     asking = [cell for cell in code_cells(notebook) if re.search(r"^predict\(", cell.source, re.MULTILINE)]
     tags = [set(cell.metadata.get("tags", [])) | set(cell.metadata.get("jupyter", {})) for cell in asking]
     return [
         f"the code shows the answer: {cell.source[:60]!r}"
         for cell, found in zip(asking, tags)
-        if not {"hide-input", "source_hidden"} <= found
+        if not {"remove-input", "source_hidden"} <= found
     ]
 
 

@@ -21,18 +21,19 @@ LESSON_SECONDS = 840  # the most that a lesson may take here; how long it does t
 NOT_DRAWN = "the browser shows no image"
 
 # Measured in the page, in pixels of the page. An image that is wider than what holds it is cut off or makes the whole
-# cell scroll; its dark letters need a light ground of its own, which its corner has or has not.
+# cell scroll; its dark letters need a light ground of its own: seen in the middle of its upper edge, since corners may
+# be rounded.
 MEASURE_IMAGES = """() => Array.from(document.querySelectorAll('.jp-OutputArea img')).map(img => {
   const canvas = document.createElement('canvas');
   canvas.width = img.naturalWidth; canvas.height = img.naturalHeight;
-  let corner = null;
+  let edge = null;
   if (img.naturalWidth) {
     const drawn = canvas.getContext('2d'); drawn.drawImage(img, 0, 0);
-    corner = Array.from(drawn.getImageData(1, 1, 1, 1).data);
+    edge = Array.from(drawn.getImageData(img.naturalWidth >> 1, 4, 1, 1).data);
   }
   const box = img.getBoundingClientRect(), holder = img.closest('.jp-OutputArea-output').getBoundingClientRect();
   return {alt: img.alt, natural: [img.naturalWidth, img.naturalHeight], shown: [box.width, box.height],
-          over: box.right - holder.right, corner};
+          over: box.right - holder.right, edge};
 })"""
 
 # Every visible piece of text in an output: its contrast with the nearest ground behind it (WCAG 2.2, 1.4.3), and
@@ -80,8 +81,8 @@ def unreadable(lab: LabPage) -> list[str]:
         (width, height), (w, h) = image["natural"], image["shown"]
         if abs((w / h) / (width / height) - 1) > 0.02:
             wrong.append(f"an image is distorted, {w:.0f} x {h:.0f} for {width} x {height}: {told}")
-        if image["corner"][3] < 255 or min(image["corner"][:3]) < 230:
-            wrong.append(f"an image has no light ground of its own ({image['corner']}): {told}")
+        if image["edge"][3] < 255 or min(image["edge"][:3]) < 230:
+            wrong.append(f"an image has no light ground of its own ({image['edge']}): {told}")
     for piece in lab.page.evaluate(MEASURE_TEXT):
         if piece["cut"]:
             wrong.append(f"cut off: {piece['text']!r}")
