@@ -35,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write the published findings beside what was recorded.")
     parser.add_argument("--check", action="store_true", help="change nothing; say what would change")
     chosen = parser.parse_args(arguments)
-    stale = [path for path, text in planned().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    pages = planned()
+    stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         print(f"{path.relative_to(ROOT)}{' is out of date: run `make reproductions`' if chosen.check else ''}")
         if not chosen.check:
-            path.write_text(planned()[path], encoding="utf-8")
+            path.write_text(pages[path], encoding="utf-8")
     return int(chosen.check and bool(stale))
 
 

@@ -120,7 +120,7 @@ def curves_picture(
         told = f"{shown}: {centre[1]:.2f}, {centre[-1]:.2f}"
         axes.plot(steps, centre, color=style.colour, marker=style.marker, ms=5, lw=1.8, label=told)
     heights = torch.stack([values.mean(0) for values in means.values()])
-    bottom, top = heights.min().item() * 0.7, heights.max().item() * 1.3  # room for the means: a band may be cut
+    bottom, top = heights.min().item() * 0.7, heights.max().item() * 1.3  # room for the means: a seed's dot may be cut
     axes.set(xlabel="gradient steps on the support", ylabel=ylabel, yscale="log", ylim=(bottom, top))
     ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if bottom < tick < top]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)

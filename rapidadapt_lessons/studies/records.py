@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -81,9 +81,8 @@ class Records:
         Raises:
             CourseError: as `values`, for each combination that occurs.
         """
+        self._require_settings(columns)
         rows = self._rows_of(metric, where)
-        if unknown := [column for column in columns if column not in self.settings]:
-            self._rows_of(metric, {unknown[0]: None})
         found: dict = {}
         for keys in rows[list(columns)].drop_duplicates().itertuples(index=False, name=None):
             inner = found
@@ -94,23 +93,14 @@ class Records:
             self.values(metric, **where)  # says what there is
         return found
 
-    def best(self, metric: str, over: str, lowest: bool = True, **where: Any) -> Any:
-        """Return the value of the setting `over` whose mean of `metric` over the seeds is best: tune on validation.
-
-        Example: `best("validation loss", over="lr", method="LoRA")`.
-        """
-        rows = self._rows_of(metric, where)
-        if rows.empty:
-            raise CourseError(f"no row of {self.name!r} has {metric!r} and {where}.", "look at its `rows`.")
-        means = rows.groupby(over)["value"].mean()
-        return means.idxmin() if lowest else means.idxmax()
-
     def tuned(self, metric: str, over: Sequence[str], lowest: bool = True) -> Records:
         """Return the tuned runs alone: for all that is set besides, those whose settings `over` do best on validation.
 
         Example: `load("digit_scenarios").tuned("validation ACC", over=("lr", "strength"), lowest=False)` keeps one rate
         and strength for each scenario and method. Best is the mean over the seeds; one seed that diverged rules out.
+        Raises CourseError for a setting that the study does not have.
         """
+        self._require_settings(over)
         others = [column for column in self.settings if column not in over]
         values = self._rows_of(metric, {}).groupby([*others, *over], sort=False)["value"]
         means = values.agg(lambda seeds: seeds.mean(skipna=False)) * (1 if lowest else -1)
@@ -118,14 +108,18 @@ class Records:
         return replace(self, rows=self.rows.merge(best))
 
     def _rows_of(self, metric: str, where: Mapping[str, Any]) -> pd.DataFrame:
+        self._require_settings(where)
         rows = self.rows[self.rows["metric"] == metric]
         for column, value in where.items():
+            rows = rows[rows[column].isin(value if isinstance(value, tuple) else (value,))]
+        return rows
+
+    def _require_settings(self, columns: Iterable[str]) -> None:
+        for column in columns:
             if column not in self.settings:
                 raise CourseError(
                     f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
                 )
-            rows = rows[rows[column].isin(value if isinstance(value, tuple) else (value,))]
-        return rows
 
 
 def recorded(folder: Path | None = None) -> list[str]:

@@ -44,7 +44,8 @@ def test_rows_are_tidy_and_the_header_says_where_they_come_from(computed):
     assert list(found.rows.columns) == ["slope", "kind", "seed", "metric", "value", "seconds"]
     assert len(found.rows) == 4 * 5 * 2 and found.seeds == [0, 1, 2, 3, 4]
     assert found.values("height", slope=1.0, kind="bb").tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
-    assert found.best("height", over="slope", lowest=False, kind="a") == 1.0
+    tuned = found.tuned("height", over=("slope",), lowest=False)
+    assert tuned.rows.query("kind == 'a'")["slope"].unique().tolist() == [1.0]
     assert found.header["script"] == "studies/toy.py" and found.header["runs"] == "20 of 20"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", found.header["date"]) and "torch 2." in found.header["versions"]
 
@@ -153,7 +154,7 @@ def test_an_unknown_study_setting_or_metric_is_named(computed):
     with pytest.raises(CourseError, match="no setting 'colour'"):
         found.values("height", colour="red")
     with pytest.raises(CourseError, match="no setting 'colour'"):
-        found.best("height", over="slope", colour="red")
+        found.tuned("height", over=("colour",))
 
 
 def test_values_come_nested_for_a_figure(computed):
