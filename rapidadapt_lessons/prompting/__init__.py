@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             "templates_for",
         ],
         "scoring": ["exact_matches"],
-        "views": ["order_view", "prompt_view"],
+        "orders": ["in_every_order", "order_view"],
+        "views": ["prompt_view"],
     },
 )

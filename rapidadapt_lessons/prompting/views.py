@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
-from ..errors import CourseError
 from ..lm.tasks import load_task
 from ..lm.types import Model, Tokenizer
 from ..show.html import table, text_block
-from ..show.plots import horizontal_bars, strips
+from ..show.plots import horizontal_bars
 from .answers import best_answers
-from .calibration import batch_calibration, content_free_prior, contextual_calibration
-from .prompts import ARROW, Template, build_prompts, reorder, task_prompts
-from .scoring import count_tokens, label_logprobs, next_tokens
+from .prompts import reorder, task_prompts
+from .scoring import count_tokens, next_tokens
 
 
 def next_token_view(model: Model, tokenizer: Tokenizer, text: str, k: int = 10) -> str:
@@ -48,47 +46,3 @@ def prompt_view(
         + text_block(prompts[0].text)
         + table(("query", "the model's answer", "its probability", "right?"), rows)
     )
-
-
-def order_view(
-    model: Model,
-    tokenizer: Tokenizer,
-    task_name: str,
-    shots: int,
-    seed: int,
-    order_seed: int,
-    template: Template = ARROW,
-) -> str:
-    """Show, for a two-label task, where each of 40 queries falls before and after contextual and batch calibration.
-
-    `seed` draws the examples and queries, both balanced; `order_seed` is as for `reorder`.
-    Raises CourseError where the task does not have exactly two labels, and as `Task.episode`.
-    """
-    task = load_task(task_name)
-    if len(task.labels) != 2:
-        raise CourseError(f"{task_name!r} has {len(task.labels)} labels.", "choose a task with exactly two.")
-    episode = task.episode(shots, seed=seed, n_query=40, balanced=True)
-    support = reorder(episode.support, order_seed)
-    scores = label_logprobs(model, tokenizer, build_prompts(episode.query, support, template), task.labels)
-    plain = scores.softmax(-1)
-    prior = content_free_prior(model, tokenizer, support, task.labels, template)
-    tables = {
-        "as it comes": plain,
-        "contextual": contextual_calibration(plain, prior),
-        "batch": batch_calibration(scores),
-    }
-    target = task.labels[1]
-    groups, accuracies = {}, []
-    for name, scored in tables.items():
-        found = [(query.y, p) for query, p in zip(episode.query, scored[:, 1].tolist())]
-        groups[name] = {f"truly {label}": [p for y, p in found if y == label] for label in task.labels}
-        accuracies.append(f"{name} {sum((p > 0.5) == (y == target) for y, p in found) / len(found):.2f}")
-    picture = strips(
-        groups,
-        title="Accuracy: " + ", ".join(accuracies),
-        xlabel=f"probability of {target} (between the two labels)",
-        line=0.5,
-        line_label="decision",
-    )
-    order = escape(", ".join(f"{x} → {y}" for x, y in support))
-    return f"<p>Examples, in this order: {order}</p>{picture.html()}"

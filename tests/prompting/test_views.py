@@ -8,15 +8,13 @@ from html import unescape
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from rapidadapt_lessons.errors import CourseError, NotEnoughExamples, UnknownTask
 from rapidadapt_lessons.lm.tasks import Example, load_task
 from rapidadapt_lessons.prompting import views
-from rapidadapt_lessons.prompting.calibration import batch_calibration, content_free_prior, contextual_calibration
-from rapidadapt_lessons.prompting.prompts import ARROW, CHAT, QA, build_prompts, reorder, templates_for
-from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, next_tokens
-from rapidadapt_lessons.prompting.views import next_token_view, order_view, prompt_view
+from rapidadapt_lessons.prompting.prompts import CHAT, build_prompts, reorder, templates_for
+from rapidadapt_lessons.prompting.scoring import count_tokens, next_tokens
+from rapidadapt_lessons.prompting.views import next_token_view, prompt_view
 
 
 def alt(html: str) -> str:
@@ -131,50 +129,4 @@ def tiny_task(monkeypatch):
 def test_prompt_view_at_bad_values(real_model, arguments, error, problem):
     with pytest.raises(error, match=problem) as caught:
         prompt_view(*real_model, *arguments)
-    assert caught.value.remedy
-
-
-# Order and calibration
-
-
-@pytest.mark.parametrize(("shots", "seed", "order_seed", "template"), [(1, 0, 0, ARROW), (4, 2, 3, QA)])
-def test_order_view_shows_every_query_before_and_after(real_model, shots, seed, order_seed, template):
-    task = load_task("sentiment")
-    html = order_view(*real_model, "sentiment", shots, seed, order_seed, template=template)
-    episode = task.episode(shots, seed=seed, n_query=40, balanced=True)
-    support = reorder(episode.support, order_seed)
-    scores = label_logprobs(*real_model, build_prompts(episode.query, support, template), task.labels)
-    prior = content_free_prior(*real_model, support, task.labels, template)
-    tables = {
-        "as it comes": scores.softmax(-1),
-        "contextual": contextual_calibration(scores.softmax(-1), prior),
-        "batch": batch_calibration(scores),
-    }
-    truth = torch.tensor([task.labels.index(query.y) for query in episode.query])
-    told = alt(html)
-    assert "probability of positive" in told
-    for name, probabilities in tables.items():
-        accuracy = (probabilities.argmax(-1) == truth).double().mean().item()
-        assert f"{name} {accuracy:.2f}" in told
-        for i, label in enumerate(task.labels):
-            mean = float(probabilities[truth == i, 1].mean())
-            found = re.search(rf"{name} \(truly {label}\): mean (\d\.\d\d)", told)
-            assert float(found[1]) == pytest.approx(mean, abs=0.011)
-    order = unescape(html.partition("</p>")[0])
-    positions = [order.index(f"{x} → {y}") for x, y in support]
-    assert positions == sorted(positions)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "problem"),
-    [
-        (("plurals", 2, 0, 0), CourseError, "'plurals' has 0 labels"),
-        (("continents", 2, 0, 0), CourseError, "'continents' has 4 labels"),
-        (("no such task", 2, 0, 0), UnknownTask, "no such task"),
-        (("sentiment", 10_000, 0, 0), NotEnoughExamples, "10000"),
-    ],
-)
-def test_order_view_at_bad_values(real_model, arguments, error, problem):
-    with pytest.raises(error, match=problem) as caught:
-        order_view(*real_model, *arguments)
     assert caught.value.remedy
