@@ -2,4 +2,4 @@
 
 from ..lazy import lazy_exports
 
-__getattr__, __dir__, __all__ = lazy_exports(__name__, {"records": ["Records", "load"]})
+__getattr__, __dir__, __all__ = lazy_exports(__name__, {"records": ["Records", "gain", "load"]})

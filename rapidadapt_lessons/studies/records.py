@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CourseError
 from ..files import write_whole
+from ..show.intervals import interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +122,20 @@ class Records:
                 raise CourseError(
                     f"the study {self.name!r} has no setting {column!r}.", f"choose among {', '.join(self.settings)}."
                 )
+
+
+def gain(after: pd.Series, before: pd.Series) -> str:
+    """Return what one method has over another, with its sign: the mean of the differences seed by seed, and its 95%
+    interval. Example: `gain(found.values("accuracy", examples=8), found.values("accuracy", examples=0))` may be
+    "+0.31 (+0.25 to +0.37)".
+
+    Raises:
+        CourseError: they do not have the same seeds.
+    """
+    if list(after.index) != list(before.index):
+        raise CourseError(f"the seeds are {list(after.index)} and {list(before.index)}.", "compare the same seeds.")
+    found = interval((after - before).tolist(), bounds=(-math.inf, math.inf))
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
 
 def recorded(folder: Path | None = None) -> list[str]:

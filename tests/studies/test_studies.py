@@ -15,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import runner as run
+from scipy import stats
 
 from rapidadapt_lessons.errors import CourseError
-from rapidadapt_lessons.studies import load, records
+from rapidadapt_lessons.studies import gain, load, records
 from rapidadapt_lessons.studies.records import recorded
 from tests.studies.toy import STUDY, line
 
@@ -202,3 +203,12 @@ def test_every_recorded_study_is_whole_and_has_its_script(name):
     found = load(name)
     assert (ROOT / found.header["script"]).is_file() and len(found.seeds) >= 5
     assert found.header["code"] == run.code_digest(ROOT / found.header["script"]), "compute it again: --anew"
+
+
+def test_a_gain_is_the_mean_of_paired_differences_with_students_interval():
+    before, after = pd.Series([0.1, 0.5, 0.3], [0, 1, 2]), pd.Series([0.2, 0.7, 0.6], [0, 1, 2])
+    low, high = stats.ttest_1samp([0.1, 0.2, 0.3], 0).confidence_interval(0.95)
+    assert gain(after, before) == f"+0.20 ({low:+.2f} to {high:+.2f})"
+    assert gain(before, after).startswith("-0.20 (-")
+    with pytest.raises(CourseError, match="seeds are"):
+        gain(after, before[:2])
