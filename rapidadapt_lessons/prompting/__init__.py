@@ -20,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
             "templates_for",
         ],
         "scoring": ["exact_matches"],
-        "views": ["order_view", "prompt_view"],
+        "views": ["order_view", "prompt_view", "shots_view"],
     },
 )
