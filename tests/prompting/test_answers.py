@@ -115,6 +115,20 @@ def test_an_answers_tokens_multiply_to_its_probability_and_tell_whether_it_is_wr
     assert found[0][0].probability == pytest.approx(first[token].item(), abs=1e-4)
 
 
+def test_examples_in_a_prompt_change_the_answers_and_no_weight(real_model):
+    model, tokenizer = real_model
+    before = [hash(p.detach().cpu().numpy().tobytes()) for p in model.parameters()]
+    episode = load_task("past_tense").episode(4, n_query=6)
+    texts = [query.y for query in episode.query]
+    right = [
+        sum(exact_matches(model, tokenizer, build_prompts(episode.query, support), texts))
+        for support in ((), episode.support)
+    ]
+    generate_answers(model, tokenizer, build_prompts(episode.query, episode.support))
+    assert right[0] == 0 and right[1] >= 4
+    assert [hash(p.detach().cpu().numpy().tobytes()) for p in model.parameters()] == before
+
+
 # A label that begins another
 
 LANGUAGES = """printf("%d", x); C|std::cout << x; C++|malloc(10); C|new int[10]; C++|struct node *p; C|\
