@@ -108,7 +108,7 @@ def test_a_figure_becomes_a_file_with_its_description_and_size(tmp_path):
 def test_a_schematic_becomes_a_file_with_its_description_and_size(tmp_path):
     shown = schematic("course-map")
     (output,) = staged(tmp_path, new_output("execute_result", shown._repr_mimebundle_(), execution_count=1))
-    image = 'src="../figures/01_prompting/01.svg" width="720" height="388" loading="lazy"'
+    image = 'src="../figures/01_prompting/01.svg" width="720" height="520" loading="lazy"'
     assert image in output.data["text/html"] and "base64" not in output.data["text/html"]
     assert (tmp_path / "figures" / "01_prompting" / "01.svg").read_text(encoding="utf-8") == shown.svg
 

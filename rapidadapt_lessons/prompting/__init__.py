@@ -21,6 +21,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         ],
         "scoring": ["exact_matches"],
         "orders": ["in_every_order", "order_view"],
-        "views": ["prompt_view"],
+        "views": ["prompt_view", "shots_view"],
     },
 )
