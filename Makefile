@@ -67,7 +67,7 @@ test-browser: setup $(UPKEEP)
 test-browser-all: setup $(UPKEEP)
 	$(BIN)/python -m pytest tests/browser --timeout 900 --all-lessons
 
-# Some pieces only: make report REPORT="--lessons 00,03". On a machine that does nothing else.
+# Some pieces only: make report REPORT="--lessons 00,05". On a machine that does nothing else.
 report: setup
 	$(BIN)/python benchmarks/report.py $(REPORT)
 
@@ -77,7 +77,7 @@ audit: setup $(UPKEEP)
 	@$(BIN)/python tools/audit.py
 
 # The notebooks once more, as a processor without AVX-512 and with one core would run them: stored numbers hold there
-# too. Some only: make test-portable PORTABLE="notebooks/03_maml_math.ipynb"
+# too. Some only: make test-portable PORTABLE="notebooks/05_maml_math.ipynb"
 PORTABLE ?= notebooks/*.ipynb solutions/*.ipynb
 test-portable: export ATEN_CPU_CAPABILITY = avx2
 test-portable: export ONEDNN_MAX_CPU_ISA = AVX2

@@ -1,7 +1,7 @@
 """Measure set-up, every lesson and the other benchmarks, and write benchmarks/report.md and the README's summary.
 
     python benchmarks/report.py                       all of it (`make report`); let the machine do nothing else
-    python benchmarks/report.py --lessons 00,03       some lessons; the rest stays as it was measured last
+    python benchmarks/report.py --lessons 00,05       some lessons; the rest stays as it was measured last
     python benchmarks/report.py --setup               set-up from nothing, and again (downloads everything anew)
     python benchmarks/report.py --benchmarks maml     some benchmarks
     python benchmarks/report.py --write               measure nothing, write the report from what is there

@@ -46,7 +46,7 @@ if [ -n "$JUPYTER_PREFIX" ]; then
         --display-name "Python 3 (rapid adaptation)" --env RAPIDADAPT_CACHE "$RAPIDADAPT_CACHE"
 fi
 
-# Every new user's home gets a copy of the lessons, the scripts that lesson 7 starts, and what lessons link to; the code
+# Every new user's home gets a copy of the lessons, the scripts that lesson 11 starts, and what lessons link to; the code
 # behind the lessons as a link, to be read. Nothing is taken from users who have theirs already.
 if [ -n "$SKEL" ]; then
     copy="$SKEL/rapid-adaptation"

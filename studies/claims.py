@@ -38,7 +38,7 @@ class Claim:
 
     Attributes:
         id: as in the lesson's comment.
-        section: of the lesson, such as "2.9".
+        section: of the lesson, such as "3.9".
         sentence: what is claimed, in words.
         study: its name.
         value: from the study's records to one number per seed, a series; a paired difference where draws are shared.
@@ -181,7 +181,7 @@ CLAIMS = (
     ),
     Claim(
         "lora-rate-ten-times",
-        "2.9",
+        "3.9",
         "Start LoRA's learning rate at least ten times higher than full fine-tuning's.",
         "lora_rate",
         lambda records: valley(records, "LoRA, all linear") - valley(records, "full fine-tuning", rank=0),
@@ -189,7 +189,7 @@ CLAIMS = (
     ),
     Claim(
         "class-incremental-ewc-forgets",
-        "5.12",
+        "8.12",
         "When all ten classes compete, EWC and LwF barely beat fine-tuning.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))[["EWC", "LwF"]].max(axis=1) - acc["fine-tuning"],
@@ -197,7 +197,7 @@ CLAIMS = (
     ),
     Claim(
         "class-incremental-replay-beats-ewc",
-        "5.12",
+        "8.12",
         "Replay of 50 images ends more than 0.5 above EWC.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))["replay"] - acc["EWC"],
@@ -205,7 +205,7 @@ CLAIMS = (
     ),
     Claim(
         "class-incremental-means-beat-replay",
-        "5.12",
+        "8.12",
         "One stored mean per class beats replay of 50 images.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "class"))["nearest class mean"] - acc["replay"],
@@ -213,7 +213,7 @@ CLAIMS = (
     ),
     Claim(
         "task-incremental-all-hold",
-        "5.12",
+        "8.12",
         "When the model is told which pair an image is from, all six methods end above 0.9.",
         "digit_scenarios",
         lambda records: digits(records, "task").min(axis=1),
@@ -221,7 +221,7 @@ CLAIMS = (
     ),
     Claim(
         "domain-incremental-forgets",
-        "5.12",
+        "8.12",
         "When the question is only even or odd, fine-tuning ends more than 0.1 below joint training.",
         "digit_scenarios",
         lambda records: (acc := digits(records, "domain"))["joint"] - acc["fine-tuning"],
@@ -229,7 +229,7 @@ CLAIMS = (
     ),
     Claim(
         "maml-point-adapts-better",
-        "3.6",
+        "5.6",
         "MAML's point adapts better to new lines than the average task's, each at its own best inner rate.",
         "maml_points",
         lambda records: _adapted(records, "lines", "average task") - _adapted(records, "lines", "MAML"),
@@ -237,7 +237,7 @@ CLAIMS = (
     ),
     Claim(
         "waves-rate-before-start",
-        "3.10",
+        "5.10",
         "At its own best inner rate, the average task's start adapts better than MAML's does at 0.3.",
         "maml_points",
         lambda records: (
@@ -248,7 +248,7 @@ CLAIMS = (
     ),
     Claim(
         "one-maml-step-beats-ten",
-        "4.5",
+        "6.5",
         "One step from MAML's start beats ten steps from a pretrained one.",
         "sinusoids",
         lambda records: _sinusoid_error(records, "pretrained", 10) - _sinusoid_error(records, "MAML", 1),
@@ -256,7 +256,7 @@ CLAIMS = (
     ),
     Claim(
         "two-processes-one-run",
-        "7.1",
+        "11.1",
         "Two processes that share the rows of each update do what one process does, up to rounding.",
         "two_processes",
         lambda records: records.values("largest difference", processes=2),
@@ -264,7 +264,7 @@ CLAIMS = (
     ),
     Claim(
         "adapter-beats-eight-examples",
-        "2.1",
+        "3.1",
         "Asked with no example, the adapter gets more verbs right than a prompt that shows eight.",
         "adapter_or_prompt",
         lambda records: (
@@ -275,7 +275,7 @@ CLAIMS = (
     ),
     Claim(
         "calibrate-before-training",
-        "6.3",
+        "10.3",
         "With 4 examples as with 16, the calibrated prompt is at most one answer in twenty behind LoRA.",
         "choose_continents",
         lambda records: _calibrated_less_lora(records, 4).combine(_calibrated_less_lora(records, 16), min),

@@ -29,7 +29,7 @@ LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 LESSON_PAGE = Path("notebooks/01_prompting.ipynb")
 GLOSSARY = """# Glossary
 
-- **backward transfer (BWT)**: what later parts did to a *support*. [Lesson 5](../notebooks/05_continual_learning.ipynb)
+- **backward transfer (BWT)**: what later parts did to a *support*. [Lesson 8](../notebooks/08_continual_learning.ipynb)
 - **support**: the few examples, and not the *data*. [Lesson 1](../notebooks/01_prompting.ipynb)
 """
 TERMS = book.glossary_terms(GLOSSARY)
@@ -41,8 +41,8 @@ TERMS = book.glossary_terms(GLOSSARY)
 @pytest.mark.parametrize(
     ("target", "leads_to"),
     [
-        ("02_lora.ipynb", "02_lora.ipynb"),
-        ("02_lora.ipynb#a", "02_lora.ipynb#a"),
+        ("03_lora.ipynb", "03_lora.ipynb"),
+        ("03_lora.ipynb#a", "03_lora.ipynb#a"),
         ("../README.md", "../index.md"),
         ("../exercises/README.md", "../exercises/index.md"),
         ("../docs/glossary.md", "../docs/glossary.md"),
@@ -276,14 +276,14 @@ def test_a_lesson_with_widgets_shows_them_still(html):
 
 
 def test_lessons_and_glossary_lead_to_one_another(html):
-    lesson, glossary = page(html, "notebooks/03_maml_math"), page(html, "docs/glossary")
+    lesson, glossary = page(html, "notebooks/05_maml_math"), page(html, "docs/glossary")
     assert 'href="../docs/glossary.html#term-support"' in lesson and 'id="term-support"' in glossary
-    assert 'href="../notebooks/03_maml_math.html"' in glossary and 'href="#term-Hessian"' in glossary
+    assert 'href="../notebooks/05_maml_math.html"' in glossary and 'href="#term-Hessian"' in glossary
 
 
 def test_mathematics_is_set_by_the_books_own_library(html):
     assert (html / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 10**6
-    assert re.search(r'<script [^>]*src="\.\./_static/mathjax/tex-svg\.js', page(html, "notebooks/03_maml_math"))
+    assert re.search(r'<script [^>]*src="\.\./_static/mathjax/tex-svg\.js', page(html, "notebooks/05_maml_math"))
 
 
 def test_the_diagram_is_a_picture_with_its_words(html):
@@ -297,4 +297,4 @@ def test_the_search_knows_the_lessons_and_no_page_asks_for_widgets(html):
     index = (html / "searchindex.js").read_text(encoding="utf-8")
     names = json.loads(re.search(r'"?docnames"?:\s*(\[[^\]]*\])', index)[1])
     assert {f"notebooks/{lesson}" for lesson in LESSONS} <= set(names)
-    assert "require.min.js" not in page(html, "notebooks/05_continual_learning")
+    assert "require.min.js" not in page(html, "notebooks/08_continual_learning")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny_models import save_gpt2
 
-LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "02_lora.ipynb"
+LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "03_lora.ipynb"
 
 
 def write_gpt2(folder: Path) -> Path:
@@ -25,7 +25,7 @@ def write_gpt2(folder: Path) -> Path:
 
 
 def test_the_quick_fine_tune_runs_with_the_name_of_a_gpt2(tmp_path):
-    """Lesson 2: "to run the same cells with GPT-2, set model_name": here with a tiny one, through peft."""
+    """Lesson 3: "to run the same cells with GPT-2, set model_name": here with a tiny one, through peft."""
     sources = [cell.source for cell in nbformat.read(LESSON, 4).cells if cell.cell_type == "code"]
     start = next(i for i, source in enumerate(sources) if "model_name = " in source)
     begin, train, tell = sources[start : start + 3]

@@ -158,7 +158,7 @@ def test_only_a_lesson_with_learn2learn_has_it_built():
     assert places.setup_source(lesson(), ADDRESS).endswith("colab.install()")
     stored = {path.name: nbformat.read(path, as_version=4) for path in places.lessons()}
     built = [name for name, nb in stored.items() if '"learn2learn"' in nb.cells[2].source]
-    assert built == ["04_maml_from_scratch.ipynb"]
+    assert built == ["06_maml_from_scratch.ipynb"]
 
 
 # What it installs

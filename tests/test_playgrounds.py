@@ -145,7 +145,7 @@ def test_a_bad_prompt_becomes_a_message(real_model, changed, problem):
     assert html.startswith("<div role='alert'>") and "What to do" in html
 
 
-# Lesson 2
+# Lesson 3
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_a_run_that_is_interrupted_leaves_nothing(real_model, elsewhere, monkeyp
     assert lora.lora_layers(real_model[0]) == {}
 
 
-# Lesson 3
+# Lesson 5
 
 POINTS = "-2 -1.4, -1 -1.1, 0 0.1, 1 0.6\n-1 -1.7, -0.6 -1.3, -0.2 -0.4, 0.6 1.1"
 
@@ -268,7 +268,7 @@ def test_bad_points_become_messages(changed, problem):
         landscape_figures.own_lines_view(**values)
 
 
-# Lesson 5
+# Lesson 8
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ def test_bad_tasks_become_messages(real_model, adapter, changed, problem):
         stream_playground(*real_model, adapter, **values)
 
 
-# Lesson 6
+# Lesson 10
 
 ANIMALS, PLANTS = "cat dog horse mouse cow sheep".split(), "oak rose fern moss pine ivy".split()
 LINES = "\n".join(["word,kind", *(f"{w},animal" for w in ANIMALS), *(f"{w},plant" for w in PLANTS)]) + "\n"
@@ -384,7 +384,7 @@ def test_an_interval_holds_its_own_share():
     assert all(wilson(right, of)[0] <= right / of <= wilson(right, of)[1] for of in range(1, 60) for right in (0, of))
 
 
-# Lesson 7
+# Lesson 11
 
 EACH = {cost_model.TRAIN_LORA: 14.0, cost_model.TRAIN_ALL: 19.0}
 SIZES = {"layers": 32, "width": 4096, "rank": 8, "gigabits": 400.0}
@@ -455,10 +455,10 @@ def test_a_button_may_compute_once_before_it_is_pressed(monkeypatch):
 
 FUNCTIONS = {
     "01_prompting": "playground.prompt_playground",
-    "03_maml_math": "views.own_lines_view",
-    "05_continual_learning": "playground.stream_playground",
-    "06_choose_your_adaptation": "playground.methods_playground",
-    "07_scaling_out": "figures.own_step_view",
+    "05_maml_math": "views.own_lines_view",
+    "08_continual_learning": "playground.stream_playground",
+    "10_choose_your_adaptation": "playground.methods_playground",
+    "11_scaling_out": "figures.own_step_view",
 }
 
 

@@ -1,4 +1,4 @@
-"""The playground at the end of lesson 6: the reader's own lines, values in, HTML out."""
+"""The playground at the end of lesson 10: the reader's own lines, values in, HTML out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def methods_playground(
     learned, held_out = len(task.support_pool), len(task.query_set)
     if (count := learned + held_out) > MOST_TYPED_PAIRS:
         raise BadData(
-            f"there are {count} pairs; {MOST_TYPED_PAIRS} is the most here.", "read a file, as in section 6.7."
+            f"there are {count} pairs; {MOST_TYPED_PAIRS} is the most here.", "read a file, as in section 10.7."
         )
     lines.append(f"{learned} pairs to learn from, {held_out} held out: one query is {1 / held_out:.0%}.")
     html = "".join(f"<p>{escape(line)}</p>" for line in lines)

@@ -1,4 +1,4 @@
-"""The playground at the end of lesson 5: the reader's own tasks one after another, values in, HTML out."""
+"""The playground at the end of lesson 8: the reader's own tasks one after another, values in, HTML out."""
 
 from __future__ import annotations
 

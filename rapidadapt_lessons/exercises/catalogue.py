@@ -29,20 +29,20 @@ class Exercise:
     begin: str
 
 
-_PROMPTING, _PROMPTS = "ex01_prompting.ipynb", "ex01b_prompts.ipynb"
-_LORA, _MATHS = "ex02_lora.ipynb", "ex03_maml_math.ipynb"
-_MAML, _CONTINUAL, _BUGS = "ex04_maml_from_scratch.ipynb", "ex05_continual.ipynb", "ex06_bug_hunts.ipynb"
-_SCALING = "ex07_scaling_out.ipynb"
+_PROMPTING, _PROMPTS = "ex01_prompting.ipynb", "ex02_prompts.ipynb"
+_LORA, _MATHS = "ex03_lora.ipynb", "ex05_maml_math.ipynb"
+_MAML, _CONTINUAL, _BUGS = "ex06_maml_from_scratch.ipynb", "ex08_continual.ipynb", "ex09_bug_hunts.ipynb"
+_SCALING = "ex11_scaling_out.ipynb"
 
 LESSONS = {
     _PROMPTING: "1 Prompting",
-    _PROMPTS: "Prompts that work",
-    _LORA: "2 LoRA",
-    _MATHS: "3 The mathematics of MAML",
-    _MAML: "4 MAML from scratch",
-    _CONTINUAL: "5 Continual learning",
+    _PROMPTS: "2 Prompts that hold up",
+    _LORA: "3 LoRA",
+    _MATHS: "5 The mathematics of MAML",
+    _MAML: "6 MAML from scratch",
+    _CONTINUAL: "8 Continual learning",
     _BUGS: "Bug hunts",
-    _SCALING: "7 Scaling out",
+    _SCALING: "11 Scaling out",
 }
 
 EXERCISES = (
@@ -55,7 +55,7 @@ EXERCISES = (
         "take a single text first, and cut it at its first line break.",
     ),
     Exercise(
-        "prompting.calibrate", "Divide a bias out", _PROMPTING, 10, 3,
+        "prompting.calibrate", "Divide a bias out", _PROMPTS, 10, 3,
         "divide the probabilities by the prior first; then look at what each row sums to.",
     ),
     Exercise(

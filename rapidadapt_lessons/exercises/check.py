@@ -30,13 +30,13 @@ from .limits import TookTooLong, is_out_of_memory, limits
 
 _MODULES = {
     "ex01_prompting.ipynb": "prompting",
-    "ex01b_prompts.ipynb": "prompts",
-    "ex02_lora.ipynb": "lora",
-    "ex03_maml_math.ipynb": "maml_math",
-    "ex04_maml_from_scratch.ipynb": "maml",
-    "ex05_continual.ipynb": "continual",
-    "ex06_bug_hunts.ipynb": "bugs",
-    "ex07_scaling_out.ipynb": "scaling",
+    "ex02_prompts.ipynb": "prompts",
+    "ex03_lora.ipynb": "lora",
+    "ex05_maml_math.ipynb": "maml_math",
+    "ex06_maml_from_scratch.ipynb": "maml",
+    "ex08_continual.ipynb": "continual",
+    "ex09_bug_hunts.ipynb": "bugs",
+    "ex11_scaling_out.ipynb": "scaling",
 }
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -1,4 +1,4 @@
-"""The playground at the end of lesson 2: an adapter for the reader's own pairs, values in, HTML out."""
+"""The playground at the end of lesson 3: an adapter for the reader's own pairs, values in, HTML out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meta-learning with two parameters: families of tasks small enough to see their whole loss landscape (lesson 3).
+"""Meta-learning with two parameters: families of tasks small enough to see their whole loss landscape (lesson 5).
 
 Straight lines have quadratic losses, so every minimiser is exact; sine waves do not.
 """

@@ -1,4 +1,4 @@
-"""Lesson 4's MAML on sinusoids, as a run that several processes can share and that goes on after a kill."""
+"""Lesson 6's MAML on sinusoids, as a run that several processes can share and that goes on after a kill."""
 
 from __future__ import annotations
 

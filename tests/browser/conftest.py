@@ -70,7 +70,7 @@ def widgets_of_lesson_1() -> nbformat.NotebookNode:
 def server(tmp_path_factory) -> Iterator[Server]:
     """JupyterLab on a free port, in a home of its own, over copies of the lessons."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("course")
-    for part in ("notebooks", "scale"):  # lesson 7 starts the scripts beside it
+    for part in ("notebooks", "scale"):  # lesson 11 starts the scripts beside it
         leave = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
         shutil.copytree(ROOT / part, folder / part, ignore=leave)
     nbformat.write(widgets_of_lesson_1(), folder / "notebooks" / "widgets_of_01.ipynb")

@@ -22,7 +22,7 @@ import book  # noqa: E402
 
 SHOTS = ROOT / "build" / "screenshots"
 PAGES = [book.page_name(path).with_suffix(".html").as_posix() for path in book.pages()] + ["search.html"]
-PICTURED = {"index.html", "notebooks/01_prompting.html", "notebooks/03_maml_math.html", "docs/architecture.html"}
+PICTURED = {"index.html", "notebooks/01_prompting.html", "notebooks/05_maml_math.html", "docs/architecture.html"}
 NARROW = 400
 PATIENCE = 60_000  # milliseconds, for a busy machine
 SETTLED = "() => !window.MathJax || window.MathJax.startup.promise.then(() => true)"
@@ -127,7 +127,7 @@ def test_a_page_shows_is_accessible_and_fits(opened, axe, name):
 
 
 def test_lesson_3_has_its_formulas_set(opened):
-    page = opened("notebooks/03_maml_math.html")
+    page = opened("notebooks/05_maml_math.html")
     assert page.locator("mjx-container[display=true] svg").count() > 15
     assert page.locator("mjx-assistive-mml math").count() == page.locator(".math").count() > 100
     box = page.locator("mjx-container[display=true] svg").first.bounding_box()
@@ -144,7 +144,7 @@ def test_the_search_finds_a_term(opened):
     page.wait_for_function("document.querySelector('.search-summary').textContent.includes('finished')")
     page.wait_for_load_state("networkidle")  # it shows the lines around each find
     targets = {link.get_attribute("href").split("#")[0].split("?")[0] for link in results.all()}
-    assert {"docs/glossary.html", "notebooks/05_continual_learning.html"} <= targets
+    assert {"docs/glossary.html", "notebooks/08_continual_learning.html"} <= targets
 
 
 def test_dark_mode_is_chosen_by_a_button_and_kept(opened):
@@ -177,15 +177,15 @@ def test_the_keyboard_reaches_the_main_text_and_the_navigation(opened):
         assert is_marked, f"the focus is not to be seen on {text}"
         reached.append(text)
     assert any(text.startswith("Search") for text in reached)
-    assert any(text.startswith("2. LoRA") for text in reached)
-    page.get_by_role("link", name="2. LoRA").first.focus()
+    assert any(text.startswith("3. LoRA") for text in reached)
+    page.get_by_role("link", name="3. LoRA").first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_url("**/notebooks/02_lora.html", timeout=PATIENCE)
+    page.wait_for_url("**/notebooks/03_lora.html", timeout=PATIENCE)
 
 
 def test_narrow_windows_open_the_navigation_by_keyboard(opened):
     page = opened("notebooks/01_prompting.html", width=NARROW)
-    link = page.locator("nav.bd-links a", has_text="2. LoRA").first
+    link = page.locator("nav.bd-links a", has_text="3. LoRA").first
     assert not link.is_visible()
     page.locator("button.primary-toggle").locator("visible=true").first.focus()
     page.keyboard.press("Enter")
@@ -201,7 +201,7 @@ def test_what_scrolls_sideways_is_reached_by_keyboard(opened):
 
 
 def test_launch_buttons_and_the_download_open_by_mouse(opened):
-    page = opened("notebooks/03_maml_math.html")
+    page = opened("notebooks/05_maml_math.html")
     page.locator(".dropdown-launch-buttons button").click()
     launches = page.locator(".dropdown-launch-buttons a").locator("visible=true")
     addresses = [link.get_attribute("href") for link in launches.all()]
@@ -210,5 +210,5 @@ def test_launch_buttons_and_the_download_open_by_mouse(opened):
     with page.expect_download(timeout=PATIENCE) as download:
         page.get_by_role("button", name="Download this page").click()
         page.locator(".dropdown-download-buttons a", has_text=".ipynb").click()
-    original = ROOT / "notebooks" / "03_maml_math.ipynb"
+    original = ROOT / "notebooks" / "05_maml_math.ipynb"
     assert Path(download.value.path()).read_bytes() == original.read_bytes()

@@ -83,7 +83,7 @@ def test_a_function_that_returns_nothing_is_told_so(name):
     ],
 )
 def test_the_suspects_of_the_bug_hunts_are_guilty(name, function, words):
-    report = check(name, defined(EXERCISES / "ex06_bug_hunts.ipynb")[function])
+    report = check(name, defined(EXERCISES / "ex09_bug_hunts.ipynb")[function])
     assert report.passed == () and words in repr(report)
 
 

@@ -31,7 +31,7 @@ from rapidadapt_lessons.prompting.prompts import ARROW, build_prompts
 from rapidadapt_lessons.prompting.scoring import exact_matches, generate_answers
 
 NAMES = tuple(answers_prompts.NAIVE)
-NOTEBOOK = "ex01b_prompts.ipynb"
+NOTEBOOK = "ex02_prompts.ipynb"
 FUNCTIONS = {name: f"{name.partition('.')[2]}_prompt" for name in NAMES}
 PLURALS = load_task("plurals")
 SMALL = Assignment("small", PLURALS.query_set[:8], PLURALS.support_pool[:8], budget=30, needed=6)

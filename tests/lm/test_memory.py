@@ -172,7 +172,7 @@ def test_scores_are_the_same_in_little_memory(real_model, passes):
 
 
 def test_the_estimate_is_near_what_a_step_keeps():
-    """At least what is kept, and at most three times it: counted tensor by tensor, as lesson 2 counts it."""
+    """At least what is kept, and at most three times it: counted tensor by tensor, as lesson 3 counts it."""
     from rapidadapt_lessons.training import cost
 
     model = llama()

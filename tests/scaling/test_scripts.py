@@ -129,7 +129,7 @@ LORA_OPTIONS = ["--rows", 20, "--batch-size", 5, "--lr", 1e-2, "--rank", 4]
 
 
 def test_two_starts_of_torchrun_are_one_team_as_on_two_machines(tiny_folder, tmp_path):
-    """The command of lesson 7 for two machines, with both of them here."""
+    """The command of lesson 11 for two machines, with both of them here."""
     options = [*LORA_OPTIONS, "--model", tiny_folder, "--steps", 6]
     run(LORA, options, tmp_path / "alone")
     with socket.socket() as free:

@@ -1,4 +1,4 @@
-"""Lessons 0 and 7 in an environment with only what a machine like Colab's brings, from first cell to last.
+"""Lessons 0 and 11 in an environment with only what a machine like Colab's brings, from first cell to last.
 
 Takes several minutes and the package index, so it runs only when asked for: `pytest -m slow tests/test_colab.py`.
 """
@@ -21,7 +21,7 @@ from rapidadapt_lessons.setup import doctor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 LESSON = places.ROOT / "notebooks" / "00_start_here.ipynb"
-SCALING = places.ROOT / "notebooks" / "07_scaling_out.ipynb"  # starts scripts, which no notebook brings along
+SCALING = places.ROOT / "notebooks" / "11_scaling_out.ipynb"  # starts scripts, which no notebook brings along
 # What serves the page there is old, as is numpy. Another torch than the course's would take gigabytes here.
 PAGE = ("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1")
 BASICS = (*PAGE, "numpy<2.4", "matplotlib", bootstrap.pinned("torch"), "nbclient")

@@ -1,4 +1,4 @@
-"""The checks of the exercises on continual learning (lesson 5)."""
+"""The checks of the exercises on continual learning (lesson 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of the exercise in which a learner works out on paper what a training takes (lesson 7)."""
+"""The checks of the exercise in which a learner works out on paper what a training takes (lesson 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of the exercises on LoRA (lesson 2)."""
+"""The checks of the exercises on LoRA (lesson 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of the exercises on MAML from scratch (lesson 4)."""
+"""The checks of the exercises on MAML from scratch (lesson 6)."""
 
 from __future__ import annotations
 

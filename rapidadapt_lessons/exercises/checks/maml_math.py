@@ -1,4 +1,4 @@
-"""The checks of the exercises on the mathematics of MAML (lesson 3): losses 1/2 (theta - c)' H (theta - c)."""
+"""The checks of the exercises on the mathematics of MAML (lesson 5): losses 1/2 (theta - c)' H (theta - c)."""
 
 from __future__ import annotations
 

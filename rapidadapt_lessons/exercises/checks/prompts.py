@@ -1,4 +1,4 @@
-"""The checks of the exercises in which a prompt is written: the model itself grades what it does (lesson 1).
+"""The checks of the exercises in which a prompt is written: the model itself grades what it does (lesson 2).
 
 The learner's function returns a prompt. Only that call runs within a check's limits of time and memory; the grading,
 which is the course's own work, comes after it (see `compare.Rest`).
@@ -16,6 +16,7 @@ from ...lm.types import Model, Tokenizer
 from ..compare import Learner, Nothing, Rest, Test, Wrong, show
 from ..prompt_assignments import find_assignment
 from ..prompt_grading import Assignment, Grade, Mistake, grade, require_budget, require_form, require_nothing_given_away
+from .calibration import CALIBRATION_CHECKS
 
 _FORM = "a text, with {x} where the query goes"
 
@@ -142,7 +143,7 @@ def _checks(name: str, advice: str) -> dict[str, Test]:
     }
 
 
-CHECKS: dict[str, dict[str, Test]] = {
+CHECKS: dict[str, dict[str, Test]] = {"prompting.calibrate": CALIBRATION_CHECKS} | {
     name: _checks(name, advice)
     for name, advice in {
         "prompts.examples": "the model does not see yet what is wanted. Show it, in several lines of the same kind, "

@@ -1,4 +1,4 @@
-"""The checks of the exercise in which a learner writes the ring all-reduce (lesson 7)."""
+"""The checks of the exercise in which a learner writes the ring all-reduce (lesson 11)."""
 
 from __future__ import annotations
 

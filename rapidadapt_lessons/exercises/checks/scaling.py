@@ -1,4 +1,4 @@
-"""The checks of the exercises on scaling out (lesson 7)."""
+"""The checks of the exercises on scaling out (lesson 11)."""
 
 from __future__ import annotations
 
