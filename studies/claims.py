@@ -158,6 +158,18 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
     return prompt - lora
 
 
+def _sums(records: Records, method: str, votes: int) -> pd.Series:
+    """Return the share of right sums: greedy without a vote, otherwise sampled."""
+    return records.values("accuracy", method=method, votes=votes)
+
+
+def _masked_less_free(records: Records) -> pd.Series:
+    """Return the share of right masked answers less that of free ones, after two examples, the mean of all tasks."""
+    rows = records.rows[records.rows["prompt"] == "two examples"]
+    means = rows.pivot_table("value", "seed", "metric")
+    return means["right, masked"] - means["right, free"]
+
+
 CLAIMS = (
     Claim(
         "more-examples-more-verbs",
@@ -280,5 +292,41 @@ CLAIMS = (
         "choose_continents",
         lambda records: _calibrated_less_lora(records, 4).combine(_calibrated_less_lora(records, 16), min),
         above=-1 / 20,
+    ),
+    # Lesson 2
+    Claim(
+        "steps-before-the-answer",
+        "2.4",
+        "Steps before the answer more than double the share of right sums.",
+        "chain_of_thought",
+        lambda records: _sums(records, "chain of thought", 0) - 2 * _sums(records, "direct", 0),
+        above=0.0,
+    ),
+    Claim(
+        "vote-beats-one-sample",
+        "2.5",
+        "A vote of ten sampled chains is right more often than a single one.",
+        "chain_of_thought",
+        lambda records: _sums(records, "chain of thought", 10) - _sums(records, "chain of thought", 1),
+        above=0.0,
+    ),
+    Claim(
+        "mask-makes-more-right",
+        "2.6",
+        "A mask over the tokens keeps every reply on the list, and more of them are right.",
+        "constrained_decoding",
+        _masked_less_free,
+        above=0.05,
+    ),
+    Claim(
+        "mask-is-not-likeliest",
+        "2.6",
+        "In a chat, the likeliest capital is right far more often than the masked one.",
+        "constrained_decoding",
+        lambda records: (
+            records.values("right, likeliest", task="capitals", prompt="chat")
+            - records.values("right, masked", task="capitals", prompt="chat")
+        ),
+        above=0.3,
     ),
 )

@@ -171,4 +171,41 @@ FINDINGS = (
         digits=6,
         note="They aren't equal bit for bit, because the sums run in a different order.",
     ),
+    Finding(
+        "Wei et al. 2022",
+        "figure 4",
+        "Chain of thought helps only models of about 100 billion weights.",
+        Claim(
+            "chain-of-thought-does-not-help-here",
+            "2.4",
+            "With 135 million weights, steps before the answer don't help.",
+            "chain_of_thought",
+            lambda records: (
+                records.values("accuracy", method="chain of thought", votes=0)
+                - records.values("accuracy", method="direct", votes=0)
+            ),
+            below=0.05,
+        ),
+        "sums of three digits, accuracy with steps minus accuracy without",
+        note="Their problems are in words, and small models write fluent steps that are wrong. Here each step is a sum "
+        "of two numbers, which even this model mostly gets right.",
+    ),
+    Finding(
+        "Wang et al. 2023",
+        "figure 2",
+        "A majority over several sampled chains is right more often than the greedy chain.",
+        Claim(
+            "vote-beats-greedy",
+            "2.5",
+            "A vote of ten sampled chains is right more often than the greedy chain.",
+            "chain_of_thought",
+            lambda records: (
+                records.values("accuracy", method="chain of thought", votes=10)
+                - records.values("accuracy", method="chain of thought", votes=0)
+            ),
+            above=0.0,
+        ),
+        "sums of three digits, accuracy of a vote of ten minus accuracy of the greedy chain",
+        note="PLACEHOLDER",
+    ),
 )

@@ -6,7 +6,7 @@ once; what the rows do not share is packed behind it, or, where nothing is share
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 
 import torch
@@ -17,6 +17,7 @@ from ..lm.model import evaluating
 from ..lm.types import Model, Tokenizer
 
 Tokens = tuple[int, ...]
+Choose = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # from tokens so far and logits to other logits
 ROWS_AT_ONCE = 64  # of one forward pass
 PACKED_TOKENS = 640  # enough to keep the processor busy, few enough that the mask stays small
 
@@ -49,8 +50,12 @@ def predictions(model: Model, first: Mapping[Tokens, int], cache: bool = True) -
 
 
 @torch.no_grad()
-def generate(model: Model, tokenizer: Tokenizer, rows: Sequence[Tokens], stop: str, most: int) -> torch.Tensor:
+def generate(
+    model: Model, tokenizer: Tokenizer, rows: Sequence[Tokens], stop: str, most: int, choose: Choose | None = None
+) -> torch.Tensor:
     """Return the new tokens after each row, [rows, at most `most`], chosen greedily, until the stop.
+
+    `choose` changes what greedy means: it gets the tokens so far and the logits [rows, vocabulary], and returns others.
 
     Generation goes on at the right edge, so the padding stands between what is shared and what is not, and is masked.
     Raises NonFiniteScores.
@@ -76,7 +81,7 @@ def generate(model: Model, tokenizer: Tokenizer, rows: Sequence[Tokens], stop: s
             pad_token_id=tokenizer.pad_token_id,
             stop_strings=[stop],
             tokenizer=tokenizer,
-            logits_processor=[_finite_logits],
+            logits_processor=[_finite_logits, *([choose] if choose else [])],
             **past,
         )
     return out[:, width:]

@@ -6,6 +6,7 @@ log P(a | p) = sum_t log P(a_t | p, a_1 ... a_{t-1}), and everything here is rea
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,7 @@ from itertools import pairwise
 import torch
 
 from ..errors import BadPrompt, CourseError
-from ..guards import require_at_least
+from ..guards import require_at_least, require_positive
 from ..lm.model import context_length
 from ..lm.types import Model, Tokenizer
 from . import forward
@@ -57,10 +58,10 @@ def score_continuations(
     """
     if not pairs:
         return []
-    prompt_ids = {p: _encode(tokenizer, p, "prompt") for p in dict.fromkeys(p for p, _ in pairs)}
-    ids = [(prompt_ids[p], _encode(tokenizer, c, "continuation")) for p, c in pairs]
+    prompt_ids = {p: encode(tokenizer, p, "prompt") for p in dict.fromkeys(p for p, _ in pairs)}
+    ids = [(prompt_ids[p], encode(tokenizer, c, "continuation")) for p, c in pairs]
     for (p, _), (prompt, continuation) in zip(pairs, ids):
-        _require_fits(model, p, len(prompt) + len(continuation))
+        require_fits(model, p, len(prompt) + len(continuation))
     # The last token of a continuation is predicted, never read. Rows that then read the same tokens
     # (several one-token labels behind one prompt) need one forward pass between them.
     wanted: dict[Tokens, list[int]] = {}
@@ -97,7 +98,7 @@ def exact_matches(
         raise BadPrompt(f"{len(prompts)} prompts came with {len(answers)} answers.", "give one answer to each prompt.")
     pairs = [(p.text, p.answer_prefix + a + p.stop) for p, a in zip(prompts, answers)]
     scored = score_continuations(model, tokenizer, pairs, cache=cache)
-    stops = {stop: len(_encode(tokenizer, stop, "stop")) for stop in {p.stop for p in prompts}}
+    stops = {stop: len(encode(tokenizer, stop, "stop")) for stop in {p.stop for p in prompts}}
     verdicts = []
     for p, s in zip(prompts, scored):
         answer, stop = s.greedy[: -stops[p.stop]], s.greedy[-stops[p.stop] :]
@@ -121,7 +122,7 @@ def label_logprobs(
         raise BadPrompt(f"{list(labels)} are not at least two different labels.", "name the labels to choose from.")
     read: dict[Tokens, str] = {}
     for label in different:
-        if (other := read.setdefault(_encode(tokenizer, label, "label"), label)) != label:
+        if (other := read.setdefault(encode(tokenizer, label, "label"), label)) != label:
             raise BadPrompt(f"the labels {other!r} and {label!r} are the same to the model.", "rename one of them.")
     pairs = [(p.text, continuation) for p in prompts for continuation in label_continuations(p, labels)]
     totals = [s.total for s in score_continuations(model, tokenizer, pairs)]
@@ -147,8 +148,8 @@ def next_tokens(model: Model, tokenizer: Tokenizer, text: str, k: int = 10) -> l
     has tokens; NonFiniteScores.
     """
     require_at_least(1, "k", k)
-    row = _encode(tokenizer, text, "prompt")
-    _require_fits(model, text, len(row) + 1)
+    row = encode(tokenizer, text, "prompt")
+    require_fits(model, text, len(row) + 1)
     [(_, table)] = forward.predictions(model, {row: len(row) - 1})
     if k > table.shape[-1]:
         raise CourseError(f"k is {k}; the model knows {table.shape[-1]} tokens.", "ask for fewer.")
@@ -164,25 +165,77 @@ def generate_answers(
     Slower than `exact_matches`, and needed only to read what the model would say.
     Raises BadPrompt where a prompt is empty or leaves no room for `max_new_tokens`; NonFiniteScores.
     """
-    require_at_least(1, "max_new_tokens", max_new_tokens)
-    rows = [_encode(tokenizer, p.text, "prompt") for p in prompts]
+    return _written(model, tokenizer, prompts, max_new_tokens)
+
+
+def sample_answers(
+    model: Model,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    samples: int,
+    *,
+    temperature: float,
+    seed: int,
+    max_new_tokens: int = 16,
+) -> list[list[str]]:
+    """Return several sampled answers to each prompt, up to its stop text: [prompts][samples].
+
+    Each next token is drawn from the softmax of logits / temperature. Equal arguments give equal answers, the first
+    of many samples are those of fewer, and PyTorch's own random numbers stay as they were.
+    Raises as `generate_answers`; CourseError where `samples` is below 1 or the temperature not above 0.
+    """
+    require_at_least(1, "samples", samples)
+    require_positive("temperature", temperature, "give one above 0, or use generate_answers for the greedy answer.")
+    draws = [
+        torch.Generator().manual_seed(random.Random(f"{seed}:{i}:{j}").getrandbits(63))
+        for i in range(len(prompts))
+        for j in range(samples)
+    ]
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    texts = _written(model, tokenizer, repeated, max_new_tokens, temperature, draws)
+    return [texts[i : i + samples] for i in range(0, len(texts), samples)]
+
+
+def count_tokens(tokenizer: Tokenizer, text: str) -> int:
+    """Return the number of tokens in a text."""
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _written(
+    model: Model,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    most: int,
+    temperature: float = 1.0,
+    draws: Sequence[torch.Generator] = (),
+) -> list[str]:
+    """Return what the model writes after each prompt: greedily, or sampled where each prompt has a generator."""
+    require_at_least(1, "max_new_tokens", most)
+    rows = [encode(tokenizer, p.text, "prompt") for p in prompts]
     for p, row in zip(prompts, rows):
-        _require_fits(model, p.text, len(row) + max_new_tokens)
+        require_fits(model, p.text, len(row) + most)
     answers = [""] * len(prompts)
     for stop in dict.fromkeys(p.stop for p in prompts):  # together, one prompt's stop would cut another's answer
         group = [i for i, p in enumerate(prompts) if p.stop == stop]
         for start in range(0, len(group), GENERATED_ROWS):
             chunk = group[start : start + GENERATED_ROWS]
-            new_tokens = forward.generate(model, tokenizer, [rows[i] for i in chunk], stop, max_new_tokens)
+            choose = _sampler(temperature, [draws[i] for i in chunk]) if draws else None
+            new_tokens = forward.generate(model, tokenizer, [rows[i] for i in chunk], stop, most, choose)
             for i, new in zip(chunk, new_tokens):
                 text = tokenizer.decode(new, skip_special_tokens=False).split(stop)[0]
                 answers[i] = text.split(tokenizer.eos_token)[0].strip()
     return answers
 
 
-def count_tokens(tokenizer: Tokenizer, text: str) -> int:
-    """Return the number of tokens in a text."""
-    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+def _sampler(temperature: float, draws: Sequence[torch.Generator]) -> forward.Choose:
+    """Return what makes `forward.generate` sample: each row draws from its own generator, and other tokens get -inf."""
+
+    def choose(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        chances = (logits.float() / temperature).softmax(-1).cpu()
+        drawn = [torch.multinomial(row, 1, generator=draw) for row, draw in zip(chances, draws)]
+        return torch.full_like(logits, -torch.inf).scatter(-1, torch.stack(drawn).to(logits.device), 0.0)
+
+    return choose
 
 
 def _ends_answer(tokenizer: Tokenizer, text: str, stop: str) -> bool:
@@ -191,14 +244,14 @@ def _ends_answer(tokenizer: Tokenizer, text: str, stop: str) -> bool:
     return any(not text.partition(end)[0].strip() for end in ends)
 
 
-def _encode(tokenizer: Tokenizer, text: str, what: str) -> Tokens:
+def encode(tokenizer: Tokenizer, text: str, what: str) -> Tokens:
     ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
     if not ids:
         raise BadPrompt(f"the {what} is empty ({text!r}).", "give the model at least one token to read.")
     return ids
 
 
-def _require_fits(model: Model, text: str, tokens: int) -> None:
+def require_fits(model: Model, text: str, tokens: int) -> None:
     if tokens > (limit := context_length(model)):
         raise BadPrompt(
             f"a prompt of {tokens} tokens (it begins {text[:40]!r}) does not fit the model's context of {limit}.",

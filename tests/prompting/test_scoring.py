@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,7 @@ from rapidadapt_lessons.prompting.scoring import (
     label_continuations,
     label_logprobs,
     next_tokens,
+    sample_answers,
     score_continuations,
 )
 
@@ -359,6 +361,58 @@ def test_another_prompts_stop_does_not_cut_an_answer_short(real_model):
 def test_max_new_tokens_bounds_an_answer(real_model):
     [answer] = generate_answers(*real_model, [Prompt("1, 2, 3,", stop="\n")], max_new_tokens=4)
     assert count_tokens(real_model[1], answer) <= 4
+
+
+# Samples
+
+
+def test_samples_follow_from_the_seed_alone(real_model, monkeypatch):
+    prompts = [Prompt("Once upon a time there was a"), Prompt("1, 2,", stop=",")]
+    how = {"temperature": 1.0, "max_new_tokens": 3}
+    state = torch.random.get_rng_state()
+    five = sample_answers(*real_model, prompts, 5, seed=0, **how)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert [len(texts) for texts in five] == [5, 5] and len(set(five[0])) > 1
+    torch.rand(1)
+    monkeypatch.setattr(scoring, "GENERATED_ROWS", 3)
+    assert sample_answers(*real_model, prompts, 2, seed=0, **how) == [texts[:2] for texts in five]
+    assert sample_answers(*real_model, prompts, 5, seed=1, **how) != five
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_samples_are_drawn_at_the_temperature(real_model, temperature):
+    """Each answer's share of 400 against softmax(logits / temperature), within four standard errors."""
+    text = "The coin came up"
+    known = next_tokens(*real_model, text, real_model[0].config.vocab_size)
+    logits = torch.tensor([p for _, p in known]).log()
+    chances = (logits / temperature).softmax(-1).tolist()
+    [texts] = sample_answers(*real_model, [Prompt(text)], 400, temperature=temperature, seed=0, max_new_tokens=1)
+    for (word, _), chance in list(zip(known, chances))[:3]:
+        share = sum(said == word.strip() for said in texts) / len(texts)
+        assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / len(texts)) ** 0.5)
+    assert chances[0] > 0.01
+
+
+def test_samples_of_a_low_temperature_are_the_greedy_answer(real_model):
+    episode = load_task("plurals").episode(2, n_query=2)
+    prompts = build_prompts(episode.query, episode.support)
+    greedy = generate_answers(*real_model, prompts)
+    assert sample_answers(*real_model, prompts, 2, temperature=1e-3, seed=0) == [[text] * 2 for text in greedy]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"samples": 0}, "samples is 0"),
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+    ],
+)
+def test_samples_that_cannot_be_drawn_are_refused(tiny, change, told):
+    how = {"samples": 2, "temperature": 1.0, "seed": 0} | change
+    with pytest.raises(CourseError, match=told):
+        sample_answers(*tiny, [Prompt("a")], **how)
 
 
 # Labels
