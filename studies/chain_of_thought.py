@@ -18,7 +18,7 @@ from itertools import product
 
 from runner import Study, main
 
-SHOTS, QUERIES, SAMPLES = 4, 50, 10
+SHOTS, QUERIES, SAMPLES = 4, 100, 10
 TEMPERATURE = 0.5
 VOTES = (0, 1, 5, SAMPLES)  # 0 is the greedy answer
 FORMS = {"direct": "{x} = {y}", "chain of thought": "{x}: {y}"}
