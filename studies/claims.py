@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST = 5  # seeds
+ORDERED = ("sentiment", "continents", "question_topic")  # the tasks of `example_order`
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,21 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
     return prompt - lora
 
 
+def order_gain(records: Records, better: str, than: str, tasks: tuple[str, ...] = ORDERED) -> pd.Series:
+    """Return by how much one column of `example_order` lies above another, on average over tasks."""
+    return sum(records.values(better, task=task) - records.values(than, task=task) for task in tasks) / len(tasks)
+
+
+def rare_label_gain(records: Records) -> pd.Series:
+    """Return by how much batch calibration beats contextual calibration where one label is rare: the label it does
+    better with."""
+    few, many = (
+        records.values("accuracy, batch", positive=p) - records.values("accuracy, contextual", positive=p)
+        for p in (0.05, 0.95)
+    )
+    return few.combine(many, max)
+
+
 CLAIMS = (
     Claim(
         "few-shot-plurals",
@@ -269,5 +285,30 @@ CLAIMS = (
         "choose_continents",
         lambda records: _calibrated_less_lora(records, 4).combine(_calibrated_less_lora(records, 16), min),
         above=-1 / 20,
+    ),
+    # Lesson 2
+    Claim(
+        "order-alone-moves-accuracy",
+        "2.1",
+        "The order of the same four examples moves accuracy by more than a quarter.",
+        "example_order",
+        lambda records: order_gain(records, "best order, none", "worst order, none"),
+        above=0.25,
+    ),
+    Claim(
+        "contextual-calibration-helps",
+        "2.2",
+        "Contextual calibration raises the accuracy of an average order by more than 0.15.",
+        "example_order",
+        lambda records: order_gain(records, "mean order, contextual", "mean order, none"),
+        above=0.15,
+    ),
+    Claim(
+        "batch-calibration-needs-balance",
+        "2.2",
+        "When one label is rare, batch calibration is less accurate than contextual calibration.",
+        "skewed_calibration",
+        rare_label_gain,
+        below=0.0,
     ),
 )

@@ -11,7 +11,7 @@ from statistics import median
 
 from runner import Study, main
 
-QUERIES, ROUNDS = 64, 3
+QUERIES, ROUNDS = 32, 3
 
 
 @cache
@@ -67,7 +67,7 @@ STUDY = Study(
     question="What do examples cost with every query, and how much of it does a prefix cache save?",
     run=measured,
     settings=[{"shots": shots} for shots in (0, 1, 4, 16)],
-    seconds=17,
+    seconds=9,
     # Tokens are counted. Times depend on the processor, its caches and what else it does: another machine may well
     # find half the ratio, or twice. What lessons conclude leaves that room.
     tolerance={"": 10.0, "tokens per query, plain": 1e-6, "tokens per query, cached": 1e-6},
