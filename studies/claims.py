@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prompt_values import nearest_gain, order_gain, planted, rare_label_gain
+
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.show.intervals import interval
 from rapidadapt_lessons.studies.records import Records, load
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST = 5  # seeds
-ORDERED = ("sentiment", "continents", "question_topic")  # the tasks of `example_order`
 
 
 @dataclass(frozen=True)
@@ -159,21 +160,6 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
     return prompt - lora
 
 
-def order_gain(records: Records, better: str, than: str, tasks: tuple[str, ...] = ORDERED) -> pd.Series:
-    """Return by how much one column of `example_order` lies above another, on average over tasks."""
-    return sum(records.values(better, task=task) - records.values(than, task=task) for task in tasks) / len(tasks)
-
-
-def rare_label_gain(records: Records) -> pd.Series:
-    """Return by how much batch calibration beats contextual calibration where one label is rare: the label it does
-    better with."""
-    few, many = (
-        records.values("accuracy, batch", positive=p) - records.values("accuracy, contextual", positive=p)
-        for p in (0.05, 0.95)
-    )
-    return few.combine(many, max)
-
-
 CLAIMS = (
     Claim(
         "few-shot-plurals",
@@ -310,5 +296,66 @@ CLAIMS = (
         "skewed_calibration",
         rare_label_gain,
         below=0.0,
+    ),
+    Claim(
+        "nearest-examples-help-topics",
+        "2.3",
+        "For the topic of a question, nearest examples beat random ones by more than 0.1.",
+        "nearest_examples",
+        lambda records: nearest_gain(records, "question_topic"),
+        above=0.1,
+    ),
+    Claim(
+        "balanced-and-calibrated-beats-nearest",
+        "2.3",
+        "One example of each label, with calibration, beats four nearest ones.",
+        "nearest_examples",
+        lambda records: (
+            records.values("accuracy, calibrated", task="question_topic", examples="as many of each label", shots=4)
+            - records.values("accuracy", task="question_topic", examples="nearest", shots=4)
+        ),
+        above=0.0,
+    ),
+    Claim(
+        "data-decide-the-answer",
+        "2.7",
+        "A command in the data puts its word into more than four answers of five.",
+        "injection",
+        lambda records: planted(records, "arrow"),
+        above=0.8,
+    ),
+    Claim(
+        "repeating-the-task-holds",
+        "2.7",
+        "Repeat the task after the data, and fewer than one answer in ten holds the planted word.",
+        "injection",
+        lambda records: planted(records, "arrow, task repeated"),
+        below=0.1,
+    ),
+    Claim(
+        "examples-cost-every-time",
+        "2.8",
+        "Sixteen examples make a query at least five times as slow as none.",
+        "prompt_cost",
+        lambda records: records.values("times slower than no examples", shots=16),
+        above=5.0,
+    ),
+    Claim(
+        "prefix-cache-three-times-faster",
+        "2.8",
+        "With sixteen examples, the prefix cache is at least three times faster.",
+        "prompt_cost",
+        lambda records: records.values("times faster with the cache", shots=16),
+        above=3.0,
+    ),
+    Claim(
+        "prefix-cache-ten-times-fewer-tokens",
+        "2.8",
+        "With sixteen examples and 32 queries, the model reads at least ten times fewer tokens.",
+        "prompt_cost",
+        lambda records: (
+            records.values("tokens per query, plain", shots=16) / records.values("tokens per query, cached", shots=16)
+        ),
+        above=10.0,
     ),
 )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claims import CLAIMS, ORDERED, Claim, order_gain, rare_label_gain
+from claims import CLAIMS, Claim
+from prompt_values import ORDERED, nearest_gain, order_gain, rare_label_gain
 
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.studies.records import Records
@@ -195,6 +196,37 @@ FINDINGS = (
         note="Batch calibration takes labels to be about equally frequent, and moves decisions until they are. At four "
         "to one it wins where positive words are rare and loses where negative ones are, since the prompts lean "
         "towards positive.",
+    ),
+    Finding(
+        "Liu et al. 2022",
+        "table 3",
+        "Examples that are near the query beat random ones.",
+        lesson_claim("nearest-examples-help-topics"),
+        "topics of questions, accuracy with nearest minus random examples, mean of one and four",
+        note="Near is what shares rare words, in place of a sentence encoder.",
+    ),
+    Finding(
+        "Liu et al. 2022",
+        "table 3",
+        "Examples that are near the query beat random ones.",
+        Claim(
+            "nearest-examples-help-past-tenses",
+            "2.3",
+            "For past tenses, examples that are spelt alike beat random ones.",
+            "nearest_examples",
+            lambda records: nearest_gain(records, "past_tense"),
+            above=0.0,
+        ),
+        "past tenses, accuracy with nearest minus random examples, mean of one and four",
+        note="Verbs that are spelt alike need not be inflected alike: nearness carries little of the answer.",
+    ),
+    Finding(
+        "Perez and Ribeiro 2022",
+        "table 1",
+        "A command in the data makes the model drop its task and write what the command asks for.",
+        lesson_claim("data-decide-the-answer"),
+        "plurals after an arrow, share of answers with the planted word, mean of two commands",
+        note="It copies more than it obeys: a line that forbids the word gets it written too.",
     ),
     Finding(
         "Finn et al. 2017",
