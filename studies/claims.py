@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prompt_values import nearest_gain, order_gain, planted, rare_label_gain
+
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.show.intervals import interval
 from rapidadapt_lessons.studies.records import Records, load
@@ -295,9 +297,52 @@ CLAIMS = (
     ),
     # Lesson 2
     Claim(
+        "order-alone-moves-accuracy",
+        "2.1",
+        "Reordering the same four examples moves accuracy by more than 25 percentage points.",
+        "example_order",
+        lambda records: order_gain(records, "best order, none", "worst order, none"),
+        above=0.25,
+    ),
+    Claim(
+        "contextual-calibration-helps",
+        "2.2",
+        "Dividing out the prompt's own preference lifts an average order by more than 15 points.",
+        "example_order",
+        lambda records: order_gain(records, "mean order, contextual", "mean order, none"),
+        above=0.15,
+    ),
+    Claim(
+        "batch-calibration-needs-balance",
+        "2.2",
+        "When one label is rare, batch calibration is less accurate than contextual calibration.",
+        "skewed_calibration",
+        rare_label_gain,
+        below=0.0,
+    ),
+    Claim(
+        "nearest-examples-help-topics",
+        "2.3",
+        "For the topic of a question, nearest examples beat random ones by more than 10 points.",
+        "nearest_examples",
+        lambda records: nearest_gain(records, "question_topic"),
+        above=0.1,
+    ),
+    Claim(
+        "balanced-and-calibrated-beats-nearest",
+        "2.3",
+        "One example of each label, with calibration, beats four nearest ones.",
+        "nearest_examples",
+        lambda records: (
+            records.values("accuracy, calibrated", task="question_topic", examples="as many of each label", shots=4)
+            - records.values("accuracy", task="question_topic", examples="nearest", shots=4)
+        ),
+        above=0.0,
+    ),
+    Claim(
         "steps-before-the-answer",
         "2.4",
-        "Steps before the answer more than double the share of right sums.",
+        "Steps before the answer more than double the share of correct sums.",
         "chain_of_thought",
         lambda records: _sums(records, "chain of thought", 0) - 2 * _sums(records, "direct", 0),
         above=0.0,
@@ -313,7 +358,7 @@ CLAIMS = (
     Claim(
         "mask-makes-more-right",
         "2.6",
-        "A mask over the tokens keeps every reply on the list, and more of them are right.",
+        "A token mask keeps every reply on the list, and more of them are correct.",
         "constrained_decoding",
         _masked_less_free,
         above=0.05,
@@ -321,12 +366,54 @@ CLAIMS = (
     Claim(
         "mask-is-not-likeliest",
         "2.6",
-        "In a chat, the likeliest capital is right far more often than the masked one.",
+        "In a chat, the likeliest capital is correct far more often than the masked one.",
         "constrained_decoding",
         lambda records: (
             records.values("right, likeliest", task="capitals", prompt="chat")
             - records.values("right, masked", task="capitals", prompt="chat")
         ),
         above=0.3,
+    ),
+    Claim(
+        "data-decide-the-answer",
+        "2.7",
+        "A command in the data puts its word into more than four answers of five.",
+        "injection",
+        lambda records: planted(records, "arrow"),
+        above=0.8,
+    ),
+    Claim(
+        "repeating-the-task-holds",
+        "2.7",
+        "Repeat the task after the data, and fewer than one answer in ten holds the planted word.",
+        "injection",
+        lambda records: planted(records, "arrow, task repeated"),
+        below=0.1,
+    ),
+    Claim(
+        "examples-cost-every-time",
+        "2.8",
+        "Sixteen examples make a query at least five times as slow as none.",
+        "prompt_cost",
+        lambda records: records.values("times slower than no examples", shots=16),
+        above=5.0,
+    ),
+    Claim(
+        "prefix-cache-three-times-faster",
+        "2.8",
+        "With the cache it is at least three times faster.",
+        "prompt_cost",
+        lambda records: records.values("times faster with the cache", shots=16),
+        above=3.0,
+    ),
+    Claim(
+        "prefix-cache-ten-times-fewer-tokens",
+        "2.8",
+        "With sixteen examples and 32 queries, a prefix cache reads at least ten times fewer tokens.",
+        "prompt_cost",
+        lambda records: (
+            records.values("tokens per query, plain", shots=16) / records.values("tokens per query, cached", shots=16)
+        ),
+        above=10.0,
     ),
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from claims import CLAIMS, Claim
+from prompt_values import ORDERED, nearest_gain, order_gain, rare_label_gain
 
 from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.studies.records import Records
@@ -65,13 +66,13 @@ def lesson_claim(name: str) -> Claim:
     raise CourseError(f"there is no claim {name!r}.", "see `CLAIMS` in studies/claims.py.")
 
 
-def _gain_by_calibration(records: Records) -> pd.Series:
-    """Return the share of right continents with a calibrated prompt less with the plain one, 4 and 16 examples."""
-    plain, calibrated = (
-        sum(records.values("accuracy", method=method, examples=examples) for examples in (4, 16)) / 2
-        for method in ("few-shot", "calibrated few-shot")
-    )
-    return calibrated - plain
+def _least_gain(records: Records) -> pd.Series:
+    """Return what contextual calibration adds to an average order's accuracy, on the task where it adds least."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {task: order_gain(records, "mean order, contextual", "mean order, none", (task,)) for task in ORDERED}
+    ).min(axis=1)
 
 
 def _test_loss(records: Records, rank: int) -> pd.Series:
@@ -133,18 +134,99 @@ FINDINGS = (
         "loss on new words at rank 64 minus loss at rank 1, nats per token",
     ),
     Finding(
+        "Lu et al. 2022",
+        "figure 1",
+        "The order of the same examples decides between near-perfect accuracy and guessing.",
+        Claim(
+            "order-from-guessing-to-perfect",
+            "2.1",
+            "For feelings of words, the best of 24 orders beats the worst by more than 0.4; guessing gives 0.5.",
+            "example_order",
+            lambda records: order_gain(records, "best order, none", "worst order, none", ("sentiment",)),
+            above=0.4,
+        ),
+        "feelings of words, accuracy of the best of 24 orders minus that of the worst",
+        note="Best and worst are picked on the queries they are measured on. Continents and topics of questions move "
+        "less: by about 0.15 and 0.25.",
+    ),
+    Finding(
         "Zhao et al. 2021",
         "figure 1",
         "Correcting for what the prompt alone suggests makes few-shot answers more accurate.",
         Claim(
-            "calibration-helps",
-            "10.3",
-            "The calibrated prompt is right more often than the plain one, over 4 and 16 examples.",
-            "choose_continents",
-            _gain_by_calibration,
+            "calibration-helps-on-each-task",
+            "2.2",
+            "On each of three tasks, contextual calibration raises the accuracy of an average order.",
+            "example_order",
+            _least_gain,
             above=0.0,
         ),
-        "continents, accuracy with calibration minus accuracy without, mean of 4 and 16 examples",
+        "accuracy of an average order with contextual calibration minus without, the least of three tasks",
+    ),
+    Finding(
+        "Zhou et al. 2024",
+        "table 2",
+        "Calibrating by the mean over the queries beats calibrating by a content-free input.",
+        Claim(
+            "batch-beats-contextual",
+            "2.2",
+            "Averaged over three tasks, batch calibration beats contextual calibration.",
+            "example_order",
+            lambda records: order_gain(records, "mean order, batch", "mean order, contextual"),
+            above=0.0,
+        ),
+        "accuracy of an average order, batch minus contextual calibration, mean of three tasks",
+        note="The queries are as many of each label, which is its best case, and nearly all of the gain is on one "
+        "task. The next row has a rare label.",
+    ),
+    Finding(
+        "Zhou et al. 2024",
+        "section 3",
+        "Calibrating by the mean over the queries beats calibrating by a content-free input.",
+        Claim(
+            "batch-beats-contextual-skewed",
+            "2.2",
+            "With 38 of 40 queries of one label, batch calibration beats contextual calibration.",
+            "skewed_calibration",
+            rare_label_gain,
+            above=0.0,
+        ),
+        "feelings of words, 38 of 40 queries of one label, accuracy with batch minus contextual calibration, the "
+        "better of both labels",
+        note="Batch calibration takes labels to be about equally frequent, and moves decisions until they are. At four "
+        "to one it wins where positive words are rare and loses where negative ones are, since the prompts lean "
+        "towards positive.",
+    ),
+    Finding(
+        "Liu et al. 2022",
+        "table 3",
+        "Examples that are near the query beat random ones.",
+        lesson_claim("nearest-examples-help-topics"),
+        "topics of questions, accuracy with nearest minus random examples, mean of one and four",
+        note="Near is what shares rare words, in place of a sentence encoder.",
+    ),
+    Finding(
+        "Liu et al. 2022",
+        "table 3",
+        "Examples that are near the query beat random ones.",
+        Claim(
+            "nearest-examples-help-past-tenses",
+            "2.3",
+            "For past tenses, examples that are spelt alike beat random ones.",
+            "nearest_examples",
+            lambda records: nearest_gain(records, "past_tense"),
+            above=0.0,
+        ),
+        "past tenses, accuracy with nearest minus random examples, mean of one and four",
+        note="Verbs that are spelt alike need not be inflected alike: nearness carries little of the answer.",
+    ),
+    Finding(
+        "Perez and Ribeiro 2022",
+        "table 1",
+        "A command in the data makes the model drop its task and write what the command asks for.",
+        lesson_claim("data-decide-the-answer"),
+        "plurals after an arrow, share of answers with the planted word, mean of two commands",
+        note="It copies more than it obeys: a line that forbids the word gets it written too.",
     ),
     Finding(
         "Finn et al. 2017",
