@@ -288,7 +288,7 @@ FINDINGS = (
             above=0.0,
         ),
         "sums of three digits, accuracy of a vote of ten minus accuracy of the greedy chain",
-        note="A single sampled chain is right less often than the greedy one, and the vote mostly wins that back. In the paper "
-        "models have 20 to 540 billion weights, and forty chains vote.",
+        note="A single sampled chain is right less often than the greedy one, and the vote mostly wins that back. "
+        "In the paper models have 20 to 540 billion weights, and forty chains vote.",
     ),
 )

@@ -167,7 +167,9 @@ def strips(
     same = (limits[1] - limits[0]) * 0.013  # the width of a dot
     stacked = _stacked if len(kinds) <= 4 else lambda values, width: [0] * len(values)
     stacks = {(name, kind): stacked(group[kind], same) for name, group in groups.items() for kind in group}
-    reach = max((abs(level) for levels in stacks.values() for level in levels), default=0) * 0.08  # inches from middle
+    highest = max((abs(level) for levels in stacks.values() for level in levels), default=0)
+    step = min(0.08, 0.28 / max(1, highest))  # inches from level to level: high stacks are pressed together
+    reach = highest * step  # inches from the middle
     lane = max(0.2, 2 * reach + 0.1)  # inches for each kind
     height = max(0.62, lane * len(kinds) + 0.14)  # inches for each row, which is 1 on the axis
     figure, axes = canvas(7.5, 1.1 + height * len(groups))
@@ -176,7 +178,7 @@ def strips(
         for kind, values in group.items():
             i, colour, marker = kinds.index(kind), styles[kind].colour, styles[kind].marker
             y = row + (i - (len(kinds) - 1) / 2) * lane / height
-            places = [y - 0.08 / height * level for level in stacks[name, kind]]
+            places = [y - step / height * level for level in stacks[name, kind]]
             axes.scatter(values, places, color=colour, marker=marker, s=28, alpha=0.8, lw=0.5, ec="white")
             if means:
                 tick = max(0.1, reach + 0.06) / height
