@@ -5,6 +5,7 @@ from ..lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "matching": ["lenient_match"],
         "prompts": [
             "ARROW",
             "CHAT",
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             "templates_for",
         ],
         "scoring": ["exact_matches"],
+        "spelling": ["spelling_rule"],
         "views": ["order_view", "prompt_view"],
     },
 )
