@@ -160,6 +160,17 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
 
 CLAIMS = (
     Claim(
+        "more-examples-more-verbs",
+        "How every lesson works",
+        "Eight examples get more verbs right than one.",
+        "few_shot",
+        lambda records: (
+            records.values("exact match", task="past_tense", shots=8)
+            - records.values("exact match", task="past_tense", shots=1)
+        ),
+        above=0.0,
+    ),
+    Claim(
         "few-shot-plurals",
         "1.5",
         "Four examples are enough for plurals: over 80% of the answers are right.",

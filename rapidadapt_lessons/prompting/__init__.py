@@ -22,6 +22,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         ],
         "scoring": ["exact_matches"],
         "spelling": ["spelling_rule"],
-        "views": ["order_view", "prompt_view"],
+        "views": ["order_view", "prompt_view", "shots_view"],
     },
 )

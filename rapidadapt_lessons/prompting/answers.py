@@ -22,6 +22,14 @@ class Answer(NamedTuple):
     probability: float
 
 
+class AnswerToken(NamedTuple):
+    """A token of an answer, how probable it is after those before it, and whether no other is more probable."""
+
+    text: str
+    probability: float
+    is_best: bool
+
+
 def best_answers(
     model: Model,
     tokenizer: Tokenizer,
@@ -85,7 +93,35 @@ def text_probabilities(
 
     A text ends in its prompt's stop or in the end of the text: two ways to say the same, so their probabilities add.
     """
+    scored = _with_ends(model, tokenizer, prompts, texts)
+    return [min(1.0, sum(math.exp(score.total) for _, score in ways)) for ways in scored]
+
+
+def answer_tokens(
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], texts: Sequence[str]
+) -> list[tuple[AnswerToken, ...]]:
+    """Return for each prompt the tokens of a text that answers it. The last is the end, by the prompt's stop.
+
+    The end's probability counts both ways to end, so the tokens' probabilities multiply to `text_probabilities`.
+    """
+    answers = []
+    for ways in _with_ends(model, tokenizer, prompts, texts):
+        text, score = ways[0]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        before = float(score.logprobs[:-1].sum())
+        end = min(1.0, sum(math.exp(way.total - before) for _, way in ways))
+        probabilities = [*score.logprobs[:-1].exp().tolist(), end]
+        is_best = [*score.greedy[:-1].tolist(), any(way.greedy[-1].item() for _, way in ways)]
+        answers.append(tuple(map(AnswerToken, (tokenizer.decode([i]) for i in ids), probabilities, is_best)))
+    return answers
+
+
+def _with_ends(
+    model: Model, tokenizer: Tokenizer, prompts: Sequence[Prompt], texts: Sequence[str]
+) -> list[list[tuple[str, scoring.Continuation]]]:
+    """Return for each text the ways to write it, the prompt's stop or the end of text after it, each with its score."""
     ends = {p.stop: tuple(dict.fromkeys((p.stop, tokenizer.eos_token))) for p in prompts}
-    pairs = [(p.text, p.answer_prefix + text + end) for p, text in zip(prompts, texts) for end in ends[p.stop]]
+    ways = [[p.answer_prefix + text + end for end in ends[p.stop]] for p, text in zip(prompts, texts)]
+    pairs = [(p.text, way) for p, of_text in zip(prompts, ways) for way in of_text]
     scored = iter(scoring.score_continuations(model, tokenizer, pairs))
-    return [min(1.0, sum(math.exp(next(scored).total) for _ in ends[p.stop])) for p in prompts]
+    return [[(way, next(scored)) for way in of_text] for of_text in ways]

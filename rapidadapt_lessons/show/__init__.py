@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "plots": ["lines"],
         "prediction": ["predict"],
         "svg": ["schematic"],
-        "widgets": ["explore", "on_demand", "text_box"],
+        "widgets": ["explore", "new_draw", "on_demand", "text_box"],
     },
 )

@@ -14,20 +14,24 @@ from ..errors import CourseError
 from .picture import Picture
 
 
-def explore(view: Callable[..., str | Picture], **controls: Any) -> None:
+def explore(view: Callable[..., str | Picture], *, while_moving: bool = False, **controls: Any) -> None:
     """Show controls and, under them, what `view` makes of their values, which it takes by name.
 
-    Each control is a widget, or a value that stands for one, as for `ipywidgets.interact`. What `view` raises is shown
-    as a message; what is no `CourseError` is raised as well.
+    Each control is a widget, or a value that stands for one, as for `ipywidgets.interact`, or `new_draw()`. What `view`
+    raises is shown as a message; what is no `CourseError` is raised as well.
+
+    With `while_moving` a slider's every position on the way is shown, for views that take under 0.1 seconds. Without,
+    it is shown where it is let go, and the old result is grey until the new one is there.
     """
     from IPython.display import display
     from ipywidgets import VBox
 
     shown = _result()
-    chooser, fields = _controls(controls)
+    chooser, fields = _controls(controls, while_moving)
 
     def update(change: Any = None) -> None:
-        _show(shown, f"<div style='opacity:0.4'>{shown.value}</div>", view, fields)
+        quick = while_moving and change and _is_slider(change["owner"])
+        _show(shown, None if quick else f"<div style='opacity:0.4'>{shown.value}</div>", view, fields)
 
     for field in fields.values():
         field.observe(update, "value")
@@ -63,6 +67,26 @@ def on_demand(
     display(VBox([chooser, button, shown]))
 
 
+def new_draw(start: int = 0) -> Any:
+    """Return a control for an integer: a button that says "New draw" and counts on from `start` at each press.
+
+    Example: `explore(view, shots=IntSlider(2, 0, 8), draw=new_draw())`.
+    """
+    from ipywidgets import Button, ValueWidget
+    from traitlets import Int
+
+    class NewDraw(Button, ValueWidget):
+        value = Int(start)  # of the kernel alone: a browser has nothing to show it in
+
+    button = NewDraw(description="New draw", icon="refresh", tooltip="Draw other examples")
+
+    def count_on(_: Any) -> None:
+        button.value += 1
+
+    button.on_click(count_on)
+    return button
+
+
 def text_box(value: str, lines: int = 6) -> Any:
     """Return a control for several lines of text, wide enough to read them."""
     from ipywidgets import Layout, Textarea
@@ -90,22 +114,28 @@ def _result(value: str = "") -> Any:
     return HTML(value, layout=Layout(display="grid", grid_template_columns="minmax(0, 1fr)"))
 
 
-def _controls(controls: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the box of controls, and each control by name. Sliders wait until let go."""
+def _controls(controls: dict[str, Any], while_moving: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the box of controls, and each control by name. Sliders wait until let go, unless `while_moving`."""
     from ipywidgets import interactive
 
     # `interactive` only makes the controls here: a function that it called itself could raise unnoticed.
     chooser = interactive(lambda **values: None, **controls)
     for control in chooser.children:
         if hasattr(control, "continuous_update"):
-            control.continuous_update = False
-        control.style = {"description_width": "9em"}
+            control.continuous_update = while_moving and _is_slider(control)
+        if hasattr(getattr(control, "style", None), "description_width"):  # a button has none
+            control.style.description_width = "9em"
     return chooser, dict(zip(controls, chooser.kwargs_widgets))
 
 
-def _show(shown: Any, meanwhile: str, view: Callable[..., str | Picture], fields: dict[str, Any]) -> None:
-    """Put what `view` makes of the fields' values into the HTML widget `shown`."""
-    shown.value = meanwhile
+def _is_slider(control: Any) -> bool:
+    return hasattr(control, "readout")
+
+
+def _show(shown: Any, meanwhile: str | None, view: Callable[..., str | Picture], fields: dict[str, Any]) -> None:
+    """Put what `view` makes of the fields' values into the HTML widget `shown`, and until then `meanwhile`, if any."""
+    if meanwhile is not None:
+        shown.value = meanwhile
     try:
         shown.value = render(view, **{name: field.get_interact_value() for name, field in fields.items()})
     except Exception as error:

@@ -83,6 +83,20 @@ def test_the_weights_are_those_on_disk_bit_for_bit(default):
             assert torch.equal(file.get_tensor(name), state[name])
 
 
+def test_each_block_of_32_weights_of_a_linear_layer_lies_on_16_levels(default):
+    """Q4_1: even steps from the block's smallest weight to its largest, of which every weight is a whole number."""
+    linear = {name: p for name, p in default[0].named_parameters() if name.endswith("proj.weight")}
+    assert len(linear) == 30 * 7
+    for name, weight in linear.items():
+        blocks = weight.detach().reshape(-1, 32)[::97].double()
+        low, high = blocks.min(dim=1, keepdim=True).values, blocks.max(dim=1, keepdim=True).values
+        codes = (blocks - low) / ((high - low) / 15).clamp_min(1e-12)
+        assert max(len(block.unique()) for block in blocks) <= 16, name
+        assert (codes - codes.round()).abs().max() < 0.01, name
+    embeddings = default[0].get_input_embeddings().weight[1000].reshape(-1, 32)
+    assert max(len(block.unique()) for block in embeddings) > 16, "these are kept in 8 bits"
+
+
 def test_the_tokenizer_can_pad_and_comes_back_to_the_same_text(default):
     _, tokenizer = default
     assert tokenizer.pad_token is not None and tokenizer.pad_token_id is not None

@@ -11,11 +11,17 @@ import torch
 from rapidadapt_lessons.choosing.methods import train_adapter
 from rapidadapt_lessons.lm.tasks import Example, load_task
 from rapidadapt_lessons.lora import layers as lora
-from rapidadapt_lessons.prompting.answers import answered_right, best_answers, label_scores, text_probabilities
+from rapidadapt_lessons.prompting.answers import (
+    answer_tokens,
+    answered_right,
+    best_answers,
+    label_scores,
+    text_probabilities,
+)
 from rapidadapt_lessons.prompting.calibration import CONTENT_FREE, content_free_prior, contextual_calibration
 from rapidadapt_lessons.prompting.own_text import own_task
 from rapidadapt_lessons.prompting.prompts import Prompt, build_prompt, build_prompts, template_of, templates_for
-from rapidadapt_lessons.prompting.scoring import generate_answers, label_logprobs
+from rapidadapt_lessons.prompting.scoring import exact_matches, generate_answers, label_logprobs
 from rapidadapt_lessons.tool.predict import Predictor
 from rapidadapt_lessons.tool.saved_prompt import Adapted
 from rapidadapt_lessons.training.rows import task_rows
@@ -88,6 +94,39 @@ def test_the_probability_of_a_text_is_that_of_what_the_model_answers(real_model)
     texts, probabilities = zip(*best_answers(*real_model, prompts))
     assert list(texts) == generate_answers(*real_model, prompts, max_new_tokens=12)
     assert text_probabilities(*real_model, prompts, texts) == list(probabilities)
+
+
+def test_an_answers_tokens_multiply_to_its_probability_and_tell_whether_it_is_written(real_model):
+    model, tokenizer = real_model
+    episode = load_task("past_tense").episode(3, n_query=6)
+    prompts = build_prompts(episode.query, episode.support)
+    texts = [query.y for query in episode.query]
+    found = answer_tokens(model, tokenizer, prompts, texts)
+    assert ["".join(token.text for token in tokens) for tokens in found] == [f" {text}\n" for text in texts]
+    products = [math.prod(token.probability for token in tokens) for tokens in found]
+    assert products == pytest.approx(text_probabilities(model, tokenizer, prompts, texts), rel=1e-4)
+    written = [all(token.is_best for token in tokens) for tokens in found]
+    assert written == exact_matches(model, tokenizer, prompts, texts) and set(written) == {True, False}
+    # The first token alone, by hand.
+    ids = tokenizer(prompts[0].text)["input_ids"]
+    with torch.no_grad():
+        first = model(torch.tensor([ids])).logits[0, -1].softmax(-1)
+    [token] = tokenizer(found[0][0].text)["input_ids"]
+    assert found[0][0].probability == pytest.approx(first[token].item(), abs=1e-4)
+
+
+def test_examples_in_a_prompt_change_the_answers_and_no_weight(real_model):
+    model, tokenizer = real_model
+    before = [hash(p.detach().cpu().numpy().tobytes()) for p in model.parameters()]
+    episode = load_task("past_tense").episode(4, n_query=6)
+    texts = [query.y for query in episode.query]
+    right = [
+        sum(exact_matches(model, tokenizer, build_prompts(episode.query, support), texts))
+        for support in ((), episode.support)
+    ]
+    generate_answers(model, tokenizer, build_prompts(episode.query, episode.support))
+    assert right[0] == 0 and right[1] >= 4
+    assert [hash(p.detach().cpu().numpy().tobytes()) for p in model.parameters()] == before
 
 
 # A label that begins another

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import math
 import re
 from collections import Counter
 from html import unescape
@@ -16,7 +18,7 @@ from rapidadapt_lessons.prompting import views
 from rapidadapt_lessons.prompting.calibration import batch_calibration, content_free_prior, contextual_calibration
 from rapidadapt_lessons.prompting.prompts import ARROW, CHAT, QA, build_prompts, reorder, templates_for
 from rapidadapt_lessons.prompting.scoring import count_tokens, label_logprobs, next_tokens
-from rapidadapt_lessons.prompting.views import next_token_view, order_view, prompt_view
+from rapidadapt_lessons.prompting.views import next_token_view, order_view, prompt_view, shots_view
 
 
 def alt(html: str) -> str:
@@ -26,7 +28,8 @@ def alt(html: str) -> str:
 
 def table(html: str) -> list[list[str]]:
     rows = re.findall(r"<tr>(.*?)</tr>", html)
-    return [[unescape(cell) for cell in re.findall(r"<td [^>]*>(.*?)</td>", row)] for row in rows][1:]
+    cells = [[unescape(cell) for cell in re.findall(r"<td [^>]*>(.*?)</td>", row)] for row in rows][1:]
+    return [[re.sub(r"<details><summary>(.*?)</summary>.*", r"\1", cell) for cell in row] for row in cells]
 
 
 # Next tokens
@@ -103,20 +106,67 @@ def test_the_order_of_the_examples_shows_in_the_prompt(real_model):
     assert shown[0] != shown[1]
 
 
-def test_text_cannot_become_markup(tiny_task, monkeypatch):
-    monkeypatch.setattr(views, "best_answers", lambda *_: [("<i>", 0.5)])
-    html = prompt_view(None, lambda *_, **__: {"input_ids": [1]}, "t", 0, "arrow", 0)
-    assert "<b>x</b>" not in html and "&lt;b&gt;x&lt;/b&gt; -&gt;" in html and "&lt;i&gt;" in html and "<i>" not in html
-
-
-@pytest.fixture
-def tiny_task(monkeypatch):
-    """One task whose only query looks like HTML."""
+def test_text_cannot_become_markup(real_model, monkeypatch):
     episode = SimpleNamespace(support=(), query=(Example("<b>x</b>", "<u>"),))
     task = SimpleNamespace(
         title="T", cue="{x} is {y}", instruction="I.", question="{x}?", labels=(), episode=lambda *_, **__: episode
     )
     monkeypatch.setattr(views, "load_task", lambda name: task)
+    monkeypatch.setattr(views, "generate_answers", lambda *_, **__: ["<i>"])
+    html = prompt_view(*real_model, "t", 0)
+    assert "<b>x</b>" not in html and "&lt;b&gt;x&lt;/b&gt; -&gt;" in html
+    assert "<summary>&lt;i&gt;</summary>" in html and "<i>" not in html and "<u>" not in html
+    assert "&lt;u" in html and not re.search(r"<(?!/?(?:p|b|pre|table|tr|t[dh]|details|summary|div|span|code)\b)", html)
+
+
+def opened(html: str) -> list[tuple[str, list[list[tuple[str, float]]]]]:
+    """Return each answer, and the chips under it: the answer's tokens, and perhaps the correct answer's."""
+    found = []
+    for answer, inside in re.findall(r"<details><summary>(.*?)</summary>(.*?)</details>", html):
+        lines = [re.findall(r"<code>(.*?)</code> ([\d.]+)", line) for line in inside.split("</div>")[:-1]]
+        found.append((unescape(answer), [[(unescape(text), float(p)) for text, p in line] for line in lines]))
+    return found
+
+
+def test_an_answer_opens_to_its_tokens_and_a_wrong_one_to_the_correct_tokens_too(real_model):
+    html = prompt_view(*real_model, "past_tense", 3)
+    queries = load_task("past_tense").episode(3, n_query=12).query
+    rows, answers = table(html), opened(html)
+    assert len(rows) == len(answers) == 12
+    for (_, _, probability, verdict), (answer, lines), query in zip(rows, answers, queries):
+        assert len(lines) == 1 + (verdict != "yes")
+        for line, text in zip(lines, (answer, query.y)):
+            assert line[-1][0] == "the end"
+            assert "".join(ast.literal_eval(token) for token, _ in line[:-1]) == f" {text}"
+        assert math.prod(p for _, p in lines[0]) == pytest.approx(float(probability), abs=0.03)
+    assert {len(lines) for _, lines in answers} == {1, 2}
+
+
+def test_another_draw_shows_other_examples_and_the_same_queries(real_model):
+    first, second = (prompt_view(*real_model, "plurals", 3, draw=draw) for draw in (0, 1))
+    assert [row[0] for row in table(first)] == [row[0] for row in table(second)]
+    episode = load_task("plurals").episode(3, seed=1, n_query=12)
+    assert "\n".join(f"{x} -> {y}" for x, y in episode.support) in unescape(second) and ", draw 1:" in second
+    assert episode.support != load_task("plurals").episode(3, n_query=12).support
+
+
+def test_a_slider_shows_each_prompt_under_columns_for_all_and_computes_once(real_model, monkeypatch):
+    alone = [prompt_view(*real_model, "past_tense", shots, draw=1) for shots in range(3)]
+    right = [int(re.search(r"(\d+) of 12 right", html)[1]) for html in alone]
+    assert len(set(right)) > 1
+    kept, asked = {}, []
+    really = views.answer_tokens
+    monkeypatch.setattr(views, "answer_tokens", lambda *args: asked.append(args) or really(*args))
+    found = [shots_view(*real_model, "past_tense", shots, 1, kept=kept, most=2) for shots in range(3)]
+    assert len(asked) == 6, "for the correct and the other answers of three prompts, once"
+    for shots, (html, one) in enumerate(zip(found, alone)):
+        assert html.endswith(one)
+        told = re.search(r'<div role="img" aria-label="(.*?)"', html)[1]
+        assert f"{shots} example" in told and f": {right[shots]} of 12 right" in told
+        assert ", ".join(f"{count} at {n}" for n, count in enumerate(right)) in told
+        assert html.count("#0072B2") == 1, "the position of the slider is the dark column"
+    shots_view(*real_model, "past_tense", 0, 2, kept=kept, most=2)
+    assert len(kept) == 5, "two draws, and zero-shot is the same in both"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rapidadapt_lessons.errors import BadPrompt, CourseError
 from rapidadapt_lessons.show.plots import Picture
-from rapidadapt_lessons.show.widgets import explore, on_demand, render
+from rapidadapt_lessons.show.widgets import explore, new_draw, on_demand, render
 
 
 @pytest.fixture
@@ -83,6 +83,42 @@ def test_controls_wait_until_they_are_let_go(shown):
     controls, _ = parts(shown)
     assert len(controls) == 5
     assert all(control.continuous_update is False for control in controls)
+
+
+def test_sliders_may_act_while_they_move_and_text_waits(shown):
+    seen = []
+
+    def view(n, word):
+        if shown:
+            seen.append(parts(shown)[1].value)
+        return f"{word}{n}"
+
+    explore(view, while_moving=True, n=IntSlider(1, 0, 5), word="a")
+    (slider, text), result = parts(shown)
+    assert (slider.continuous_update, text.continuous_update) == (True, False)
+    slider.value = 2
+    assert result.value == "a2" and "opacity" not in seen[0], "a result that comes at once need not be greyed before"
+    text.value = "b"
+    assert result.value == "b2" and "opacity" in seen[1]
+
+
+def test_a_new_draw_counts_on_at_each_press(shown):
+    calls = []
+
+    def view(**values):
+        calls.append(values)
+        return f"draw {values['draw']}"
+
+    explore(view, shots=IntSlider(3, 0, 8), draw=new_draw())
+    (_, button), result = parts(shown)
+    assert isinstance(button, ipywidgets.Button) and button.description == "New draw" and button.tooltip
+    assert calls == [{"shots": 3, "draw": 0}]
+    button.click()
+    assert calls[1:] == [{"shots": 3, "draw": 1}] and result.value == "draw 1"
+    button.click()
+    assert calls[2:] == [{"shots": 3, "draw": 2}]
+    explore(view, draw=new_draw(7))
+    assert calls[-1] == {"draw": 7}, "each button counts for itself"
 
 
 def test_descriptions_have_room(shown):
