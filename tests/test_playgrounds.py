@@ -454,7 +454,6 @@ def test_a_button_may_compute_once_before_it_is_pressed(monkeypatch):
 
 
 FUNCTIONS = {
-    "01_prompting": "playground.prompt_playground",
     "03_maml_math": "views.own_lines_view",
     "05_continual_learning": "playground.stream_playground",
     "06_choose_your_adaptation": "playground.methods_playground",
