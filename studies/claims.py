@@ -1,120 +1,17 @@
-"""Claims: what a lesson's bold sentence says of a study, as an inequality that its whole 95% interval must satisfy.
-
-A takeaway carries its claim's id in a comment, `**...** <!-- claim: lora-rate-ten-times -->`; one that is mathematics
-names the test that proves it, `<!-- proof: tests/meta/test_maml.py::test_name -->`. `tests/studies/test_claims.py`
-fails where a claim does not hold.
-"""
+"""All claims of the lessons: see claim.py for what one is, and prompt_claims.py for those of lessons 0 to 2."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prompt_values import lost_to_the_wrong_label, nearest_gain, order_gain, planted, rare_label_gain
-
-from rapidadapt_lessons.errors import CourseError
-from rapidadapt_lessons.show.intervals import interval
-from rapidadapt_lessons.studies.records import Records, load
+from claim import Claim
+from prompt_claims import PROMPT_CLAIMS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST = 5  # seeds
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds and its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One takeaway.
-
-    Attributes:
-        id: as in the lesson's comment.
-        section: of the lesson, such as "3.9".
-        sentence: what is claimed, in words.
-        study: its name.
-        value: from the study's records to one number per seed, a series; a paired difference where draws are shared.
-        above, below: what the whole interval must lie above, or below.
-        queries: where the numbers are shares of right answers: of how many queries each.
-    """
-
-    id: str
-    section: str
-    sentence: str
-    study: str
-    value: Callable[[Records], pd.Series]
-    above: float = -math.inf
-    below: float = math.inf
-    queries: int | None = None
-
-    def values(self, records: Records | None = None) -> pd.Series:
-        """Return the number of each seed."""
-        return self.value(records or load(self.study))
-
-    def interval(self, records: Records | None = None) -> Interval:
-        """Return the interval over the study's seeds."""
-        values = self.values(records).tolist()
-        return share_interval(values, self.queries) if self.queries else mean_interval(values)
-
-    def holds(self, records: Records | None = None) -> bool:
-        """Return whether the inequality is true at both ends."""
-        found = self.interval(records)
-        return self.above < found.low and found.high < self.below
-
-
-def mean_interval(values: list[float]) -> Interval:
-    """Return the mean of numbers or of paired differences, and Student's 95% interval, from five seeds or more.
-
-    Raises:
-        CourseError: fewer than five values, or one is not finite.
-    """
-    n, _ = _counted(values)
-    found = interval(values, bounds=(-math.inf, math.inf))
-    return Interval(found.mean, found.low, found.high, n)
-
-
-def share_interval(values: list[float], queries: int) -> Interval:
-    """Return the mean of shares between 0 and 1, and a 95% interval that stays between them and never has width zero.
-
-    Seeds differ by more than the draw of queries alone would make them. So the number of answers is divided by the
-    ratio of the two variances, and Clopper and Pearson's interval is taken at what is left (Korn and Graubard 1998).
-
-    Args:
-        values: for each seed, the share of right answers.
-        queries: how many were asked for each.
-
-    Raises:
-        CourseError: as `mean_interval`, or a value is no share.
-    """
-    from scipy.stats import beta, norm, t
-
-    n, mean = _counted(values)
-    if not all(0 <= value <= 1 for value in values) or queries < 1:
-        raise CourseError(f"the shares are {values}, of {queries} queries.", "give shares from 0 to 1.")
-    between = sum((value - mean) ** 2 for value in values) / (n - 1)
-    by_chance = mean * (1 - mean) / queries
-    answers = n * queries / max(1.0, between / by_chance if by_chance else 1.0)
-    answers *= float(norm.ppf(0.975) / t.ppf(0.975, n - 1)) ** 2
-    right = mean * answers
-    low = float(beta.ppf(0.025, right, answers - right + 1)) if right > 0 else 0.0
-    high = float(beta.ppf(0.975, right + 1, answers - right)) if right < answers else 1.0
-    return Interval(mean, low, high, n)
-
-
-def _counted(values: list[float]) -> tuple[int, float]:
-    if len(values) < FEWEST or not all(map(math.isfinite, values)):
-        raise CourseError(f"the values are {values}.", f"give {FEWEST} finite ones or more, one for each seed.")
-    return len(values), sum(values) / len(values)
+    from rapidadapt_lessons.studies.records import Records
 
 
 def valley(records: Records, method: str, rank: int = 8) -> pd.Series:
@@ -160,39 +57,8 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
     return prompt - lora
 
 
-def _sums(records: Records, method: str, votes: int) -> pd.Series:
-    """Return the share of right sums: greedy without a vote, otherwise sampled."""
-    return records.values("accuracy", method=method, votes=votes)
-
-
-def _masked_less_free(records: Records) -> pd.Series:
-    """Return the share of right masked answers less that of free ones, after two examples, the mean of all tasks."""
-    rows = records.rows[records.rows["prompt"] == "two examples"]
-    means = rows.pivot_table("value", "seed", "metric")
-    return means["right, masked"] - means["right, free"]
-
-
 CLAIMS = (
-    Claim(
-        "more-examples-more-verbs",
-        "How every lesson works",
-        "Eight examples get more verbs right than one.",
-        "few_shot",
-        lambda records: (
-            records.values("exact match", task="past_tense", shots=8)
-            - records.values("exact match", task="past_tense", shots=1)
-        ),
-        above=0.0,
-    ),
-    Claim(
-        "few-shot-plurals",
-        "1.5",
-        "Four examples are enough for plurals: over 80% of the answers are right.",
-        "few_shot",
-        lambda records: records.values("exact match", task="plurals", shots=4),
-        above=0.8,
-        queries=48,
-    ),
+    *PROMPT_CLAIMS,
     Claim(
         "lora-rate-ten-times",
         "3.9",
@@ -294,144 +160,5 @@ CLAIMS = (
         "choose_continents",
         lambda records: _calibrated_less_lora(records, 4).combine(_calibrated_less_lora(records, 16), min),
         above=-1 / 20,
-    ),
-    # Lesson 2
-    Claim(
-        "order-alone-moves-accuracy",
-        "2.1",
-        "Reordering the same four examples moves accuracy by more than 25 percentage points.",
-        "example_order",
-        lambda records: order_gain(records, "best order, none", "worst order, none"),
-        above=0.25,
-    ),
-    Claim(
-        "contextual-calibration-helps",
-        "2.2",
-        "Dividing out the prompt's own preference lifts an average order by more than 15 points.",
-        "example_order",
-        lambda records: order_gain(records, "mean order, contextual", "mean order, none"),
-        above=0.15,
-    ),
-    Claim(
-        "batch-calibration-needs-balance",
-        "2.2",
-        "When one label is rare, batch calibration is less accurate than contextual calibration.",
-        "skewed_calibration",
-        rare_label_gain,
-        below=0.0,
-    ),
-    Claim(
-        "nearest-examples-help-topics",
-        "2.3",
-        "For the topic of a question, nearest examples beat random ones by more than 10 points.",
-        "nearest_examples",
-        lambda records: nearest_gain(records, "question_topic"),
-        above=0.1,
-    ),
-    Claim(
-        "balanced-and-calibrated-beats-nearest",
-        "2.3",
-        "One example of each label, with calibration, beats four nearest ones.",
-        "nearest_examples",
-        lambda records: (
-            records.values("accuracy, calibrated", task="question_topic", examples="as many of each label", shots=4)
-            - records.values("accuracy", task="question_topic", examples="nearest", shots=4)
-        ),
-        above=0.0,
-    ),
-    Claim(
-        "steps-before-the-answer",
-        "2.4",
-        "Steps before the answer more than double the share of correct sums.",
-        "chain_of_thought",
-        lambda records: _sums(records, "chain of thought", 0) - 2 * _sums(records, "direct", 0),
-        above=0.0,
-    ),
-    Claim(
-        "vote-beats-one-sample",
-        "2.5",
-        "A vote of ten sampled chains is right more often than a single one.",
-        "chain_of_thought",
-        lambda records: _sums(records, "chain of thought", 10) - _sums(records, "chain of thought", 1),
-        above=0.0,
-    ),
-    Claim(
-        "mask-makes-more-right",
-        "2.6",
-        "A token mask keeps every reply on the list, and more of them are correct.",
-        "constrained_decoding",
-        _masked_less_free,
-        above=0.05,
-    ),
-    Claim(
-        "mask-is-not-likeliest",
-        "2.6",
-        "In a chat, the likeliest capital is correct far more often than the masked one.",
-        "constrained_decoding",
-        lambda records: (
-            records.values("right, likeliest", task="capitals", prompt="chat")
-            - records.values("right, masked", task="capitals", prompt="chat")
-        ),
-        above=0.3,
-    ),
-    Claim(
-        "data-decide-the-answer",
-        "2.7",
-        "A command in the data puts its word into more than three answers of four.",
-        "injection",
-        lambda records: planted(records, "arrow"),
-        above=0.75,
-    ),
-    Claim(
-        "forbidding-plants-the-word",
-        "2.7",
-        "A line that forbids the word plants it too, in more than two answers of three.",
-        "injection",
-        lambda records: records.values(
-            "says it in any case", prompt="arrow", planted="HACKED", data="control: forbidden"
-        ),
-        above=2 / 3,
-    ),
-    Claim(
-        "repeating-the-task-holds",
-        "2.7",
-        "Repeat the task after the data, and fewer than one answer in ten holds the planted word.",
-        "injection",
-        lambda records: planted(records, "arrow, task repeated"),
-        below=0.1,
-    ),
-    Claim(
-        "attack-picks-the-label",
-        "2.7",
-        "A command that names the wrong label takes more than 20 points from a choice between two labels.",
-        "injection",
-        lost_to_the_wrong_label,
-        above=0.2,
-    ),
-    Claim(
-        "examples-cost-every-time",
-        "2.8",
-        "Sixteen examples make a query at least five times as slow as none.",
-        "prompt_cost",
-        lambda records: records.values("times slower than no examples", shots=16),
-        above=5.0,
-    ),
-    Claim(
-        "prefix-cache-three-times-faster",
-        "2.8",
-        "With the cache it is at least three times faster.",
-        "prompt_cost",
-        lambda records: records.values("times faster with the cache", shots=16),
-        above=3.0,
-    ),
-    Claim(
-        "prefix-cache-ten-times-fewer-tokens",
-        "2.8",
-        "With sixteen examples and 32 queries, a prefix cache reads at least ten times fewer tokens.",
-        "prompt_cost",
-        lambda records: (
-            records.values("tokens per query, plain", shots=16) / records.values("tokens per query, cached", shots=16)
-        ),
-        above=10.0,
     ),
 )

@@ -272,7 +272,7 @@ def test_a_lesson_has_its_figures_downloads_and_launch_buttons(html, lesson):
 
 
 def test_a_lesson_with_widgets_shows_them_still(html):
-    assert page(html, "notebooks/01_prompting").count('class="widget-still"') == 3
+    assert page(html, "notebooks/01_prompting").count('class="widget-still"') == 2
 
 
 def test_lessons_and_glossary_lead_to_one_another(html):

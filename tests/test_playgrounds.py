@@ -454,7 +454,7 @@ def test_a_button_may_compute_once_before_it_is_pressed(monkeypatch):
 
 
 FUNCTIONS = {
-    "01_prompting": "playground.prompt_playground",
+    "02_prompts_that_hold_up": "playground.prompt_playground",
     "05_maml_math": "views.own_lines_view",
     "08_continual_learning": "playground.stream_playground",
     "10_choose_your_adaptation": "playground.methods_playground",

@@ -5,6 +5,7 @@ from ..lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "matching": ["lenient_match"],
         "prompts": [
             "ARROW",
             "CHAT",
@@ -21,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         ],
         "scoring": ["exact_matches"],
         "orders": ["in_every_order", "order_view"],
+        "spelling": ["spelling_rule"],
         "views": ["prompt_view", "shots_view"],
     },
 )

@@ -113,11 +113,14 @@ def build_prompts(
     return [build_prompt(query.x, support, template) for query in queries]
 
 
-def chat_prompt(tokenizer: Tokenizer, query: str, support: Sequence[Example] = (), template: str = "{x}") -> Prompt:
+def chat_prompt(
+    tokenizer: Tokenizer, query: str, support: Sequence[Example] = (), template: str = "{x}", system: str | None = None
+) -> Prompt:
     """Write the same prompt as a conversation, in the format the model was instruction-tuned on.
 
     Each support example becomes a question by the user and an answer by the assistant.
-    The template is the user's turn, with {x} for the input: "What is the plural of {x}?".
+    The template is the user's turn, with {x} for the input: "What is the plural of {x}?". The system prompt comes
+    first; None leaves the one that the tokenizer's chat template puts there, if any.
     Raises BadPrompt where the query is empty, {x} is missing, or the tokenizer has no chat template.
     """
     if not query.strip():
@@ -129,7 +132,7 @@ def chat_prompt(tokenizer: Tokenizer, query: str, support: Sequence[Example] = (
             f"{tokenizer.name_or_path} has no chat template: it was not tuned for conversation.",
             "use build_prompt, or an instruction-tuned model.",
         )
-    messages = []
+    messages = [] if system is None else [{"role": "system", "content": system}]
     for x, y in support:
         messages.append({"role": "user", "content": template.replace("{x}", x)})
         messages.append({"role": "assistant", "content": y})
@@ -139,11 +142,19 @@ def chat_prompt(tokenizer: Tokenizer, query: str, support: Sequence[Example] = (
 
 
 def task_prompts(
-    tokenizer: Tokenizer, task: Task, queries: Sequence[Example], support: Sequence[Example], template: str | Template
+    tokenizer: Tokenizer,
+    task: Task,
+    queries: Sequence[Example],
+    support: Sequence[Example],
+    template: str | Template,
+    system: str | None = None,
 ) -> list[Prompt]:
-    """Write a prompt for each query, by a template, a template's name, or CHAT. Raises CourseError for another name."""
+    """Write a prompt for each query, by a template, a template's name, or CHAT, which alone has a system prompt.
+
+    Raises CourseError for another name.
+    """
     if template == CHAT:
-        return [chat_prompt(tokenizer, q.x, support, task.question) for q in queries]
+        return [chat_prompt(tokenizer, q.x, support, task.question, system) for q in queries]
     if isinstance(template, str):
         known = templates_for(task)
         require_one_of([*known, CHAT], "template", template)

@@ -169,6 +169,20 @@ def test_a_chat_is_a_question_for_each_example_in_the_models_own_format(real_mod
     assert (prompt.answer_prefix, prompt.stop) == ("", "<|im_end|>")
 
 
+def test_a_system_prompt_takes_the_place_of_the_templates_own(real_model):
+    _, tokenizer = real_model
+    own, empty, default = (
+        chat_prompt(tokenizer, "fox", SHOTS[:1], system=system).text for system in ("Be short.", "", None)
+    )
+    assert own.startswith("<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\ncat<|im_end|>\n")
+    assert empty == own.replace("Be short.", "")
+    assert "SmolLM" in default and "SmolLM" not in own + empty
+    fox, task = [Example("fox", "foxes")], load_task("plurals")
+    assert task_prompts(tokenizer, task, fox, (), CHAT, "Be short.") == [
+        chat_prompt(tokenizer, "fox", (), task.question, "Be short.")
+    ]
+
+
 def test_braces_stay_as_they_are_in_a_chat(real_model):
     _, tokenizer = real_model
     assert "user\n{x}{y}{{ z }}<|im_end|>" in chat_prompt(tokenizer, "{x}{y}{{ z }}").text

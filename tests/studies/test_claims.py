@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 
 import pytest
-from claims import CLAIMS, Interval, mean_interval, share_interval
+from claim import Interval, mean_interval, share_interval
+from claims import CLAIMS
 from scipy import stats
 
 from rapidadapt_lessons.errors import CourseError

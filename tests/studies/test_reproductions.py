@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import reproductions
-from claims import Claim
+from claim import Claim
 from findings import AGREES, DISAGREES, FINDINGS, UNDECIDED, Finding, lesson_claim
 
 from rapidadapt_lessons.errors import CourseError

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from claims import CLAIMS, Claim
+from claim import Claim
+from claims import CLAIMS
 from lesson_parts import Takeaway, plain, takeaways, tokens
 
 ROOT = Path(__file__).resolve().parents[2]
