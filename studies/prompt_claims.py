@@ -134,7 +134,7 @@ PROMPT_CLAIMS = (
     Claim(
         "random-labels-cost",
         "1.5",
-        "Random labels cost more than five points, on average over the four tasks.",
+        "Random labels cost more than five points of accuracy, averaged over the four tasks.",
         "example_labels",
         lambda records: labelled(records, "correct labels") - labelled(records, "random labels"),
         above=0.05,
@@ -142,7 +142,7 @@ PROMPT_CLAIMS = (
     Claim(
         "labels-need-their-words",
         "1.5",
-        "Labels on unrelated words bring less than five points over no example at all.",
+        "Correct labels on unrelated words gain less than five points over no examples.",
         "example_labels",
         lambda records: labelled(records, "correct labels, unrelated words") - labelled(records, "nothing"),
         below=0.05,
@@ -150,7 +150,7 @@ PROMPT_CLAIMS = (
     Claim(
         "format-spread",
         "1.6",
-        "With the same examples, question and answer gets over 20 points more past tenses right than chat.",
+        "With the same examples, the question-and-answer format beats chat on past tenses by over 20 points.",
         "prompt_formats",
         lambda records: _exact(records, "past_tense", "question and answer") - _exact(records, "past_tense", "chat"),
         above=0.2,
@@ -158,7 +158,7 @@ PROMPT_CLAIMS = (
     Claim(
         "no-format-wins",
         "1.6",
-        "Question and answer beats the sentence on past tenses, and the sentence beats it on capitals.",
+        "Question and answer beats the cue on past tenses, but the cue beats question and answer on capitals.",
         "prompt_formats",
         lambda records: _cue_less_question(records, "capitals").combine(
             -_cue_less_question(records, "past_tense"), min
@@ -168,7 +168,7 @@ PROMPT_CLAIMS = (
     Claim(
         "chat-says-plurals",
         "1.7",
-        "Asked in chat without an example, the model says over 70% of the plurals, in replies that are no exact match.",
+        "In chat with no examples, the model gives over 70% of the plurals, but in replies that aren't exact matches.",
         "prompt_formats",
         lambda records: (
             _lenient(records, "plurals", 0) - records.values("exact match", task="plurals", format="chat", shots=0)
@@ -179,8 +179,8 @@ PROMPT_CLAIMS = (
     Claim(
         "examples-beat-system-prompt",
         "1.7",
-        "Without an example the system prompt brings no exact match; four examples in chat bring over 20 points per "
-        "task.",
+        "With no examples, the system prompt gets no exact match; four examples in chat gain over 20 points on "
+        "each task.",
         "prompt_formats",
         _least_gain_over_system_prompt,
         above=0.2,
@@ -188,7 +188,7 @@ PROMPT_CLAIMS = (
     Claim(
         "examples-cost-capitals",
         "1.7",
-        "In chat, four examples cost over 20 points of the capitals that the model says without any.",
+        "In chat, the share of replies that contain the correct capital falls by over 20 points with four examples.",
         "prompt_formats",
         lambda records: _lenient(records, "capitals", 0) - _lenient(records, "capitals", 4),
         above=0.2,
@@ -196,14 +196,14 @@ PROMPT_CLAIMS = (
     Claim(
         "paired-arrow-beats-chat",
         "1.8",
-        "Compared on the same draws, the arrow gets over ten points more past tenses right than chat.",
+        "On the same draws, the arrow beats chat on past tenses by over ten points.",
         "prompt_formats",
         lambda records: _exact(records, "past_tense", "arrow") - _exact(records, "past_tense", "chat"),
         above=0.1,
     ),
     Claim(
         "few-shot-sixteen-beat-one",
-        "1.9",
+        "1.4",
         "For past tenses, sixteen examples beat one by more than 40 points.",
         "few_shot",
         lambda records: (
