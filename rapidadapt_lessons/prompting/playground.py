@@ -1,4 +1,4 @@
-"""The playground at the end of lesson 1: a prompt of the reader's own, values in, HTML out."""
+"""The playground at the end of lesson 2: a prompt of the reader's own, values in, HTML out."""
 
 from __future__ import annotations
 

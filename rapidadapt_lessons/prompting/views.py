@@ -1,4 +1,4 @@
-"""What lesson 1's widgets show: one plain function each, values in, HTML out."""
+"""What the widgets of lessons 0 and 1 show: one plain function each, values in, HTML out."""
 
 from __future__ import annotations
 

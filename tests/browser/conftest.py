@@ -33,15 +33,15 @@ CHROMIUM = [
 ]  # fmt: skip
 
 
-# What lesson 1's widgets use, without the measurements that lead up to them.
+# What the widgets of lessons 1 and 2 use, without the measurements that lead up to them.
 BEFORE_WIDGETS = """
 from rapidadapt_lessons import prompting
-from rapidadapt_lessons.lm.model import load_model
-from rapidadapt_lessons.lm.tasks import load_task
+from rapidadapt_lessons.lm import load_model, load_task
 from rapidadapt_lessons.prompting import CHAT
+from rapidadapt_lessons.show import explore
 model, tokenizer = load_model()
-formats = [*prompting.templates_for(load_task("capitals")), CHAT]
-review = prompting.Template("Word: {x}\\nSentiment: {y}", separator="\\n\\n")
+task = load_task("sentiment")
+episode = task.episode(4, seed=10, n_query=12, balanced=True)
 """
 
 
@@ -55,12 +55,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-lessons", action="store_true", help="run every lesson as a whole (a quarter of an hour)")
 
 
-def widgets_of_lesson_1() -> nbformat.NotebookNode:
-    """Return a notebook with lesson 1's own widget cells, and before them only what they need."""
-    lesson = nbformat.read(ROOT / "notebooks" / "01_prompting.ipynb", as_version=4)
-    cells = [cell for cell in lesson.cells if cell.cell_type == "code" and "explore(" in cell.source]
-    assert len(cells) == 2, "lesson 1 has other widgets now"
-    short = nbformat.v4.new_notebook(metadata=lesson.metadata)
+def widgets_on_prompting() -> nbformat.NotebookNode:
+    """Return a notebook with the widget cells of lessons 1 and 2, and before them only what they need."""
+    names = ("01_prompting", "02_prompts_that_hold_up")
+    lessons = [nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4) for name in names]
+    cells = [c for lesson in lessons for c in lesson.cells if c.cell_type == "code" and "explore(" in c.source]
+    assert len(cells) == 3, "lessons 1 and 2 have other widgets now"
+    short = nbformat.v4.new_notebook(metadata=lessons[0].metadata)
     short.cells = [nbformat.v4.new_code_cell(BEFORE_WIDGETS.strip()), *cells]
     short.metadata.pop("widgets", None)
     return short
@@ -73,7 +74,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
     for part in ("notebooks", "scale"):  # lesson 11 starts the scripts beside it
         leave = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
         shutil.copytree(ROOT / part, folder / part, ignore=leave)
-    nbformat.write(widgets_of_lesson_1(), folder / "notebooks" / "widgets_of_01.ipynb")
+    nbformat.write(widgets_on_prompting(), folder / "notebooks" / "widgets_on_prompting.ipynb")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))

@@ -1,7 +1,7 @@
 """The lessons in JupyterLab, in a real browser: they run without an error, their controls move their figures, and
 they can be read at 125% zoom, in narrow windows and in the dark theme.
 
-Quick: lessons 0 and 5 as a whole, and lesson 1's widgets. With --all-lessons: every lesson as a whole.
+Quick: lessons 0 and 5 as a whole, and the widgets of lessons 1 and 2. With --all-lessons: every lesson as a whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.browser.lab_page import LabPage, changed, images, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-QUICK = ("00_start_here.ipynb", "05_maml_math.ipynb", "widgets_of_01.ipynb")
+QUICK = ("00_start_here.ipynb", "05_maml_math.ipynb", "widgets_on_prompting.ipynb")
 LESSON_SECONDS = 840  # the most that a lesson may take here; how long it does take is for the benchmarks
 NOT_DRAWN = "the browser shows no image"
 
@@ -188,12 +188,12 @@ def test_a_short_lesson_runs_and_its_controls_move_its_figures(lab, name):
     run_and_try(lab, name)
 
 
-def test_lesson_1s_widgets_move_with_the_model(lab):
-    page = lab("notebooks/widgets_of_01.ipynb")
+def test_the_widgets_on_prompting_move_with_the_model(lab):
+    page = lab("notebooks/widgets_on_prompting.ipynb")
     page.run_all(LESSON_SECONDS)
     assert page.errors() == []
-    assert len(page.boxes()) == 2
-    assert try_controls(page, "widgets_of_01") == 5
+    assert len(page.boxes()) == 3
+    assert try_controls(page, "widgets_on_prompting") == 3
     assert page.errors() == [] and unreadable(page) == []
 
 
@@ -205,9 +205,9 @@ def test_every_lesson_runs_and_its_controls_move_its_figures(lab, request, name)
 
 
 def test_a_slider_can_be_dragged_with_the_mouse(lab):
-    page = lab("notebooks/widgets_of_01.ipynb")
+    page = lab("notebooks/widgets_on_prompting.ipynb")
     page.run_all(LESSON_SECONDS)
-    box = page.boxes()[0]
+    box = page.boxes()[1]
     handle = box.locator(".noUi-handle").first
     before = shown(box)
     for _ in range(3):  # on a busy machine the page may still move while the mouse is on its way
