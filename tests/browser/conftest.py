@@ -35,13 +35,18 @@ CHROMIUM = [
 
 # What the widgets of lessons 1 and 2 use, without the measurements that lead up to them.
 BEFORE_WIDGETS = """
+import itertools
 from rapidadapt_lessons import prompting
 from rapidadapt_lessons.lm import load_model, load_task
-from rapidadapt_lessons.prompting import CHAT
+from rapidadapt_lessons.prompting import CHAT, scoring
 from rapidadapt_lessons.show import explore
 model, tokenizer = load_model()
 task = load_task("sentiment")
-episode = task.episode(4, seed=10, n_query=12, balanced=True)
+sentence = prompting.template_of(task)
+episode = task.episode(4, seed=10, n_query=6, balanced=True)
+orders = list(itertools.permutations(episode.support))
+prompts = [prompting.build_prompts(episode.query, order, sentence) for order in orders]
+by_order = [scoring.label_logprobs(model, tokenizer, of_one, task.labels) for of_one in prompts]
 """
 
 
