@@ -18,7 +18,7 @@ from findings import AGREES, FINDINGS, Finding  # noqa: E402
 
 PAGE, README = ROOT / "docs" / "reproductions.md", ROOT / "README.md"
 BEGIN, END = "<!-- reproductions: written by `make reproductions` -->", "<!-- /reproductions -->"
-TOP = 7  # rows in the README
+TOP = 10  # rows in the README
 HEADS = "| paper | what it found | seen here: mean (range over seeds) | verdict | lesson |\n|---|---|---|---|---|"
 INTRODUCTION = """\
 # Published findings, reproduced
