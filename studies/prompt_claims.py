@@ -216,7 +216,8 @@ PROMPT_CLAIMS = (
     Claim(
         "order-alone-moves-accuracy",
         "2.1",
-        "Reordering the same four examples moves accuracy by more than 25 percentage points.",
+        "Averaged over three tasks, the best and worst orders of the same four examples are more than "
+        "25 percentage points apart.",
         "example_order",
         lambda records: order_gain(records, "best order, none", "worst order, none"),
         above=0.25,
@@ -224,7 +225,8 @@ PROMPT_CLAIMS = (
     Claim(
         "contextual-calibration-helps",
         "2.2",
-        "Dividing out the prompt's own preference lifts an average order by more than 15 points.",
+        "Dividing out the prompt's own preference raises accuracy by more than 15 points, averaged over "
+        "orders and tasks.",
         "example_order",
         lambda records: order_gain(records, "mean order, contextual", "mean order, none"),
         above=0.15,
@@ -232,7 +234,8 @@ PROMPT_CLAIMS = (
     Claim(
         "batch-calibration-needs-balance",
         "2.2",
-        "When one label is rare, batch calibration is less accurate than contextual calibration.",
+        "When one query in twenty has the rare label, batch calibration is less accurate than "
+        "contextual calibration.",
         "skewed_calibration",
         rare_label_gain,
         below=0.0,
@@ -248,7 +251,7 @@ PROMPT_CLAIMS = (
     Claim(
         "balanced-and-calibrated-beats-nearest",
         "2.3",
-        "One example of each label, with calibration, beats four nearest ones.",
+        "With calibration, one example of each label beats the four nearest examples.",
         "nearest_examples",
         lambda records: (
             records.values("accuracy, calibrated", task="question_topic", examples="as many of each label", shots=4)
@@ -267,7 +270,7 @@ PROMPT_CLAIMS = (
     Claim(
         "vote-beats-one-sample",
         "2.5",
-        "A vote of ten sampled chains is right more often than a single one.",
+        "A vote of ten sampled chains is right more often than a single sampled chain.",
         "chain_of_thought",
         lambda records: _sums(records, "chain of thought", 10) - _sums(records, "chain of thought", 1),
         above=0.0,
@@ -275,7 +278,7 @@ PROMPT_CLAIMS = (
     Claim(
         "mask-makes-more-right",
         "2.6",
-        "A token mask keeps every reply on the list, and more of them are correct.",
+        "A token mask keeps every reply on the list and, averaged over five tasks, makes more of them correct.",
         "constrained_decoding",
         _masked_less_free,
         above=0.05,
@@ -294,7 +297,7 @@ PROMPT_CLAIMS = (
     Claim(
         "data-decide-the-answer",
         "2.7",
-        "A command in the data puts its word into more than three answers of four.",
+        "A command in the data puts its word into more than three answers out of four.",
         "injection",
         lambda records: planted(records, "arrow"),
         above=0.75,
@@ -302,7 +305,7 @@ PROMPT_CLAIMS = (
     Claim(
         "forbidding-plants-the-word",
         "2.7",
-        "A line that forbids the word plants it too, in more than two answers of three.",
+        "A line that forbids the word plants it too, in more than two answers out of three.",
         "injection",
         lambda records: records.values(
             "says it in any case", prompt="arrow", planted="HACKED", data="control: forbidden"
@@ -320,7 +323,7 @@ PROMPT_CLAIMS = (
     Claim(
         "attack-picks-the-label",
         "2.7",
-        "A command that names the wrong label takes more than 20 points from a choice between two labels.",
+        "A command that names the wrong label costs a choice between two labels more than 20 points of accuracy.",
         "injection",
         lost_to_the_wrong_label,
         above=0.2,
@@ -328,7 +331,7 @@ PROMPT_CLAIMS = (
     Claim(
         "examples-cost-every-time",
         "2.8",
-        "Sixteen examples make a query at least five times as slow as none.",
+        "Without the cache, a query with sixteen examples takes at least five times as long as one with none.",
         "prompt_cost",
         lambda records: records.values("times slower than no examples", shots=16),
         above=5.0,
@@ -336,7 +339,7 @@ PROMPT_CLAIMS = (
     Claim(
         "prefix-cache-three-times-faster",
         "2.8",
-        "With the cache it is at least three times faster.",
+        "With the cache, the same query is at least three times faster.",
         "prompt_cost",
         lambda records: records.values("times faster with the cache", shots=16),
         above=3.0,
@@ -344,7 +347,7 @@ PROMPT_CLAIMS = (
     Claim(
         "prefix-cache-ten-times-fewer-tokens",
         "2.8",
-        "With sixteen examples and 32 queries, a prefix cache reads at least ten times fewer tokens.",
+        "With sixteen examples and 32 queries, a prefix cache cuts the tokens read to a tenth or less.",
         "prompt_cost",
         lambda records: (
             records.values("tokens per query, plain", shots=16) / records.values("tokens per query, cached", shots=16)

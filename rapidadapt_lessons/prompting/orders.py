@@ -38,10 +38,10 @@ class Ordered:
     prior: torch.Tensor
 
     def repaired(self) -> dict[str, torch.Tensor]:
-        """Return the label probabilities, [queries, labels], as they come and by each repair."""
+        """Return the label probabilities, [queries, labels], uncalibrated and by each repair."""
         plain = self.logprobs.softmax(-1)
         return {
-            "as it comes": plain,
+            "uncalibrated": plain,
             "contextual": contextual_calibration(plain, self.prior),
             "batch": batch_calibration(self.logprobs),
         }

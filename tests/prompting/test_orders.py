@@ -38,9 +38,9 @@ QUERIES = [query for label in ("positive", "negative") for query in EPISODE.quer
 def test_the_view_tells_each_repair_and_the_order():
     shown = unescape(order_view(SENTIMENT, QUERIES, LEANING))
     assert [query.y for query in QUERIES] == ["positive", "negative"]
-    assert "Correct: as it comes 50%, contextual 100%, batch 100%" in shown
+    assert "Correct: uncalibrated 50%, contextual 100%, batch 100%" in shown
     # 0.6 of 0.7 is 0.86; divided by the prior, (0.6 / 0.7) / (0.6 / 0.7 + 0.1 / 0.3) is 0.72
-    assert re.search(r"as it comes \(really positive\): mean 0.86", shown)
+    assert re.search(r"uncalibrated \(really positive\): mean 0.86", shown)
     assert re.search(r"contextual \(really positive\): mean 0.72", shown)
     places = [shown.index(f"{x} → {y}") for x, y in EPISODE.support]
     assert places == sorted(places) and "probability of positive" in shown
