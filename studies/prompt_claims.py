@@ -234,8 +234,7 @@ PROMPT_CLAIMS = (
     Claim(
         "batch-calibration-needs-balance",
         "2.2",
-        "When one query in twenty has the rare label, batch calibration is less accurate than "
-        "contextual calibration.",
+        "When one query in twenty has the rare label, batch calibration is less accurate than contextual calibration.",
         "skewed_calibration",
         rare_label_gain,
         below=0.0,
