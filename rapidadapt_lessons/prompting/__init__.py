@@ -15,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
             "build_prompts",
             "chat_prompt",
             "reorder",
-            "sort_by_label",
             "task_prompts",
             "template_of",
             "templates_for",

@@ -170,16 +170,6 @@ def reorder(support: Sequence[Example], seed: int) -> tuple[Example, ...]:
     return tuple(shuffled)
 
 
-def sort_by_label(support: Sequence[Example], labels: Sequence[str]) -> tuple[Example, ...]:
-    """Return the examples with all of the first label first, then all of the second, and so on.
-
-    Raises BadPrompt where an example's answer is not one of the labels.
-    """
-    if unknown := sorted({example.y for example in support} - set(labels)):
-        raise BadPrompt(f"{unknown} are answers, but not among the labels {list(labels)}.", "name every label once.")
-    return tuple(sorted(support, key=lambda example: labels.index(example.y)))
-
-
 class NearestExamples:
     """Choose, for each query, the pool's most similar examples (Liu et al. 2022, "What makes good
     in-context examples for GPT-3?", section 3).

@@ -23,7 +23,6 @@ from rapidadapt_lessons.prompting.prompts import (
     build_prompts,
     chat_prompt,
     reorder,
-    sort_by_label,
     task_prompts,
     template_of,
     templates_for,
@@ -216,20 +215,6 @@ def test_seed_0_keeps_the_order_and_other_seeds_give_many():
     support = load_task("plurals").episode(4).support
     assert reorder(support, 0) == support
     assert len({reorder(support, seed) for seed in range(60)}) > 15
-
-
-@given(st.lists(st.builds(Example, texts, st.sampled_from("abc"))))
-def test_sorting_by_label_groups_in_the_labels_order_and_keeps_order_within(support):
-    done = sort_by_label(support, "bca")
-    assert [example.y for example in done] == sorted((example.y for example in support), key="bca".index)
-    for label in "abc":
-        assert [e for e in done if e.y == label] == [e for e in support if e.y == label]
-
-
-def test_an_answer_that_is_no_label_is_told():
-    with pytest.raises(BadPrompt, match="boxes.*cats") as caught:
-        sort_by_label(SHOTS, ["cats", "dogs"])
-    assert "label" in caught.value.remedy
 
 
 # Nearest examples
