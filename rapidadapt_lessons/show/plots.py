@@ -168,7 +168,7 @@ def strips(
     stacked = _stacked if len(kinds) <= 4 else lambda values, width: [0] * len(values)
     stacks = {(name, kind): stacked(group[kind], same) for name, group in groups.items() for kind in group}
     highest = max((abs(level) for levels in stacks.values() for level in levels), default=0)
-    step = min(0.08, 0.28 / max(1, highest))  # inches from level to level: high stacks are pressed together
+    step = min(0.08, 0.28 / max(1, highest))  # inches from level to level: high stacks have smaller dots
     reach = highest * step  # inches from the middle
     lane = max(0.2, 2 * reach + 0.1)  # inches for each kind
     height = max(0.62, lane * len(kinds) + 0.14)  # inches for each row, which is 1 on the axis
@@ -179,7 +179,9 @@ def strips(
             i, colour, marker = kinds.index(kind), styles[kind].colour, styles[kind].marker
             y = row + (i - (len(kinds) - 1) / 2) * lane / height
             places = [y - step / height * level for level in stacks[name, kind]]
-            axes.scatter(values, places, color=colour, marker=marker, s=28, alpha=0.8, lw=0.5, ec="white")
+            axes.scatter(
+                values, places, color=colour, marker=marker, s=28 * (step / 0.08) ** 2, alpha=0.8, lw=0.5, ec="white"
+            )
             if means:
                 tick = max(0.1, reach + 0.06) / height
                 axes.plot([mean(values)] * 2, [y - tick, y + tick], color=colour, lw=2.5)

@@ -390,11 +390,12 @@ def test_equal_dots_are_stacked_and_can_be_counted():
     values = [0.5] * 9 + [0.505, 0.9]
     picture = plots.strips({"a": {"": values}, "b": {"": [0.1]}}, title="T", xlabel="x", means=False)
     dots, alone = (found.get_offsets() for found in picture.figure.axes[0].collections)
+    size = picture.figure.axes[0].collections[0].get_sizes()[0]  # of a dot, in square points
     assert sorted(dots[:, 0]) == values and len({tuple(place) for place in dots.tolist()}) == 11
     heights = sorted(dots[:10, 1])
     picture.png()
     places = picture.figure.axes[0].transData.transform(dots[:10])[:, 1]
-    dot = 28**0.5 / 72 * picture.figure.dpi  # its width, in the picture's own pixels
+    dot = size**0.5 / 72 * picture.figure.dpi  # its width, in the picture's own pixels
     assert np.diff(sorted(places)).min() > 0.9 * dot
     assert -0.5 < heights[0] and heights[-1] < 0.5 and alone[0, 1] == 1
     assert picture.alt.endswith("a: 0.50 (9 times), 0.51, 0.90; b: 0.10.") and not picture.figure.axes[0].lines
