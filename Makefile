@@ -100,7 +100,7 @@ doctor:
 	@$(BIN)/python -m rapidadapt_lessons doctor
 
 studies: export OMP_NUM_THREADS = 1
-studies check-studies: STUDIES = $(filter-out $(addprefix studies/, runner.py claim.py claims.py prompt_claims.py findings.py), $(wildcard studies/*.py))
+studies check-studies: STUDIES = $(shell grep -l "^STUDY = " studies/*.py)
 studies: setup
 	@set -e; for study in $(STUDIES); do $(BIN)/python $$study; done
 

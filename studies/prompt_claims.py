@@ -18,7 +18,7 @@ ORDERED = ("sentiment", "continents", "question_topic")  # the tasks of `example
 
 def order_gain(records: Records, better: str, than: str, tasks: tuple[str, ...] = ORDERED) -> pd.Series:
     """Return by how much one column of `example_order` lies above another, on average over tasks."""
-    return sum(records.values(better, task=task) - records.values(than, task=task) for task in tasks) / len(tasks)
+    return records.means(better, task=tasks) - records.means(than, task=tasks)
 
 
 def rare_label_gain(records: Records) -> pd.Series:
@@ -33,26 +33,22 @@ def rare_label_gain(records: Records) -> pd.Series:
 
 def planted(records: Records, prompt: str) -> pd.Series:
     """Return the share of answers with HACKED in them, in any case, on average over the attacks of `injection`."""
-    metric = "says it in any case"
-    return sum(records.values(metric, prompt=prompt, planted="HACKED", data=data) for data in ATTACKS) / len(ATTACKS)
+    return records.means("says it in any case", prompt=prompt, planted="HACKED", data=ATTACKS)
 
 
 def lost_to_the_wrong_label(records: Records) -> pd.Series:
     """Return by how much accuracy on a choice of two labels falls where the data ask for the wrong one, on average
     over the attacks of `injection`."""
-    none, *attacked = (
-        records.values("still right", prompt="choice of a label", planted="wrong label", data=data)
-        for data in ("no attack", *ATTACKS)
+    none, attacked = (
+        records.means("still right", prompt="choice of a label", planted="wrong label", data=data)
+        for data in ("no attack", ATTACKS)
     )
-    return none - sum(attacked) / len(ATTACKS)
+    return none - attacked
 
 
 def nearest_gain(records: Records, task: str) -> pd.Series:
     """Return by how much nearest examples beat random ones, on average over one example and four."""
-    near, drawn = (
-        sum(records.values("accuracy", task=task, examples=way, shots=k) for k in (1, 4)) / 2
-        for way in ("nearest", "random")
-    )
+    near, drawn = (records.means("accuracy", task=task, examples=way, shots=(1, 4)) for way in ("nearest", "random"))
     return near - drawn
 
 
@@ -63,9 +59,8 @@ def _sums(records: Records, method: str, votes: int) -> pd.Series:
 
 def _masked_less_free(records: Records) -> pd.Series:
     """Return the share of right masked answers less that of free ones, after two examples, the mean of all tasks."""
-    rows = records.rows[records.rows["prompt"] == "two examples"]
-    means = rows.pivot_table("value", "seed", "metric")
-    return means["right, masked"] - means["right, free"]
+    masked, free = (records.means(f"right, {how}", prompt="two examples") for how in ("masked", "free"))
+    return masked - free
 
 
 def _more_than_rule(records: Records, task: str) -> pd.Series:
@@ -75,8 +70,7 @@ def _more_than_rule(records: Records, task: str) -> pd.Series:
 
 def labelled(records: Records, shown: str) -> pd.Series:
     """Return the accuracy with examples of a kind, the mean over the tasks of `example_labels`."""
-    tasks = records.rows["task"].unique()
-    return sum(records.values("accuracy", task=task, shown=shown) for task in tasks) / len(tasks)
+    return records.means("accuracy", shown=shown)
 
 
 def _exact(records: Records, task: str, format: str) -> pd.Series:

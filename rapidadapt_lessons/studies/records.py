@@ -69,10 +69,22 @@ class Records:
         """
         rows = self._rows_of(metric, where)
         if rows.empty or rows["seed"].duplicated().any():
-            found = "no row" if rows.empty else "several rows of one seed"
-            known = "; ".join(f"{c}: {', '.join(map(str, self.rows[c].unique()))}" for c in [*self.settings, "metric"])
-            raise CourseError(f"{found} of {self.name!r} with {metric!r} and {where}.", f"there are {known}.")
+            raise self._unclear("no row" if rows.empty else "several rows of one seed", metric, where)
         return rows.set_index("seed")["value"].sort_index()
+
+    def means(self, metric: str, **where: Any) -> pd.Series:
+        """Return one metric's mean by seed, over all runs with the settings given: over tasks, for instance.
+
+        Example: `load("example_labels").means("accuracy", shown="random labels")` is the mean over its tasks. A tuple
+        lets several values of a setting through. A run that diverged makes its seed's mean NaN.
+
+        Raises:
+            CourseError: no row has this metric and these settings.
+        """
+        rows = self._rows_of(metric, where)
+        if rows.empty:
+            raise self._unclear("no row", metric, where)
+        return rows.groupby("seed")["value"].agg(lambda runs: runs.mean(skipna=False))
 
     def nested(self, metric: str, *columns: str, **where: Any) -> dict:
         """Return one metric's values over the seeds, by one or two settings: what `plots.curves` and `strips` draw.
@@ -108,6 +120,10 @@ class Records:
         means = values.agg(lambda seeds: seeds.mean(skipna=False)) * (1 if lowest else -1)
         best = means.loc[means.groupby(others or (lambda _: 0)).idxmin()].index.to_frame(index=False)
         return replace(self, rows=self.rows.merge(best))
+
+    def _unclear(self, found: str, metric: str, where: Mapping[str, Any]) -> CourseError:
+        known = "; ".join(f"{c}: {', '.join(map(str, self.rows[c].unique()))}" for c in [*self.settings, "metric"])
+        return CourseError(f"{found} of {self.name!r} with {metric!r} and {where}.", f"there are {known}.")
 
     def _rows_of(self, metric: str, where: Mapping[str, Any]) -> pd.DataFrame:
         self._require_settings(where)

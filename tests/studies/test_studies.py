@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -203,6 +204,19 @@ def test_every_recorded_study_is_whole_and_has_its_script(name):
     found = load(name)
     assert (ROOT / found.header["script"]).is_file() and len(found.seeds) >= 5
     assert found.header["code"] == run.code_digest(ROOT / found.header["script"]), "compute it again: --anew"
+
+
+def test_means_are_over_all_runs_of_a_seed(computed):
+    found = load("toy", folder=computed.parent)
+    both = [found.values("height", kind=kind, slope=1.0) for kind in ("a", "bb")]
+    means = found.means("height", slope=1.0)
+    assert means.tolist() == pytest.approx((sum(both) / 2).tolist()) and list(means.index) == found.seeds
+    assert found.means("height", slope=1.0, kind=("bb",)).equals(both[1])
+    with pytest.raises(CourseError, match="no row of 'toy'"):
+        found.means("width")
+    first = found.rows.index[(found.rows["metric"] == "height") & (found.rows["seed"] == 0)][0]
+    diverged = replace(found, rows=found.rows.assign(value=found.rows["value"].mask(found.rows.index == first)))
+    assert math.isnan(diverged.means("height")[0]) and not math.isnan(diverged.means("height")[1])
 
 
 def test_a_gain_is_the_mean_of_paired_differences_with_students_interval():
