@@ -6,11 +6,13 @@ Each check is a function that returns what is wrong. Further down, a small bad n
 from __future__ import annotations
 
 import copy
+import dis
 import json
 import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import CodeType
 from urllib.parse import unquote
 
 import nbformat
@@ -194,6 +196,31 @@ def predictions_hide_their_code(notebook: NotebookNode, path: Path, readme: str)
 
 
 @check
+def no_later_cell_changes_what_controls_use(notebook: NotebookNode, path: Path, readme: str) -> list[str]:
+    """A view runs again when a control is moved, after all cells: what it looks up by name has to be the same then."""
+    sources = [re.sub(r"(?m)^(\s*)%.*", r"\1pass", cell.source) for cell in code_cells(notebook)]
+    codes = [compile(source, path.name, "exec") for source in sources]
+    wrong = []
+    for i, source in enumerate(sources):
+        if re.search(r"^(explore|on_demand)\(", source, re.MULTILINE):
+            used = looked_up(codes[i], inside=False)
+            later = {
+                step.argval
+                for code in codes[i + 1 :]
+                for step in dis.get_instructions(code)
+                if step.opname == "STORE_NAME"
+            }
+            wrong += [f"{name!r} gets another value after the controls that use it" for name in sorted(used & later)]
+    return wrong
+
+
+def looked_up(code: CodeType, inside: bool) -> set[str]:
+    """Return the global names that the functions of a cell look up; `inside`, those of `code` itself too."""
+    own = {step.argval for step in dis.get_instructions(code) if inside and step.opname == "LOAD_GLOBAL"}
+    return own.union(*(looked_up(const, True) for const in code.co_consts if isinstance(const, CodeType)))
+
+
+@check
 def links_lead_somewhere(notebook: NotebookNode, path: Path, readme: str) -> list[str]:
     """Links to files of the project, in Markdown and in HTML."""
     wrong = []
@@ -358,6 +385,13 @@ BAD = {
     "nowhere to go": ("ends_with_what_to_remember_and_where_to_go", replace(12, "## References", "## Thanks")),
     "a prediction with its code open": ("predictions_hide_their_code", cell(2, source="predict('?', answer='!')")),
     "a long cell": ("has_short_code_cells", cell(2, source="\n\n".join(["x = 1"] * 21))),
+    "a name that a view uses, given away": (
+        "no_later_cell_changes_what_controls_use",
+        lambda nb: (
+            nb.cells[2].update(source="explore(lambda n: [x + i for x in range(n)], n=2)")
+            or nb.cells[3].update(source="i = 3")
+        ),
+    ),
     "a dead link": ("links_lead_somewhere", replace(11, "00_start_here.ipynb", "00_gone.ipynb")),
     "a dead image": ("links_lead_somewhere", replace(11, "See", '<img alt="x" src="gone.png"> See')),
     "a link out of the project": ("links_lead_somewhere", replace(11, "00_start_here.ipynb", "../..")),
