@@ -19,7 +19,8 @@ def rank_view(answers: Mapping[int, Sequence[str]], queries: Sequence[Example], 
     Raises CourseError for a rank that has no answers.
     """
     require_one_of(list(answers), "rank", rank)
-    right = {f"{r}": sum(said == query.y for said, query in zip(texts, queries)) for r, texts in sorted(answers.items())}
+    tried = sorted(answers.items())
+    right = {f"{r}": sum(said == query.y for said, query in zip(texts, queries)) for r, texts in tried}
     title = f"Rank {rank}: {right[f'{rank}']} of {len(queries)} right"
     xlabel = "directions kept of each matrix's update"
     telling = sorted(range(len(queries)), key=lambda i: -len({texts[i] for texts in answers.values()}))[:most]

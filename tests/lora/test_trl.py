@@ -36,9 +36,9 @@ def trl_trainer(model, tokenizer, rows: tuple[Row, ...], folder: Path, **changed
 
 
 def test_trl_logs_our_loss_and_makes_our_updates(tmp_path):
-    """From the same matrices, with AdamW and the gradient cut to length 1 in both: two losses to 1e-4. After two updates
-    the weights differ by under a five-hundredth of the way that they moved. (Single ones may differ by more, since Adam
-    makes much of a tiny gradient.) TRL ends a completion with the end-of-text token, so our rows get it too."""
+    """From the same matrices, with AdamW and the gradient cut to length 1 in both: two losses to 1e-4, and then weights
+    that differ by under a five-hundredth of the way that they moved. (Single ones may differ by more, since Adam makes
+    much of a tiny gradient.) TRL ends a completion with the end-of-text token, so our rows get it too."""
     (first, tokenizer), (second, _) = load_model(device="cpu"), load_model(device="cpu")
     rows = task_experience(tokenizer, "past_tense", train=ROWS, test=1).train
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
