@@ -1,4 +1,5 @@
-"""All claims of the lessons: see claim.py for what one is, and prompt_claims.py for those of lessons 0 to 2."""
+"""All claims of the lessons: see claim.py for what one is, prompt_claims.py for those of lessons 0 to 2, and
+lora_claims.py for those of lessons 3 and 4."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from claim import Claim
+from lora_claims import LORA_CLAIMS
 from prompt_claims import PROMPT_CLAIMS
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
 
 CLAIMS = (
     *PROMPT_CLAIMS,
+    *LORA_CLAIMS,
     Claim(
         "lora-rate-ten-times",
         "3.9",

@@ -182,6 +182,25 @@ FINDINGS = (
         note="It copies more than it obeys: a line that forbids the word gets it written too.",
     ),
     Finding(
+        "Hu et al. 2021",
+        "section 7.2",
+        "A very small rank, even 1, is enough to adapt a model to a task.",
+        lesson_claim("one-direction-nearly-enough"),
+        "past tenses and superlatives, accuracy of the update's best rank-1 approximation minus the whole update's",
+        note="They train LoRA at several ranks. Here every linear layer is trained in full, and cut down to rank 1 "
+        "afterwards.",
+    ),
+    Finding(
+        "Aghajanyan et al. 2021",
+        "table 1",
+        "Fine-tuning needs only a few hundred directions of the space of all weights.",
+        lesson_claim("four-directions-keep-accuracy"),
+        "accuracy with four directions of each matrix's update minus that with all of them",
+        digits=3,
+        note="They train in a random subspace, for all layers at once. Here the directions are the update's own, "
+        "matrix by matrix: 840 of them.",
+    ),
+    Finding(
         "Schulman et al. 2025",
         "learning-rate sweeps",
         "LoRA's best learning rate is about ten times that of full fine-tuning.",

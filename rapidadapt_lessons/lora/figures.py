@@ -45,12 +45,12 @@ def memory_bars(costs: Mapping[str, Mapping[str, int]], title: str) -> Picture:
     return Picture(figure, f"Stacked bars. {title}. Megabytes. " + "; ".join(told) + ".")
 
 
-def spectrum(deltas: Mapping[str, Tensor], title: str) -> Picture:
-    """Draw the singular values of updates of weights, [out, in], each relative to its largest.
+def spectrum(deltas: Mapping[str, Tensor], title: str, most: int = 60) -> Picture:
+    """Draw the first singular values of updates of weights, [out, in], each relative to its largest.
 
     The description says how many of them hold 90% of the sum of squares (of the update's squared length).
     """
-    figure, axes = canvas(7, 4)
+    figure, axes = canvas(7, 3.4)
     told = []
     for i, (name, delta) in enumerate(deltas.items()):
         values = torch.linalg.svdvals(delta.float())
@@ -59,12 +59,14 @@ def spectrum(deltas: Mapping[str, Tensor], title: str) -> Picture:
         told.append(f"{name}: {enough} of {len(values)} hold 90% of the squared length")
         sizes = (values / values[0]).tolist()
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(range(1, len(sizes) + 1), sizes, color=colour, ls=LOOKS[i % len(LOOKS)], lw=1.8, label=name)
+        first = sizes[:most]
+        axes.plot(range(1, len(first) + 1), first, color=colour, ls=LOOKS[i % len(LOOKS)], lw=1.8, label=name)
         axes.plot(enough, sizes[enough - 1], "o", color=colour, ms=8, mec="white")
-    axes.set(xlabel="number of the singular value (log scale)", ylabel="size, relative to the largest (log scale)")
-    axes.set(xscale="log", yscale="log", ylim=(1e-4, 1.5))
+    axes.set(
+        xlabel="number of the singular value", ylabel="size, relative to the largest", ylim=(0, 1.05), xlim=(0, most)
+    )
     axes.set_title(title, loc="left")
-    axes.plot([], [], "o", color="#7F7F7F", ms=8, label="90% of the squared length")
+    axes.plot([], [], "o", color="#7F7F7F", ms=8, label="up to here: 90% of the squared length")
     axes.legend(frameon=False, fontsize=9)
     return Picture(figure, f"Line chart. {title}. " + "; ".join(told) + ".")
 

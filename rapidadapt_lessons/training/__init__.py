@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "cost": ["measure", "training_bytes"],
         "data": ["domain_experience", "task_experience"],
+        "labels": ["label_chips"],
         "loop": ["TrainConfig", "train"],
-        "rows": ["collate", "exact_rows", "perplexity", "task_rows", "token_loss"],
+        "rows": ["Batch", "collate", "exact_rows", "perplexity", "task_rows", "token_loss"],
     },
 )
