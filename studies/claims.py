@@ -3,7 +3,6 @@ lora_claims.py for those of lessons 3 and 4."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from claim import Claim
@@ -14,19 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rapidadapt_lessons.studies.records import Records
-
-
-def valley(records: Records, method: str, rank: int = 8) -> pd.Series:
-    """Return where the test loss is lowest for each seed of `lora_rate`: the learning rate, as a power of ten.
-
-    That is the lowest point of the parabola through the losses at four rates, which are a factor of three apart.
-    """
-    import numpy as np
-    import pandas as pd
-
-    losses = records.nested("test loss", "lr", method=method, rank=rank)
-    square, slope, _ = np.polyfit(np.log10(list(losses)), np.array(list(losses.values())), 2)
-    return pd.Series(-slope / (2 * square), records.seeds)
 
 
 def digits(records: Records, scenario: str, metric: str = "ACC") -> pd.DataFrame:
@@ -62,14 +48,6 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
 CLAIMS = (
     *PROMPT_CLAIMS,
     *LORA_CLAIMS,
-    Claim(
-        "lora-rate-ten-times",
-        "3.9",
-        "Start LoRA's learning rate at least ten times higher than full fine-tuning's.",
-        "lora_rate",
-        lambda records: valley(records, "LoRA, all linear") - valley(records, "full fine-tuning", rank=0),
-        above=math.log10(10),
-    ),
     Claim(
         "class-incremental-ewc-forgets",
         "8.12",
@@ -144,17 +122,6 @@ CLAIMS = (
         "two_processes",
         lambda records: records.values("largest difference", processes=2),
         below=1e-4,
-    ),
-    Claim(
-        "adapter-beats-eight-examples",
-        "3.1",
-        "Asked with no example, the adapter gets more verbs right than a prompt that shows eight.",
-        "adapter_or_prompt",
-        lambda records: (
-            records.tuned("validation loss", over=("lr",)).values("exact match", method="LoRA")
-            - records.values("exact match", method="prompt", examples=8)
-        ),
-        above=0.0,
     ),
     Claim(
         "calibrate-before-training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from claim import Claim
@@ -12,16 +13,78 @@ if TYPE_CHECKING:
     from rapidadapt_lessons.studies.records import Records
 
 
+FULL, LORA = "full fine-tuning", "LoRA, all linear"
+
+
 def kept_less_whole(records: Records, metric: str, kept: str) -> pd.Series:
     """Return what is lost of a full update where only a part of it is kept, mean over the tasks of `update_rank`."""
     return records.means(f"{metric}, {kept}") - records.means(f"{metric}, whole")
 
 
+def valley(records: Records, method: str, rank: int = 8) -> pd.Series:
+    """Return where the test loss is lowest for each seed of `lora_rate`: the learning rate, as a power of ten.
+
+    That is the lowest point of the parabola through the losses at four rates, which are a factor of three apart.
+    """
+    import numpy as np
+    import pandas as pd
+
+    losses = records.nested("test loss", "lr", method=method, rank=rank)
+    square, slope, _ = np.polyfit(np.log10(list(losses)), np.array(list(losses.values())), 2)
+    return pd.Series(-slope / (2 * square), records.seeds)
+
+
+def best_rates(records: Records) -> Records:
+    """Return the runs of each method, and each rank, at the rate that validation chose."""
+    return records.tuned("validation loss", over=("lr",))
+
+
+def task_elsewhere(records: Records, method: str, other: str) -> pd.Series:
+    """Return how much higher one method leaves a manual's perplexity than another, after learning a task (`lora_rate`).
+
+    Each has the rate that validation chose.
+    """
+    best = best_rates(records)
+    one, two = (best.values("perplexity elsewhere", method=m, rank=0 if m == FULL else 8) for m in (method, other))
+    return one - two
+
+
+def forgotten(records: Records, method: str, updates: int = 30, **where) -> pd.Series:
+    """Return how much of two other domains is lost, nats per token: the loss's mean rise on them (`learns_less`)."""
+    import numpy as np
+
+    def loss(text: str, after: int) -> pd.Series:
+        return np.log(records.values(f"{text} after {after}", method=method, **where))
+
+    return sum(loss(text, updates) - loss(text, 0) for text in ("manual", "dialogue")) / 2
+
+
+def four_less_32(records: Records, metric: str) -> pd.Series:
+    """Return what a run on a base in 4 bits has of a metric, less what the same run on 32 bits has (`four_bits`)."""
+    return records.values(metric, bits=4) - records.values(metric, bits=32)
+
+
+def sum_less_own(records: Records) -> pd.Series:
+    """Return the accuracy of the plain sum of two adapters less that of the task's own, mean of six pairs."""
+    return records.means("sum at 1") - records.means("own adapter")
+
+
 LORA_CLAIMS = (
+    Claim(
+        "adapter-beats-its-examples",
+        "3.1",
+        "Asked with no example, an adapter trained on 40 verbs gets more right than a prompt that shows all 40.",
+        "adapter_or_prompt",
+        lambda records: (
+            best_rates(records).values("exact match", method="LoRA")
+            - records.values("exact match", method="prompt", examples=40)
+        ),
+        above=0.0,
+    ),
     Claim(
         "four-directions-keep-accuracy",
         "3.7",
-        "Of a full update, four directions per matrix keep all of the accuracy, to within two points.",
+        "Of a full change, four directions per matrix keep all of the accuracy, to within two points.",
         "update_rank",
         lambda records: kept_less_whole(records, "exact match", "rank 4"),
         above=-0.02,
@@ -30,7 +93,7 @@ LORA_CLAIMS = (
     Claim(
         "one-direction-nearly-enough",
         "3.7",
-        "A single direction per matrix is less than eight points behind the whole update.",
+        "A single direction per matrix is less than eight points behind the whole change.",
         "update_rank",
         lambda records: kept_less_whole(records, "exact match", "rank 1"),
         above=-0.08,
@@ -38,7 +101,7 @@ LORA_CLAIMS = (
     Claim(
         "rest-of-update-does-nothing",
         "3.7",
-        "Without its four largest directions per matrix, the update answers nothing right.",
+        "Without its four largest directions per matrix, the change answers nothing right.",
         "update_rank",
         lambda records: records.means("exact match, without 4"),
         below=0.05,
@@ -47,9 +110,110 @@ LORA_CLAIMS = (
     Claim(
         "four-directions-squared-length",
         "3.7",
-        "Four of up to 576 directions hold more than 70% of an update's squared length.",
+        "Four of up to 576 directions hold more than 70% of a change's squared length.",
         "update_rank",
         lambda records: records.means("share of squared length, rank 4"),
         above=0.7,
+    ),
+    Claim(
+        "lora-rate-ten-times",
+        "4.1",
+        "Start LoRA's learning rate at least ten times higher than full fine-tuning's.",
+        "lora_rate",
+        lambda records: valley(records, LORA) - valley(records, FULL, rank=0),
+        above=math.log10(10),
+    ),
+    Claim(
+        "queries-and-values-harm-more",
+        "4.2",
+        "Adapting only the queries and values leaves the manual's perplexity higher than adapting all linear layers.",
+        "lora_rate",
+        lambda records: task_elsewhere(records, "LoRA, q and v", LORA),
+        above=0.0,
+    ),
+    Claim(
+        "lora-rank-hardly-matters",
+        "4.3",
+        "From rank 1 to rank 64 the loss changes by less than 0.1 nats per token.",
+        "lora_rate",
+        lambda records: (
+            best_rates(records).values("test loss", method=LORA, rank=64)
+            - best_rates(records).values("test loss", method=LORA, rank=1)
+        ),
+        above=-0.1,
+        below=0.1,
+    ),
+    Claim(
+        "lora-forgets-more-at-its-best-rate",
+        "4.4",
+        "Each at its own best rate, LoRA forgets more of other text than full fine-tuning.",
+        "learns_less",
+        lambda records: forgotten(best_rates(records), LORA) - forgotten(best_rates(records), FULL),
+        above=0.0,
+    ),
+    Claim(
+        "lora-learns-less-of-a-domain",
+        "4.4",
+        "LoRA also learns slightly less, by at most 0.15 nats per token.",
+        "learns_less",
+        lambda records: (
+            best_rates(records).values("test loss after 30", method=LORA)
+            - best_rates(records).values("test loss after 30", method=FULL)
+        ),
+        above=0.0,
+        below=0.15,
+    ),
+    Claim(
+        "lora-forgets-less-at-three-times",
+        "4.4",
+        "At three times its best rate, full fine-tuning forgets more than LoRA does at three times its own.",
+        "learns_less",
+        lambda records: forgotten(records, FULL, lr=3e-4) - forgotten(records, LORA, lr=3e-3),
+        above=0.0,
+    ),
+    Claim(
+        "lora-forgets-more-on-a-task",
+        "4.4",
+        "On superlatives too, LoRA leaves the manual with a higher perplexity than full fine-tuning does.",
+        "lora_rate",
+        lambda records: task_elsewhere(records, LORA, FULL),
+        above=0.0,
+    ),
+    Claim(
+        "four-bits-small-gap",
+        "4.6",
+        "On a 4-bit base LoRA's loss ends higher, but by at most 0.2 nats per token.",
+        "four_bits",
+        lambda records: four_less_32(records, "test loss after"),
+        above=0.0,
+        below=0.2,
+    ),
+    Claim(
+        "four-bits-third-of-the-memory",
+        "4.6",
+        "The weights take less than a third of the memory.",
+        "four_bits",
+        lambda records: (
+            records.values("megabytes of weights", bits=32) / records.values("megabytes of weights", bits=4)
+        ),
+        above=3.0,
+    ),
+    Claim(
+        "four-bits-text-elsewhere-stays-worse",
+        "4.6",
+        "The perplexity of the manual stays more than a third higher than with 32 bits.",
+        "four_bits",
+        lambda records: (
+            records.values("perplexity elsewhere after", bits=4) / records.values("perplexity elsewhere after", bits=32)
+        ),
+        above=4 / 3,
+    ),
+    Claim(
+        "sum-of-adapters-keeps-both",
+        "4.7",
+        "Averaged over six pairs, the plain sum of two adapters loses less than ten points to the task's own adapter.",
+        "merged_adapters",
+        sum_less_own,
+        above=-0.1,
     ),
 )
