@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import torch
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import CourseError
-from ..show.looks import COLOURS, LOOKS
-from ..show.plots import STYLE, Picture, canvas, lines
+from ..show.looks import COLOURS, LOOKS, look
+from ..show.plots import Picture, canvas, lines, panel_canvas
 from ..training.loop import TrainConfig, train
 from ..training.rows import Row, exact_rows
 from . import layers as lora
@@ -120,40 +119,53 @@ def module_map(model: nn.Module) -> Picture:
     return Picture(figure, f"{alt} LoRA of rank {rank} sits beside {where}.")
 
 
-def family_panels(results: Mapping[str, Mapping[str, float]], title: str) -> Picture:
-    """Draw methods as rows and what was measured as panels: accuracy, seconds and memory of a step, trained numbers.
+def family_dots(
+    numbers: Mapping[str, float],
+    measured: Mapping[str, Mapping[str, Sequence[float]]],
+    title: str,
+    live: Mapping[str, Mapping[str, float]] = {},
+) -> Picture:
+    """Draw methods as rows, the one with the fewest trained numbers on top, and each thing measured as a panel.
 
-    Those may be left out of all. The description has neither seconds nor memory, which differ between machines.
+    Args:
+        numbers: trained numbers of each method, one of them "LoRA"; the first panel, on a log scale.
+        measured: for each panel's label, each method's runs, a dot each. A bar marks their mean, and a dashed line
+            carries LoRA's through all rows.
+        live: for some of the labels and methods, the run that was just made in front of the reader: a ring.
     """
-    panels = {
-        "accuracy": ("accuracy\n(share of queries)", "{:.2f}"),
-        "trainable": ("trained numbers\n(thousands, log scale)", "{:,.0f}"),
-        "seconds": ("seconds a step", "{:.2f}"),
-        "megabytes": ("memory of a step,\nwithout the weights (MB)", "{:,.0f}"),
-    }
-    panels = {key: panel for key, panel in panels.items() if all(key in r for r in results.values())}
-    with rc_context(STYLE):
-        figure = Figure(figsize=(2.5 * len(panels), 1 + 0.4 * len(results)), layout="constrained")
-        grid = figure.subplots(1, len(panels), sharey=True)
-    for i, (axes, (key, (label, form))) in enumerate(zip(grid, panels.items())):
-        log = key == "trainable"
-        values = [r[key] / (1000 if log else 1) for r in results.values()]
-        if log:  # dots: a bar's length would say nothing, as a log scale has no zero
-            axes.plot(values, range(len(values)), "o", color=COLOURS[i])
-            axes.set_xscale("log")
-            axes.set_xlim(left=min(values) / 3)
-        else:
-            axes.barh(range(len(values)), values, color=COLOURS[i])
-        for row, value in enumerate(values):
-            axes.text(value, row, ("  " if log else " ") + form.format(value), va="center", fontsize=9)
+    names = sorted(numbers, key=numbers.__getitem__)
+    inks = {name: look(name).ink if name == "LoRA" else "#4D4D4D" for name in names}
+    told = {name: [f"{numbers[name]:,.0f} trained numbers"] for name in names}
+    middle = {"ha": "center", "va": "center"}
+    widths = {"width_ratios": [1.2] + [2] * len(measured)}
+    size = 3 + 2.8 * len(measured), 1.1 + 0.4 * len(names)
+    figure, panels = panel_canvas(*size, 1 + len(measured), sharey=True, gridspec_kw=widths)
+    for row, (name, ink) in enumerate(inks.items()):
+        panels[0].plot(numbers[name], row, "o", color=ink)
+        panels[0].text(numbers[name], row - 0.3, f"{numbers[name]:,.0f}", color=ink, fontsize=9, **middle)
+    for axes, (label, runs) in zip(panels[1:], measured.items()):
+        axes.axvline(fmean(runs["LoRA"]), color=inks["LoRA"], ls="--", lw=1)
+        for row, (name, ink) in enumerate(inks.items()):
+            mean = fmean(runs[name])
+            axes.scatter(runs[name], [row] * len(runs[name]), s=30, color=ink, alpha=0.45, lw=0)
+            axes.plot([mean, mean], [row - 0.27, row + 0.27], color=ink, lw=2.5)
+            told[name].append(f"{label} {mean:.2f}")
+            if (value := live.get(label, {}).get(name)) is not None:
+                axes.plot(value, row, "o", ms=13, mfc="none", mec=COLOURS[1], mew=2.2)
+                axes.text(value, row + 0.42, "your run", color=COLOURS[1], weight="bold", **middle)
+                told[name].append(f"your run {value:.2f}")
         axes.set_xlabel(label)
-        axes.set_xlim(right=max(values) * (30 if log else 1.35))
-    grid[0].set_yticks(range(len(results)), list(results))
-    grid[0].invert_yaxis()
+    for axes in panels:
+        axes.hlines(range(len(names)), 0, 1, color="#E8E8E8", lw=1, zorder=0, transform=axes.get_yaxis_transform())
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set(xscale="log", xlabel="trained numbers\n(log scale)")
+    panels[0].margins(x=0.25)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    sizes = {n: f", {r['trainable']:,.0f} numbers" if "trainable" in panels else "" for n, r in results.items()}
-    told = "; ".join(f"{n}: accuracy {r['accuracy']:.2f}{sizes[n]}" for n, r in results.items())
-    return Picture(figure, f"Bar charts, one panel a measurement. {title}. {told}.")
+    each = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in told.items())
+    return Picture(figure, f"Dot plots, one panel a measurement. {title}. {each}.")
 
 
 def levels_picture(weight: Tensor) -> Picture:

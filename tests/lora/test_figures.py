@@ -75,15 +75,20 @@ def test_a_model_without_lora_has_no_map():
         figures.module_map(tiny_llama())
 
 
-def test_the_family_is_told_without_what_differs_between_machines():
-    result = {"accuracy": 0.75, "trainable": 4608, "seconds": 123.4, "megabytes": 987.6}
-    picture = figures.family_panels({"A": result, "B": result | {"accuracy": 0.5}}, "F")
-    check(picture, "A: accuracy 0.75, 4,608 numbers", "B: accuracy 0.50")
-    assert "123" not in picture.alt and "987" not in picture.alt
-    assert len(picture.figure.axes) == 4
-    del result["trainable"]
-    check(short := figures.family_panels({"A": result}, "F"), "F. A: accuracy 0.75.")
-    assert len(short.figure.axes) == 3
+def test_the_family_stands_by_its_size_with_lora_as_the_mark():
+    numbers = {"LoRA": 2_442_240.0, "prompt tuning": 4608.0}
+    measured = {
+        "loss": {"LoRA": [0.5, 0.25], "prompt tuning": [0.75, 0.25]},
+        "updates": {"LoRA": [20], "prompt tuning": [5]},
+    }
+    picture = figures.family_dots(numbers, measured, "F", live={"loss": {"prompt tuning": 0.625}})
+    small = "prompt tuning: 4,608 trained numbers, loss 0.50, your run 0.62, updates 5.00"
+    check(picture, f"F. {small}; LoRA: 2,442,240 trained numbers, loss 0.38, updates 20.00.")
+    sizes, loss, updates = picture.figure.axes
+    assert [label.get_text() for label in sizes.get_yticklabels()] == ["prompt tuning", "LoRA"]
+    assert [axes.lines[0].get_xdata()[0] for axes in (loss, updates)] == [0.375, 20]
+    assert [dots.get_offsets()[:, 0].tolist() for dots in loss.collections[:2]] == [[0.75, 0.25], [0.5, 0.25]]
+    assert "your run" in [text.get_text() for text in loss.texts] and not updates.texts
 
 
 def test_levels_are_drawn_over_the_weights():
