@@ -73,7 +73,7 @@ LORA_CLAIMS = (
     Claim(
         "adapter-beats-its-examples",
         "3.1",
-        "Asked with no example, an adapter trained on 40 verbs gets more right than a prompt that shows all 40.",
+        "With no examples in the prompt, an adapter trained on 40 verbs gets more right than a prompt that shows all 40.",
         "adapter_or_prompt",
         lambda records: (
             best_rates(records).values("exact match", method="LoRA")
@@ -84,7 +84,7 @@ LORA_CLAIMS = (
     Claim(
         "four-directions-keep-accuracy",
         "3.7",
-        "Of a full change, four directions per matrix keep all of the accuracy, to within two points.",
+        "Four directions per matrix match the accuracy of the full update to within two points.",
         "update_rank",
         lambda records: kept_less_whole(records, "exact match", "rank 4"),
         above=-0.02,
@@ -93,7 +93,7 @@ LORA_CLAIMS = (
     Claim(
         "one-direction-nearly-enough",
         "3.7",
-        "A single direction per matrix is less than eight points behind the whole change.",
+        "A single direction per matrix comes within eight points of the full update.",
         "update_rank",
         lambda records: kept_less_whole(records, "exact match", "rank 1"),
         above=-0.08,
@@ -101,7 +101,7 @@ LORA_CLAIMS = (
     Claim(
         "rest-of-update-does-nothing",
         "3.7",
-        "Without its four largest directions per matrix, the change answers nothing right.",
+        "Without the four largest directions per matrix, the update gets nothing right.",
         "update_rank",
         lambda records: records.means("exact match, without 4"),
         below=0.05,
@@ -110,7 +110,7 @@ LORA_CLAIMS = (
     Claim(
         "four-directions-squared-length",
         "3.7",
-        "Four of up to 576 directions hold more than 70% of a change's squared length.",
+        "Four directions, out of as many as 576, account for more than 70% of an update's squared norm.",
         "update_rank",
         lambda records: records.means("share of squared length, rank 4"),
         above=0.7,
