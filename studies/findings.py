@@ -6,65 +6,17 @@ that is written here because no lesson draws it. After a change: `make reproduct
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from claim import Claim
-from claims import CLAIMS
+from finding import Finding, lesson_claim
+from lora_findings import LORA_FINDINGS
 from prompt_claims import ORDERED, labelled, nearest_gain, order_gain, rare_label_gain
 
-from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.studies.records import Records
 
 if TYPE_CHECKING:
     import pandas as pd
-
-AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a paper found, and how it is looked for here.
-
-    Attributes:
-        paper: authors and year.
-        figure: where in the paper.
-        found: what it found, in words, as a whole sentence.
-        claim: a study's one number for each seed; to agree is to satisfy its inequality.
-        number: what that number is, in words.
-        digits: of it, behind the point.
-        note: what is different here; where it does not agree, why not.
-    """
-
-    paper: str
-    figure: str
-    found: str
-    claim: Claim
-    number: str
-    digits: int = 2
-    note: str = ""
-
-    def verdict(self) -> str:
-        """Return whether the inequality holds at both ends of the 95% interval, or fails at both, or neither."""
-        found = self.claim.interval()
-        if self.claim.holds():
-            return AGREES
-        fails = found.high <= self.claim.above or found.low >= self.claim.below
-        return DISAGREES if fails else UNDECIDED
-
-    def seen(self) -> str:
-        """Return the number's mean and its range over the seeds, in words."""
-        values, mean = self.claim.values(), self.claim.interval().mean
-        mean, low, high = (f"{value:.{self.digits}f}" for value in (mean, values.min(), values.max()))
-        return f"{self.number}: {mean} ({low} to {high}, {len(values)} seeds)"
-
-
-def lesson_claim(name: str) -> Claim:
-    """Return the claim of this id. Raises CourseError where there is none."""
-    for claim in CLAIMS:
-        if claim.id == name:
-            return claim
-    raise CourseError(f"there is no claim {name!r}.", "see `CLAIMS` in studies/claims.py.")
 
 
 def _least_gain(records: Records) -> pd.Series:
@@ -74,11 +26,6 @@ def _least_gain(records: Records) -> pd.Series:
     return pd.DataFrame(
         {task: order_gain(records, "mean order, contextual", "mean order, none", (task,)) for task in ORDERED}
     ).min(axis=1)
-
-
-def _test_loss(records: Records, rank: int) -> pd.Series:
-    """Return LoRA's test loss at the rate that is best for this rank on validation words."""
-    return records.tuned("validation loss", over=("lr",)).values("test loss", method="LoRA, all linear", rank=rank)
 
 
 def _best_less_worst_format(records: Records) -> pd.Series:
@@ -173,50 +120,7 @@ FINDINGS = (
         note="Their problems are in words, and small models write fluent steps that are wrong. Here each step is a sum "
         "of two numbers, which even this model mostly gets right.",
     ),
-    Finding(
-        "Perez and Ribeiro 2022",
-        "goal hijacking",
-        "A command in the data makes the model drop its task and write what the command asks for.",
-        lesson_claim("data-decide-the-answer"),
-        "plurals after an arrow, share of answers with the planted word, mean of two commands",
-        note="It copies more than it obeys: a line that forbids the word gets it written too.",
-    ),
-    Finding(
-        "Hu et al. 2021",
-        "section 7.2",
-        "A very small rank, even 1, is enough to adapt a model to a task.",
-        lesson_claim("one-direction-nearly-enough"),
-        "past tenses and superlatives, accuracy of the update's best rank-1 approximation minus the whole update's",
-        note="They train LoRA at several ranks. Here every linear layer is trained in full, and cut down to rank 1 "
-        "afterwards.",
-    ),
-    Finding(
-        "Aghajanyan et al. 2021",
-        "table 1",
-        "Fine-tuning needs only a few hundred directions of the space of all weights.",
-        lesson_claim("four-directions-keep-accuracy"),
-        "accuracy with four directions of each matrix's update minus that with all of them",
-        digits=3,
-        note="They train in a random subspace, for all layers at once. Here the directions are the update's own, "
-        "matrix by matrix: 840 of them.",
-    ),
-    Finding(
-        "Schulman et al. 2025",
-        "learning-rate sweeps",
-        "LoRA's best learning rate is about ten times that of full fine-tuning.",
-        Claim(
-            "lora-best-rate-ten-times",
-            "3.9",
-            "On a scale of powers of ten, the ratio of the best rates is nearer to 10 than to 1 or 100.",
-            "lora_rate",
-            lesson_claim("lora-rate-ten-times").value,
-            above=0.5,
-            below=1.5,
-        ),
-        "LoRA's best rate over full fine-tuning's, as a power of ten (1 is ten times)",
-        note="At least ten times is clear. Five seeds can't say whether the ratio is closer to 10 or to 100; for short "
-        "runs the authors report about 15.",
-    ),
+    *LORA_FINDINGS[:3],
     Finding(
         "Finn et al. 2017",
         "figure 3",
@@ -232,6 +136,14 @@ FINDINGS = (
         lesson_claim("class-incremental-ewc-forgets"),
         "final accuracy of the better of EWC and LwF minus fine-tuning's, digits",
         note="8 x 8 digits in place of MNIST.",
+    ),
+    Finding(
+        "Perez and Ribeiro 2022",
+        "goal hijacking",
+        "A command in the data makes the model drop its task and write what the command asks for.",
+        lesson_claim("data-decide-the-answer"),
+        "plurals after an arrow, share of answers with the planted word, mean of two commands",
+        note="It copies more than it obeys: a line that forbids the word gets it written too.",
     ),
     Finding(
         "Goyal et al. 2017",
@@ -348,19 +260,5 @@ FINDINGS = (
         note="A single sampled chain is right less often than the greedy one, and the vote mostly wins that back. "
         "In the paper models have 20 to 540 billion weights, and forty chains vote.",
     ),
-    Finding(
-        "Schulman et al. 2025",
-        "learning-rate sweeps",
-        "The best rate hardly depends on the rank, and a small data set is learned just as well at a low rank.",
-        Claim(
-            "lora-rank-hardly-matters",
-            "3.9",
-            "From rank 1 to rank 64 the loss changes by less than 0.1 nats per token.",
-            "lora_rate",
-            lambda records: _test_loss(records, 64) - _test_loss(records, 1),
-            above=-0.1,
-            below=0.1,
-        ),
-        "loss on new words at rank 64 minus loss at rank 1, nats per token",
-    ),
+    *LORA_FINDINGS[3:],
 )

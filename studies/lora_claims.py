@@ -73,7 +73,7 @@ LORA_CLAIMS = (
     Claim(
         "adapter-beats-its-examples",
         "3.1",
-        "With no examples in the prompt, an adapter trained on 40 verbs gets more right than a prompt that shows all 40.",
+        "With no examples in its prompt, an adapter trained on 40 verbs beats a prompt that shows all 40.",
         "adapter_or_prompt",
         lambda records: (
             best_rates(records).values("exact match", method="LoRA")

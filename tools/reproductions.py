@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "studies"))
 
-from findings import AGREES, FINDINGS, Finding  # noqa: E402
+from finding import AGREES, Finding  # noqa: E402
+from findings import FINDINGS  # noqa: E402
 
 PAGE, README = ROOT / "docs" / "reproductions.md", ROOT / "README.md"
 BEGIN, END = "<!-- reproductions: written by `make reproductions` -->", "<!-- /reproductions -->"

@@ -61,9 +61,8 @@ def spectrum(deltas: Mapping[str, Tensor], title: str, most: int = 60) -> Pictur
         first = sizes[:most]
         axes.plot(range(1, len(first) + 1), first, color=colour, ls=LOOKS[i % len(LOOKS)], lw=1.8, label=name)
         axes.plot(enough, sizes[enough - 1], "o", color=colour, ms=8, mec="white")
-    axes.set(
-        xlabel="index of the singular value", ylabel="singular value, relative to the largest", ylim=(0, 1.05), xlim=(0, most)
-    )
+    axes.set(xlabel="index of the singular value", ylabel="singular value, relative to the largest")
+    axes.set(ylim=(0, 1.05), xlim=(0, most))
     axes.set_title(title, loc="left")
     axes.plot([], [], "o", color="#7F7F7F", ms=8, label="90% of the squared norm is to the left")
     axes.legend(frameon=False, fontsize=9)

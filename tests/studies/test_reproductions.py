@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import reproductions
 from claim import Claim
-from findings import AGREES, DISAGREES, FINDINGS, UNDECIDED, Finding, lesson_claim
+from finding import AGREES, DISAGREES, UNDECIDED, Finding, lesson_claim
+from findings import FINDINGS
 
 from rapidadapt_lessons.errors import CourseError
 
