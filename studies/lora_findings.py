@@ -120,4 +120,18 @@ LORA_FINDINGS = (
         "six pairs of tasks, accuracy of the plain sum of two adapters minus the own adapter's",
         note="They add whole fine-tuned models, and tune the weights of the sum.",
     ),
+    Finding(
+        "Schulman et al. 2025",
+        "layers where LoRA is applied",
+        "LoRA on attention alone is worse, even at equal numbers trained.",
+        lesson_claim("attention-alone-is-worse"),
+        "superlatives, test loss beside attention alone minus beside all linear layers, nats per token",
+    ),
+    Finding(
+        "Schulman et al. 2025",
+        "layers where LoRA is applied",
+        "LoRA on the feed-forward layers alone does as well as on all layers.",
+        lesson_claim("feed-forward-is-enough"),
+        "superlatives, test loss beside the feed-forward layers alone minus beside all, nats per token",
+    ),
 )

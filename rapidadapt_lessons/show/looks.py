@@ -42,6 +42,8 @@ METHOD_LOOKS = {
     # LoRA and where it sits
     "lora, all linear": Look(BLUE, "s"),
     "lora, q and v": Look(SKY, "d", "--"),
+    "lora, attention": Look(PURPLE, "D", "-."),
+    "lora, feed-forward": Look(GREEN, "o", ":"),
     # to learn to adapt
     "maml": Look(VERMILION, "s"),
     "first-order maml": Look(GREEN, "D"),
