@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from claim import Claim
 from finding import Finding, lesson_claim
-from lora_claims import FULL, LORA, best_rates, forgotten, four_less_32, sum_less_own, task_elsewhere
+from lora_claims import (
+    FULL,
+    LORA,
+    batch_cost,
+    best_rates,
+    family_loss,
+    forgotten,
+    four_less_32,
+    sum_less_own,
+    task_elsewhere,
+)
 
 LORA_FINDINGS = (
     Finding(
@@ -133,5 +143,65 @@ LORA_FINDINGS = (
         "LoRA on the feed-forward layers alone does as well as on all layers.",
         lesson_claim("feed-forward-is-enough"),
         "superlatives, test loss beside the feed-forward layers alone minus beside all, nats per token",
+    ),
+    Finding(
+        "Schulman et al. 2025",
+        "batch size",
+        "LoRA tolerates large batches less well than full fine-tuning.",
+        Claim(
+            "large-batch-costs-lora-more",
+            "4.3",
+            "One step per 40 words instead of five costs LoRA more than full fine-tuning.",
+            "lora_batch",
+            lambda records: batch_cost(records, LORA) - batch_cost(records, FULL),
+            above=0.0,
+        ),
+        "superlatives, loss that six steps of 40 cost over thirty of 8, LoRA's minus full fine-tuning's, nats",
+        note="Five seeds and 40 words can't show a difference as small as this one.",
+    ),
+    Finding(
+        "Lester et al. 2021",
+        "figure 1",
+        "Prompt tuning falls behind full fine-tuning except in models of billions of weights.",
+        Claim(
+            "prompt-tuning-behind",
+            "4.5",
+            "Prompt tuning ends more than 0.1 nats per token behind LoRA.",
+            "adapter_family",
+            lambda records: family_loss(records, "prompt tuning") - family_loss(records, "LoRA"),
+            above=0.1,
+        ),
+        "superlatives, loss per token of prompt tuning minus LoRA's, nats",
+        note="The task is narrow, the prompt starts from its instruction, and LoRA stands in for full fine-tuning, "
+        "with which it ties here (4.1).",
+    ),
+    Finding(
+        "Liu et al. 2024",
+        "table 1",
+        "DoRA is more accurate than LoRA.",
+        Claim(
+            "dora-beats-lora",
+            "4.5",
+            "DoRA's loss is lower than LoRA's.",
+            "adapter_family",
+            lambda records: family_loss(records, "LoRA") - family_loss(records, "DoRA"),
+            above=0.0,
+        ),
+        "superlatives, LoRA's loss per token minus DoRA's, nats",
+    ),
+    Finding(
+        "Hayou et al. 2024",
+        "figure 3",
+        "LoRA+, with a higher rate for B than for A, ends with a lower loss than LoRA.",
+        Claim(
+            "lora-plus-beats-lora",
+            "4.5",
+            "LoRA+'s loss is lower than LoRA's.",
+            "adapter_family",
+            lambda records: family_loss(records, "LoRA") - family_loss(records, "LoRA+"),
+            above=0.0,
+        ),
+        "superlatives, LoRA's loss per token minus LoRA+'s, nats",
+        note="B's rate is 16 times A's, and A's own rate is tuned for each method.",
     ),
 )
