@@ -42,14 +42,14 @@ def best_rates(records: Records) -> Records:
     return records.tuned("validation loss", over=("lr",))
 
 
-def task_elsewhere(records: Records, method: str, other: str) -> pd.Series:
-    """Return how much higher one method leaves a manual's perplexity than another, after learning a task (`lora_rate`).
+def on_task(rates: Records, metric: str, method: str) -> pd.Series:
+    """Return a metric of `lora_rate`, whose records these are, at the rate that validation chose: of full fine-tuning, or of LoRA at rank 8."""
+    return best_rates(rates).values(metric, method=method, rank=0 if method == FULL else 8)
 
-    Each has the rate that validation chose.
-    """
-    best = best_rates(records)
-    one, two = (best.values("perplexity elsewhere", method=m, rank=0 if m == FULL else 8) for m in (method, other))
-    return one - two
+
+def task_elsewhere(records: Records, method: str, other: str) -> pd.Series:
+    """Return how much higher one method leaves a manual's perplexity than another, after learning a task."""
+    return on_task(records, "perplexity elsewhere", method) - on_task(records, "perplexity elsewhere", other)
 
 
 def placed(records: Records, method: str, metric: str) -> pd.Series:
@@ -58,7 +58,7 @@ def placed(records: Records, method: str, metric: str) -> pd.Series:
     Attention and feed-forward come from `lora_parts`, all linear layers from `lora_rate`: the same words and seeds.
     """
     if method == LORA:
-        return best_rates(load("lora_rate")).values(metric, method=LORA, rank=8)
+        return on_task(load("lora_rate"), metric, LORA)
     return best_rates(records).values(metric, method=method)
 
 
@@ -98,8 +98,7 @@ def batch_cost(records: Records, method: str) -> pd.Series:
 
     Either way 240 words are read, at the rate that validation chose; the steps of 8 are those of `lora_rate`.
     """
-    small = best_rates(load("lora_rate")).values("test loss", method=method, rank=0 if method == FULL else 8)
-    return best_rates(records).values("test loss", method=method) - small
+    return best_rates(records).values("test loss", method=method) - on_task(load("lora_rate"), "test loss", method)
 
 
 def family_loss(records: Records, *methods: str) -> pd.Series:

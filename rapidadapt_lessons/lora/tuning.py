@@ -109,18 +109,18 @@ def tuning_view(
         most=4 * base.elsewhere,
     )
     head = ("rank", "rate", "layers", "trained numbers", "loss", f"right of {len(queries)}", "perplexity elsewhere")
-    lines = [
-        (f"{rank}", compact(lr), layers, f"{run.trained:,}", f"{run.loss:.2f}", f"{run.right}", _ppl(run))
-        if not run.stopped
-        else (f"{rank}", compact(lr), layers, f"{run.trained:,}", run.stopped, "", "")
-        for (rank, lr, layers), run in reversed(runs.items())
-    ]
-    before = ("", "", "base model", "0", f"{base.loss:.2f}", f"{base.right}", _ppl(base))
+    lines = [(f"{rank}", compact(lr), layers, *_in_table(run)) for (rank, lr, layers), run in reversed(runs.items())]
+    before = ("", "", "base model", *_in_table(base))
     return picture.html() + table(head, [*lines[:IN_TABLE], before])
 
 
 def _name(rank: int, lr: float, layers: str) -> str:
     return f"r {rank}, {compact(lr)}" + ("" if layers == "all linear" else f", {layers}")
+
+
+def _in_table(run: Attempt) -> tuple[str, ...]:
+    found = (run.stopped, "", "") if run.stopped else (f"{run.loss:.2f}", f"{run.right}", _ppl(run))
+    return (f"{run.trained:,}", *found)
 
 
 def _ppl(run: Attempt) -> str:

@@ -22,12 +22,15 @@ def label_chips(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[int])
     """
     if len(ids) != len(labels):
         raise CourseError(f"{len(ids)} tokens came with {len(labels)} labels.", "give one label to each token.")
+
+    def written(token: int) -> str:
+        return escape(tokenizer.decode([token]).replace("\n", "↵").replace(" ", "␣"))
+
     boxes = []
     for token, label in zip(ids, labels):
-        text = escape(tokenizer.decode([token]).replace("\n", "↵").replace(" ", "␣"))
-        below = "−100" if label == IGNORED else escape(tokenizer.decode([label]).replace("\n", "↵").replace(" ", "␣"))
+        below = "−100" if label == IGNORED else written(label)
         style = f"{BOX}; {FILLS[label != IGNORED]}"
-        boxes.append(f'<span style="{style}"><code style="{CODE}">{text}</code><br>{below}</span>')
+        boxes.append(f'<span style="{style}"><code style="{CODE}">{written(token)}</code><br>{below}</span>')
     counted = sum(label != IGNORED for label in labels)
     told = f"{len(labels)} tokens: {counted} count, {len(labels) - counted} are masked."
     return Markup(f'<div style="line-height:1.5">{"".join(boxes)}<br>{told}</div>')
