@@ -43,7 +43,7 @@ def best_rates(records: Records) -> Records:
 
 
 def on_task(rates: Records, metric: str, method: str) -> pd.Series:
-    """Return a metric of `lora_rate`, whose records these are, at the rate that validation chose: of full fine-tuning, or of LoRA at rank 8."""
+    """Return a metric of full fine-tuning, or of LoRA at rank 8, at the rate that validation chose (`lora_rate`)."""
     return best_rates(rates).values(metric, method=method, rank=0 if method == FULL else 8)
 
 
