@@ -11,7 +11,7 @@ from ..show.html import Markup
 from .rows import IGNORED
 
 BOX = "display:inline-block; text-align:center; border-radius:4px; padding:1px 6px; margin:2px; color:#111"
-CODE = "color:inherit; background:none"  # themes have colours of their own, too pale on grey
+LETTERS = "font-family:monospace"  # no <code>: themes give it colours of their own, too pale on grey
 FILLS = {False: "background:#E5E5E5; border:1px solid #7F7F7F", True: "background:#F8E6BF; border:1px solid #E69F00"}
 
 
@@ -30,7 +30,7 @@ def label_chips(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[int])
     for token, label in zip(ids, labels):
         below = "−100" if label == IGNORED else written(label)
         style = f"{BOX}; {FILLS[label != IGNORED]}"
-        boxes.append(f'<span style="{style}"><code style="{CODE}">{written(token)}</code><br>{below}</span>')
+        boxes.append(f'<span style="{style}"><span style="{LETTERS}">{written(token)}</span><br>{below}</span>')
     counted = sum(label != IGNORED for label in labels)
     told = f"{len(labels)} tokens: {counted} count, {len(labels) - counted} are masked."
     return Markup(f'<div style="line-height:1.5">{"".join(boxes)}<br>{told}</div>')

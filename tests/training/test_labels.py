@@ -14,7 +14,7 @@ def test_each_token_has_its_label_below_and_only_what_counts_is_yellow(real_mode
     _, tokenizer = real_model
     prompt, answer = tokenizer("<b> is")["input_ids"], tokenizer(" did\n")["input_ids"]
     html = label_chips(tokenizer, prompt + answer, [-100] * len(prompt) + answer)
-    boxes = re.findall(r'<span style="[^"]*?background:(#\w+)[^"]*"><code[^>]*>(.*?)</code><br>(.*?)</span>', html)
+    boxes = re.findall(r'<span style="[^"]*?background:(#\w+)[^"]*"><span[^>]*>(.*?)</span><br>(.*?)</span>', html)
     grey, yellow = "#E5E5E5", "#F8E6BF"
     assert [box[0] for box in boxes] == [grey] * len(prompt) + [yellow] * 2
     assert boxes[-3:] == [(grey, "␣is", "−100"), (yellow, "␣did", "␣did"), (yellow, "↵", "↵")]
