@@ -1,5 +1,5 @@
-"""All claims of the lessons: see claim.py for what one is, prompt_claims.py for those of lessons 0 to 2, and
-lora_claims.py for those of lessons 3 and 4."""
+"""All claims of the lessons: see claim.py for what one is, prompt_claims.py for those of lessons 0 to 2,
+lora_claims.py for those of lessons 3 and 4, and meta_claims.py for those of lessons 5 to 7."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from claim import Claim
 from lora_claims import LORA_CLAIMS
+from meta_claims import MATH_CLAIMS, SINUSOID_CLAIMS, WORK_CLAIMS
 from prompt_claims import PROMPT_CLAIMS
 
 if TYPE_CHECKING:
@@ -27,18 +28,6 @@ def digits(records: Records, scenario: str, metric: str = "ACC") -> pd.DataFrame
     return pd.DataFrame(tuned.nested(metric, "scenario", "method")[f"{scenario}-incremental"])
 
 
-def _adapted(records: Records, family: str, start: str) -> pd.Series:
-    """Return the loss after three steps at the inner rate that is best for this start on validation tasks."""
-    tuned = records.tuned("validation loss", over=("inner_lr",))
-    return tuned.values("loss after 3 steps", family=family, start=start)
-
-
-def _sinusoid_error(records: Records, start: str, steps: int) -> pd.Series:
-    """Return the error after some steps, with the training that is best for it on validation tasks."""
-    tuned = records.tuned(f"validation error after {steps}", over=("iterations",))
-    return tuned.values(f"error after {steps}", start=start)
-
-
 def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
     """Return the accuracy on continents of the calibrated prompt less that of LoRA, from the same examples."""
     prompt, lora = (records.values("accuracy", method=m, examples=examples) for m in ("calibrated few-shot", "LoRA"))
@@ -48,6 +37,9 @@ def _calibrated_less_lora(records: Records, examples: int) -> pd.Series:
 CLAIMS = (
     *PROMPT_CLAIMS,
     *LORA_CLAIMS,
+    *MATH_CLAIMS,
+    *SINUSOID_CLAIMS,
+    *WORK_CLAIMS,
     Claim(
         "class-incremental-ewc-forgets",
         "8.12",
@@ -87,33 +79,6 @@ CLAIMS = (
         "digit_scenarios",
         lambda records: (acc := digits(records, "domain"))["joint"] - acc["fine-tuning"],
         above=0.1,
-    ),
-    Claim(
-        "maml-point-adapts-better",
-        "5.6",
-        "MAML's point adapts better to new lines than the average task's, each at its own best inner rate.",
-        "maml_points",
-        lambda records: _adapted(records, "lines", "average task") - _adapted(records, "lines", "MAML"),
-        above=0.0,
-    ),
-    Claim(
-        "waves-rate-before-start",
-        "5.10",
-        "At its own best inner rate, the average task's start adapts better than MAML's does at 0.3.",
-        "maml_points",
-        lambda records: (
-            records.values("loss after 3 steps", family="waves", start="MAML", inner_lr=0.3)
-            - _adapted(records, "waves", "average task")
-        ),
-        above=0.0,
-    ),
-    Claim(
-        "one-maml-step-beats-ten",
-        "6.5",
-        "One step from MAML's start beats ten steps from a pretrained one.",
-        "sinusoids",
-        lambda records: _sinusoid_error(records, "pretrained", 10) - _sinusoid_error(records, "MAML", 1),
-        above=0.0,
     ),
     Claim(
         "two-processes-one-run",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from claim import Claim
 from finding import Finding, lesson_claim
 from lora_findings import LORA_FINDINGS
+from meta_findings import MATH_FINDINGS, SINUSOID_FINDINGS, WORK_FINDINGS
 from prompt_claims import ORDERED, labelled, nearest_gain, order_gain, rare_label_gain
 
 from rapidadapt_lessons.studies.records import Records
@@ -121,14 +122,9 @@ FINDINGS = (
         "of two numbers, which even this model mostly gets right.",
     ),
     *LORA_FINDINGS[:3],
-    Finding(
-        "Finn et al. 2017",
-        "figure 3",
-        "One gradient step from MAML's start fits a new sinusoid better than ten from a pretrained start.",
-        lesson_claim("one-maml-step-beats-ten"),
-        "mean squared error of the pretrained start after ten steps minus MAML's after one",
-        note="10,000 iterations here; the authors' code uses 70,000, both with 25 tasks.",
-    ),
+    *MATH_FINDINGS[:1],
+    *SINUSOID_FINDINGS[:1],
+    *WORK_FINDINGS[:1],
     Finding(
         "van de Ven et al. 2022",
         "Split MNIST",
@@ -261,4 +257,7 @@ FINDINGS = (
         "In the paper models have 20 to 540 billion weights, and forty chains vote.",
     ),
     *LORA_FINDINGS[3:],
+    *MATH_FINDINGS[1:],
+    *SINUSOID_FINDINGS[1:],
+    *WORK_FINDINGS[1:],
 )
