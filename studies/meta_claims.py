@@ -15,19 +15,167 @@ if TYPE_CHECKING:
 # Lesson 5, the mathematics of MAML
 
 
+METHODS = ("Reptile", "first-order MAML", "MAML")
+
+
 def adapted(records: Records, family: str, start: str) -> pd.Series:
     """Return the loss after three steps at the inner rate that is best for this start on validation tasks."""
     tuned = records.tuned("validation loss", over=("inner_lr",))
     return tuned.values("loss after 3 steps", family=family, start=start)
 
 
+def aligned(records: Records) -> pd.Series:
+    """Return how much more a task's two gradients agree after 1,000 steps of the least of three methods than after
+    joint training."""
+    import pandas as pd
+
+    cosines = {name: records.values("cosine, 1000 steps", method=name) for name in (*METHODS, "joint training")}
+    return pd.DataFrame({name: cosines[name] - cosines["joint training"] for name in METHODS}).min(axis=1)
+
+
+def during_maml(records: Records, metric: str, steps: int) -> pd.Series:
+    """Return what is measured while MAML trains the networks of `meta_gradients`."""
+    return records.values(f"{metric}, {steps} steps", method="MAML")
+
+
+def angle_growth(records: Records, of: str, steps: int) -> pd.Series:
+    """Return by how many degrees first-order MAML's angle to MAML has grown; `of` is "per task" or "of the mean"."""
+    metric = f"first-order MAML, angle {of}"
+    return during_maml(records, metric, steps) - during_maml(records, metric, 0)
+
+
+def mean_norm_growth(records: Records, what: str) -> pd.Series:
+    """Return by what factor the norm of the mean "gradient" or "dropped term" has grown after 50 steps, less 1."""
+    metric = f"{what}, norm of the mean"
+    return during_maml(records, metric, 50) / during_maml(records, metric, 0) - 1
+
+
+def on_tasks(records: Records, which: str, trained_on: str = "query", shots: int = 10, tasks: int = 2) -> pd.Series:
+    """Return the loss of a start of `few_tasks` on "the training tasks" or on "fresh tasks"."""
+    return records.values(f"loss on {which}", trained_on=trained_on, shots=shots, tasks=tasks)
+
+
 MATH_CLAIMS = (
     Claim(
         "maml-point-adapts-better",
-        "5.6",
+        "5.3",
         "MAML's point adapts better to new lines than the average task's, each at its own best inner rate.",
         "maml_points",
         lambda records: adapted(records, "lines", "average task") - adapted(records, "lines", "MAML"),
+        above=0.0,
+    ),
+    Claim(
+        "meta-learning-aligns-gradients",
+        "5.7",
+        "After 1,000 steps, a new task's two gradients agree more in networks trained by MAML, first-order MAML or "
+        "Reptile than by joint training.",
+        "meta_gradients",
+        aligned,
+        above=0.0,
+    ),
+    Claim(
+        "first-order-is-as-good",
+        "5.8",
+        "On lines, first-order MAML's start adapts as well as MAML's, to within 0.02, each at its own best inner rate.",
+        "maml_points",
+        lambda records: adapted(records, "lines", "first-order MAML") - adapted(records, "lines", "MAML"),
+        above=-0.02,
+        below=0.02,
+    ),
+    Claim(
+        "reptile-beats-average",
+        "5.8",
+        "Reptile's start adapts better than the average task's.",
+        "maml_points",
+        lambda records: adapted(records, "lines", "average task") - adapted(records, "lines", "Reptile"),
+        above=0.0,
+    ),
+    Claim(
+        "reptile-behind-maml",
+        "5.8",
+        "It adapts less well than MAML's.",
+        "maml_points",
+        lambda records: adapted(records, "lines", "Reptile") - adapted(records, "lines", "MAML"),
+        above=0.0,
+    ),
+    Claim(
+        "mean-angle-grows-first",
+        "5.8",
+        "In the first 50 steps the angle of the mean direction grows.",
+        "meta_gradients",
+        lambda records: angle_growth(records, "of the mean", 50),
+        above=0.0,
+    ),
+    Claim(
+        "task-angle-waits",
+        "5.8",
+        "A single task's angle changes by less than 5 degrees.",
+        "meta_gradients",
+        lambda records: angle_growth(records, "per task", 50),
+        above=-5.0,
+        below=5.0,
+    ),
+    Claim(
+        "mean-gradient-shrinks",
+        "5.8",
+        "MAML's mean gradient shrinks.",
+        "meta_gradients",
+        lambda records: mean_norm_growth(records, "gradient"),
+        below=0.0,
+    ),
+    Claim(
+        "task-angle-grows-later",
+        "5.8",
+        "By 1,000 steps a single task's angle has grown by more than 20 degrees.",
+        "meta_gradients",
+        lambda records: angle_growth(records, "per task", 1000),
+        above=20.0,
+    ),
+    Claim(
+        "two-tasks-are-too-few",
+        "5.9",
+        "After training on two tasks, MAML's start has more than twice the loss on fresh tasks that it has on those "
+        "two.",
+        "few_tasks",
+        lambda records: on_tasks(records, "fresh tasks") - 2 * on_tasks(records, "the training tasks"),
+        above=0.0,
+    ),
+    Claim(
+        "forty-tasks-are-enough",
+        "5.9",
+        "With 40 tasks the gap is below 0.03.",
+        "few_tasks",
+        lambda records: on_tasks(records, "fresh tasks", tasks=40) - on_tasks(records, "the training tasks", tasks=40),
+        below=0.03,
+    ),
+    Claim(
+        "the-support-flatters",
+        "5.9",
+        "With three examples each and 160 tasks, the loss on the support is less than two thirds of that on fresh "
+        "queries.",
+        "few_tasks",
+        lambda records: (
+            on_tasks(records, "fresh tasks", "support", 3, 160) * 2 / 3
+            - on_tasks(records, "the training tasks", "support", 3, 160)
+        ),
+        above=0.0,
+    ),
+    Claim(
+        "training-on-the-support-costs",
+        "5.9",
+        "A start trained on the queries then adapts better to fresh tasks than one trained on the supports.",
+        "few_tasks",
+        lambda records: (
+            on_tasks(records, "fresh tasks", "support", 3, 160) - on_tasks(records, "fresh tasks", "query", 3, 160)
+        ),
+        above=0.0,
+    ),
+    Claim(
+        "maml-point-on-waves",
+        "5.10",
+        "On waves too, MAML's start adapts better than the average task's, each at its own best inner rate.",
+        "maml_points",
+        lambda records: adapted(records, "waves", "average task") - adapted(records, "waves", "MAML"),
         above=0.0,
     ),
     Claim(
