@@ -123,3 +123,44 @@ def test_points_are_clicked_dragged_and_removed_and_the_curves_adapt(lab, server
     assert dots.count() == 3
     page.page.wait_for_timeout(500)
     look_at(page, hand, "points")
+
+
+START = """
+from rapidadapt_lessons.meta import drag_start, landscape
+family = landscape.line_family()
+gentle, steep = (int((family.truth[:, 1] - slope).abs().argmin()) for slope in (0.8, 3.2))
+hand = drag_start(family, [gentle, steep], 0.15, 3)
+hand
+"""
+
+
+def test_the_start_is_dragged_with_the_mouse_and_moved_with_keys(lab, server):
+    page, hand = opened(lab, server, "start", START)
+    mouse, keys = page.page.mouse, page.page.keyboard
+    status, maps, dots = hand.get_by_role("status"), hand.locator("svg.pad"), hand.locator("circle.start")
+    steps, told = hand.locator("path.steps"), status.inner_text()
+    assert maps.count() == steps.count() == 2 and "after 3 steps" in told
+    box = dots.first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    paths = [steps.nth(i).get_attribute("d") for i in (0, 1)]
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + 60, y + 40, steps=10)
+    seen = wait_for_change(page, status.inner_text, told)  # while it is held
+    mouse.move(x + 120, y + 20, steps=10)
+    mouse.up()
+    wait_for_change(page, status.inner_text, seen)
+    moved = [steps.nth(i).get_attribute("d") for i in (0, 1)]
+    assert moved[0] != paths[0] and moved[1] != paths[1]
+    assert abs(dots.first.bounding_box()["x"] - box["x"] - 120) < 2
+    mouse.move(x, y)  # no longer held
+    assert abs(dots.first.bounding_box()["x"] - box["x"] - 120) < 2
+
+    page.page.wait_for_timeout(500)
+    told = status.inner_text()
+    maps.nth(1).focus()
+    for name in ("Shift+ArrowLeft", "Shift+ArrowUp", "ArrowRight"):
+        keys.press(name)
+    assert wait_for_change(page, status.inner_text, told)
+    assert "'start'" in of_python(page)
+    look_at(page, hand, "start")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rapidadapt_lessons.errors import BadData, CourseError
-from rapidadapt_lessons.meta import click_points, maml, sinusoids
-from rapidadapt_lessons.meta.hands import points
+from rapidadapt_lessons.meta import click_points, drag_start, landscape, maml, sinusoids
+from rapidadapt_lessons.meta.hands import points, start
 from rapidadapt_lessons.meta.sinusoids import ANIL, MAML, MetaMethod
 
 CLICKED = [[-2.0, 1.0], [0.0, 3.0], [1.5, -2.0]]
@@ -77,3 +77,74 @@ def test_the_plane_begins_with_an_example_and_has_a_picture_of_it(starts):
 def test_an_examples_points_lie_on_its_curve():
     made = points.sinusoid_example(2.0, 1.0, (-5.0, 0.0, 5.0))
     assert [y for _, y in made["points"]] == [made["curve"][i] for i in (0, 50, 100)]
+
+
+# The start and its inner steps
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return landscape.line_family(tasks=6)
+
+
+def test_the_inner_steps_follow_the_gradient_of_each_tasks_support_loss(lines):
+    tasks, rate = [start.one_task(lines, task) for task in (1, 4)], 0.1
+    shown = start.start_answer(tasks, rate, 2, start.LINE_LIMITS, {"start": [-1.0, 2.0]})
+    for panel, task in zip(shown["panels"], (1, 4)):
+        x, y = lines.batch.support_x[task][:, 0], lines.batch.support_y[task][:, 0]
+        a, b, path, losses = -1.0, 2.0, [], []
+        for _ in range(3):  # the gradient of the mean squared error of a line, by hand
+            error = a + b * x - y
+            path.append([a, b])
+            losses.append(f"{error.square().mean():.2f}")
+            a, b = a - rate * 2 * error.mean().item(), b - rate * 2 * (error * x).mean().item()
+        assert panel["path"] == [pytest.approx(point) for point in path] and panel["losses"] == losses
+    both = [float(panel["losses"][0]) for panel in shown["panels"]]
+    assert float(shown["means"][0]) == pytest.approx(sum(both) / 2, abs=0.011)
+
+
+def test_the_best_points_and_contours_of_each_task_are_sent_in_its_own_coordinates(lines):
+    hand = drag_start(lines, [1, 4], 0.1, 3)
+    for drawn, task in zip(hand.widget.fixed["panels"], (1, 4)):
+        assert drawn["best"] == pytest.approx(landscape.task_optima(lines)[task].tolist())
+        places = torch.tensor([point for band in drawn["bands"] for part in band for point in part])
+        for values, (low, high) in zip(places.T, start.LINE_LIMITS):
+            assert (values.min().item(), values.max().item()) == pytest.approx((low, high), abs=1e-6)
+        one = start.one_task(lines, task)
+        for x, y, text in drawn["labels"]:  # a contour's number is the loss where it stands
+            here = landscape.loss_at(one, torch.tensor([x, y], dtype=torch.float64), 0.0, 0).item()
+            assert float(text) == pytest.approx(here, rel=0.12)
+    json.dumps([hand.widget.fixed, hand.widget.answered], allow_nan=False)
+    told = hand.widget.answered["panels"][0]["losses"]
+    assert f"loss {told[0]} at the start and {told[-1]} after 3 inner steps" in hand.still.alt
+    assert len(hand.still.figure.axes) == 2
+
+
+def test_waves_have_a_landscape_to_drag_over_too():
+    hand = drag_start(landscape.wave_family(tasks=2), [1], 0.5, 4, start=(1.0, 0.0))
+    [drawn] = hand.widget.fixed["panels"]
+    assert "phase" in drawn["title"] and hand.widget.fixed["axes"][0].startswith("amplitude")
+    assert len(hand.widget.answered["means"]) == 5
+
+
+def test_steps_that_diverge_are_told_in_words_and_sent_without_infinity(lines):
+    shown = start.start_answer([start.one_task(lines, 0)], 1e9, 20, start.LINE_LIMITS, {"start": [0.0, 0.0]})
+    assert shown["panels"][0]["losses"][-1] == "too large" and len(shown["panels"][0]["path"]) < 21
+    json.dumps(shown, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"tasks": []}, r"tasks are \[\]"),
+        ({"tasks": [0, 1, 2]}, "tasks are"),
+        ({"tasks": [6]}, r"tasks are \[6\]"),
+        ({"inner_lr": 0.0}, "inner_lr is 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 21}, "steps is 21"),
+        ({"start": (9.0, 0.0)}, "off the map"),
+    ],
+)
+def test_what_cannot_be_dragged_over_is_refused(lines, change, told):
+    with pytest.raises(CourseError, match=told):
+        drag_start(lines, **{"tasks": [0], "inner_lr": 0.1, "steps": 3} | change)
