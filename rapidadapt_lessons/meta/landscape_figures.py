@@ -55,35 +55,6 @@ def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) 
     return Picture(figure, f"Scatter plot with lines. {title}. {told}.")
 
 
-def steps_picture(
-    family: Family, chosen: Sequence[int], theta: tuple[float, float], inner_lr: float, steps: int
-) -> Picture:
-    """Draw, for some tasks, the support's loss over the two parameters and the inner steps that descend it."""
-    (figure, panels), words = panel_canvas(4.4 * len(chosen), 4.0, len(chosen)), []
-    for axes, task in zip(panels, chosen):
-        x, y, *_ = family.batch.tasks(task, task + 1).parts
-        path = [family.params(theta)]
-        for _ in range(steps):
-            path.append(maml.inner_loop(family.module, path[-1], x[0], y[0], inner_lr=inner_lr))
-        line, best = torch.stack([params["theta"] for params in path]), landscape.task_optima(family)[task]
-        support_alone = Family(family.module, maml.TaskBatch(x, y, x, y), family.truth)
-        _contours(axes, support_alone, 0.0, 0, ((-1.5, 1.5), (-0.5, 4.5)))
-        axes.plot(*line.T, "-", color="white", lw=4)
-        axes.plot(*line.T, "-o", color=COLOURS[1], ms=6, lw=2, mec="white", mew=0.8, label="inner steps")
-        axes.plot(*line[0], **START, label="start")
-        axes.plot(*best, marker="*", color="black", ms=13, mec="white", mew=0.8, ls="none", label="best point")
-        slope = family.truth[task, 1].item()
-        low, high = torch.linalg.eigvalsh(landscape.hessians(family, line[0])[task]).tolist()
-        _label(axes, f"true slope {slope:.1f}: curvatures {low:.2f} and {high:.2f}", *family.module.axes)
-        left = ((line[-1] - best).norm() / (line[0] - best).norm()).item()
-        words.append(
-            f"the task of slope {slope:.1f} has curvatures {low:.2f} and {high:.2f}, and after {steps} steps "
-            f"{left:.2f} of the distance to its best point is left"
-        )
-    _legend(figure, panels[0])
-    return Picture(figure, f"Contour maps of the support's loss with the path of the inner steps: {'; '.join(words)}.")
-
-
 def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     """Draw a dot for each eigenvector of each task's support Hessian: across, its curvature; up, by what the Hessian
     term multiplies the first-order gradient's component along it.

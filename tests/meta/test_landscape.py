@@ -295,12 +295,6 @@ def test_figures_of_the_lesson_tell_their_numbers(lines):
     curvatures = torch.linalg.eigvalsh(landscape.hessians(lines, theta))
     assert f"{curvatures.max():.2f}" in told and f"{1 - 0.15 * curvatures.max():.2f}" in told
     assert "all on the line" in told
-    told = views.steps_picture(lines, [steep], (-1.0, 2.0), 0.15, 3).alt
-    x, y = lines.batch.support_x[steep], lines.batch.support_y[steep]
-    end = maml.inner_loop(lines.module, lines.params((-1.0, 2.0)), x, y, inner_lr=0.15, steps=3)["theta"]
-    best = landscape.task_optima(lines)[steep]
-    left = (end - best).norm() / (lines.params((-1.0, 2.0))["theta"] - best).norm()
-    assert f"{left:.2f} of the distance" in told
 
 
 def test_a_point_off_the_map_is_named_in_the_legend(lines):
