@@ -70,8 +70,8 @@ MATH_CLAIMS = (
     Claim(
         "meta-learning-aligns-gradients",
         "5.7",
-        "After 1,000 steps, a new task's two gradients agree more in networks trained by MAML, first-order MAML or "
-        "Reptile than by joint training.",
+        "After 1,000 steps of MAML, first-order MAML or Reptile, a new task's two gradients agree more than after "
+        "joint training.",
         "meta_gradients",
         aligned,
         above=0.0,

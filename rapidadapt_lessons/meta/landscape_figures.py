@@ -94,7 +94,8 @@ def landscape_picture(
 ) -> Picture:
     """Draw the query loss before and after adapting, with points and paths. The legend names points off the map."""
     (figure, panels), words = panel_canvas(10.4, 4.6, 2), []
-    figure.suptitle(title, fontsize=13)
+    if title:
+        figure.suptitle(title, fontsize=13)
     for axes, n in zip(panels, (0, steps)):
         _contours(axes, family, inner_lr, n, limits)
         axes.scatter(*family.truth.T, color="black", s=7, alpha=0.45, lw=0, label="each task's truth")

@@ -297,10 +297,17 @@ def test_figures_of_the_lesson_tell_their_numbers(lines):
     assert "all on the line" in told
 
 
+def test_a_landscape_tells_its_title(lines):
+    points = {"MAML": torch.tensor([0.1, 1.0]).double()}
+    shown = views.landscape_picture(lines, 0.15, 1, points, ((-1, 1), (0, 3)), title="The answer")
+    assert shown.figure.get_suptitle() == "The answer" and shown.alt.startswith("The answer. Two contour maps")
+
+
 def test_a_point_off_the_map_is_named_in_the_legend(lines):
     points = {"average task": torch.tensor([0.0, 1.0]), "MAML": torch.tensor([0.1, -3.0])}
     shown = views.landscape_picture(lines, 0.15, 1, {k: p.double() for k, p in points.items()}, ((-1, 1), (0, 3)))
     labels = [text.get_text() for text in shown.figure.legends[0].get_texts()]
+    assert shown.figure.get_suptitle() == "" and shown.alt.startswith("Two contour maps")
     assert "average task" in labels and "MAML, off the map at (0.10, -3.00)" in labels
 
 
