@@ -4,11 +4,16 @@ on the page; they can be read in both themes, zoomed and narrow; and without a k
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from playwright.sync_api import Locator
 
+from rapidadapt_lessons.show.hand import Hand
+from tests.browser.conftest import SHOTS
 from tests.browser.lab_page import LabPage
 from tests.browser.test_lab import unreadable
 
@@ -19,22 +24,67 @@ starts = {}
 for method in (sinusoids.MAML, sinusoids.PRETRAINED):
     params, _ = sinusoids.train_starts(method, (0,), 150)
     starts[method.name] = (method, sinusoids.select(params, 0))
-hand = click_points(starts)
-hand
+points = click_points(starts)
+points
 """
+START = """
+from rapidadapt_lessons.meta import drag_start, landscape
+family = landscape.line_family()
+gentle, steep = (int((family.truth[:, 1] - slope).abs().argmin()) for slope in (0.8, 3.2))
+start = drag_start(family, [gentle, steep], 0.15, 3)
+start
+"""
+LETTERS = """
+from rapidadapt_lessons.meta import draw_letters, few_shot
+letters = draw_letters(few_shot.PatchNet(5))
+letters
+"""
+TOLD = "[hand.widget.asked for hand in (points, start, letters)]"
+RING = [
+    [(0.8, 0.5), (0.7, 0.75), (0.5, 0.85), (0.3, 0.75), (0.2, 0.5), (0.3, 0.25), (0.5, 0.15), (0.7, 0.25), (0.8, 0.5)]
+]
+CROSS = [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]]
 
 
-def opened(lab, server, name: str, code: str, **size) -> tuple[LabPage, Locator]:
-    """Run a notebook with one widget; return its page and the widget's element."""
-    cells = [new_code_cell(code.strip()), new_code_cell("hand.widget.asked")]
-    nbformat.write(new_notebook(metadata=KERNEL, cells=cells), server.folder / f"{name}.ipynb")
-    page = lab(f"{name}.ipynb", **size)
-    page.run_all(120)
-    assert page.errors() == []
-    hand = page.page.locator(".hand").first
+def stored() -> nbformat.NotebookNode:
+    """Return a notebook with the three widgets as a run leaves it: with views of widgets that are gone."""
+    cells = []
+    for code in (POINTS, START, LETTERS):
+        made: dict[str, Any] = {}
+        exec(code.replace("150", "1"), made)
+        [hand] = [value for value in made.values() if isinstance(value, Hand)]
+        data, notes = hand._repr_mimebundle_()
+        cells.append(new_code_cell(code.strip(), outputs=[new_output("display_data", data, metadata=notes)]))
+    return new_notebook(metadata=KERNEL, cells=[*cells, new_code_cell(TOLD)])
+
+
+@pytest.fixture(scope="module")
+def page(server, browser) -> Iterator[LabPage]:
+    """The notebook as it was stored, then run, at a zoom of 125%."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    nbformat.write(stored(), server.folder / "hands.ipynb")
+    context = browser.new_context(viewport={"width": 1024, "height": 720}, device_scale_factor=1.25)
+    opened = LabPage(context.new_page(), server.address, server.token, SHOTS)
+    opened.open("hands.ipynb")
+    assert unreadable(opened) == []
+    pictures = opened.page.locator(".jp-OutputArea img").evaluate_all("all => all.map(one => one.alt)")
+    assert [alt.split(",")[0].split(".")[0] for alt in pictures] == [
+        "Line chart to be clicked on", "Contour maps of the support's loss", "Five boxes",
+    ]  # fmt: skip
+    opened.shot("hands-stored")
+    opened.run_all(120)
+    assert opened.errors() == [] and opened.page.locator(".jp-OutputArea img").count() == 0
+    yield opened
+    opened.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    context.close()
+
+
+def hand_of(page: LabPage, number: int) -> Locator:
+    """Return a widget's element, in sight."""
+    hand = page.page.locator(".hand").nth(number)
     hand.wait_for(timeout=30_000)
     hand.scroll_into_view_if_needed()
-    return page, hand
+    return hand
 
 
 def wait_for_change(page: LabPage, look, before, seconds: float = 15):
@@ -47,36 +97,17 @@ def wait_for_change(page: LabPage, look, before, seconds: float = 15):
 
 
 def of_python(page: LabPage) -> str:
-    """Run the last cell and return what it shows: what Python knows of the widget's state."""
-    page.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
-    count = "window.jupyterapp.shell.currentWidget.content.widgets[1].model.executionCount"
-    before = page.page.evaluate(count)
+    """Run the last cell and return what it shows: what Python knows of each widget's state."""
+    last = "window.jupyterapp.shell.currentWidget.content.widgets[3].model"
+    before = page.page.evaluate(f"{last}.executionCount")
+    page.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 3")
     page.command("notebook:run-cell")
-    page.wait(f"{count} !== null && {count} !== {before}", 20)
-    return page.page.locator(".jp-Cell").nth(1).locator(".jp-OutputArea").inner_text()
+    page.wait(f"{last}.executionCount > {before} && {last}.outputs.length", 20)
+    return page.page.evaluate(f"{last}.outputs.get(0).toJSON().data['text/plain']")
 
 
-def look_at(page: LabPage, hand: Locator, name: str) -> None:
-    """Take pictures in both themes, zoomed and narrow, and see that all can be read."""
-    page.shot(f"{name}-light", hand)
-    page.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
-    page.wait("document.body.dataset.jpThemeLight === 'false'", 30)
-    page.page.wait_for_timeout(500)
-    assert unreadable(page) == []
-    page.shot(f"{name}-dark", hand)
-    page.command("apputils:change-theme", {"theme": "JupyterLab Light"})
-    page.wait("document.body.dataset.jpThemeLight === 'true'", 30)
-    page.page.set_viewport_size({"width": 400, "height": 800})
-    page.command("application:toggle-left-area")
-    page.page.wait_for_timeout(500)
-    assert unreadable(page) == []
-    holder = hand.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea-output')][1]")
-    assert hand.bounding_box()["width"] <= holder.bounding_box()["width"] + 1
-    page.shot(f"{name}-width-400", hand)
-
-
-def test_points_are_clicked_dragged_and_removed_and_the_curves_adapt(lab, server):
-    page, hand = opened(lab, server, "points", POINTS)
+def test_points_are_clicked_dragged_and_removed_and_the_curves_adapt(page):
+    hand = hand_of(page, 0)
     mouse, keys, plane = page.page.mouse, page.page.keyboard, hand.locator("svg.pad")
     curve = hand.locator("path[data-name=MAML]")
     status, dots = hand.get_by_role("status"), hand.locator("circle.point")
@@ -121,21 +152,10 @@ def test_points_are_clicked_dragged_and_removed_and_the_curves_adapt(lab, server
     assert "'points': [[1, 0.2]]" in of_python(page)
     hand.get_by_role("button", name="Example").click()
     assert dots.count() == 3
-    page.page.wait_for_timeout(500)
-    look_at(page, hand, "points")
 
 
-START = """
-from rapidadapt_lessons.meta import drag_start, landscape
-family = landscape.line_family()
-gentle, steep = (int((family.truth[:, 1] - slope).abs().argmin()) for slope in (0.8, 3.2))
-hand = drag_start(family, [gentle, steep], 0.15, 3)
-hand
-"""
-
-
-def test_the_start_is_dragged_with_the_mouse_and_moved_with_keys(lab, server):
-    page, hand = opened(lab, server, "start", START)
+def test_the_start_is_dragged_with_the_mouse_and_moved_with_keys(page):
+    hand = hand_of(page, 1)
     mouse, keys = page.page.mouse, page.page.keyboard
     status, maps, dots = hand.get_by_role("status"), hand.locator("svg.pad"), hand.locator("circle.start")
     steps, told = hand.locator("path.steps"), status.inner_text()
@@ -163,4 +183,69 @@ def test_the_start_is_dragged_with_the_mouse_and_moved_with_keys(lab, server):
         keys.press(name)
     assert wait_for_change(page, status.inner_text, told)
     assert "'start'" in of_python(page)
-    look_at(page, hand, "start")
+
+
+def test_letters_are_drawn_with_the_mouse_or_chosen_with_keys_and_read(page):
+    hand = hand_of(page, 2)
+    mouse, keys = page.page.mouse, page.page.keyboard
+    status, sheets, bars = hand.get_by_role("status"), hand.locator("svg.sheet"), hand.locator(".bar > div")
+    assert sheets.count() == 6 and status.inner_text().startswith("It reads letter")  # the example
+
+    def draw(box: int, strokes) -> None:
+        place = sheets.nth(box).bounding_box()
+        for stroke in strokes:
+            points = [(place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in stroke]
+            mouse.move(*points[0])
+            mouse.down()
+            for point in points[1:]:
+                mouse.move(*point, steps=4)
+            mouse.up()
+
+    hand.get_by_role("button", name="Clear all").click()
+    hand.get_by_text("in at least two").wait_for(timeout=15_000)
+    draw(0, RING)
+    draw(1, CROSS)
+    hand.get_by_text("in the last box").wait_for(timeout=15_000)
+    draw(5, CROSS)
+    hand.get_by_text("It reads letter 2").wait_for(timeout=15_000)
+    assert bars.nth(1).bounding_box()["width"] > 0.5 * sheets.nth(1).bounding_box()["width"]
+    assert hand.locator(".best b").first.inner_text() == "Letter 2" and hand.locator(".seen rect").count() > 100
+    hand.get_by_role("button", name="Undo in Which of them?").click()
+    assert sheets.nth(5).locator("path.ink").count() == 1
+    hand.get_by_role("button", name="Clear Which of them?").click()
+    hand.get_by_text("in the last box").wait_for(timeout=15_000)
+    draw(5, RING)
+    hand.get_by_text("It reads letter 1").wait_for(timeout=15_000)
+    assert "'strokes'" in of_python(page)
+
+    for box, key in ((0, "ArrowUp"), (1, "ArrowDown"), (5, "ArrowUp")):
+        sheets.nth(box).focus()
+        keys.press(key)
+    page.wait("document.querySelectorAll('.hand .sheet path.ink').length === 0", 15)
+    assert "printed letter 1 of" in sheets.nth(0).get_attribute("aria-label")
+    assert "{'sample': 0}" in of_python(page)
+    sheets.nth(5).focus()
+    keys.press("Delete")
+    hand.get_by_text("in the last box").wait_for(timeout=15_000)
+
+
+def test_all_three_can_be_read_in_both_themes_and_in_a_narrow_window(page):
+    names = ("points", "start", "letters")
+    for theme, is_light in (("Dark", "false"), ("Light", "true")):
+        page.command("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+        page.wait(f"document.body.dataset.jpThemeLight === '{is_light}'", 30)
+        page.page.wait_for_timeout(300)
+        assert unreadable(page) == []
+        for i, name in enumerate(names):
+            page.shot(f"{name}-{theme.lower()}", hand_of(page, i))
+    page.page.set_viewport_size({"width": 400, "height": 800})
+    page.command("application:toggle-left-area")
+    page.page.wait_for_timeout(300)
+    assert unreadable(page) == []
+    for i, name in enumerate(names):
+        hand = hand_of(page, i)
+        holder = hand.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea-output')][1]")
+        assert hand.bounding_box()["width"] <= holder.bounding_box()["width"] + 1
+        for part in hand.locator("svg.pad").all():
+            assert part.bounding_box()["x"] + part.bounding_box()["width"] <= 400
+        page.shot(f"{name}-width-400", hand)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rapidadapt_lessons.errors import BadData, CourseError
-from rapidadapt_lessons.meta import click_points, drag_start, landscape, maml, sinusoids
-from rapidadapt_lessons.meta.hands import points, start
+from rapidadapt_lessons.meta import click_points, drag_start, draw_letters, few_shot, glyphs, landscape, maml, sinusoids
+from rapidadapt_lessons.meta.hands import letters, points, start
 from rapidadapt_lessons.meta.sinusoids import ANIL, MAML, MetaMethod
 
 CLICKED = [[-2.0, 1.0], [0.0, 3.0], [1.5, -2.0]]
@@ -148,3 +148,92 @@ def test_steps_that_diverge_are_told_in_words_and_sent_without_infinity(lines):
 def test_what_cannot_be_dragged_over_is_refused(lines, change, told):
     with pytest.raises(CourseError, match=told):
         drag_start(lines, **{"tasks": [0], "inner_lr": 0.1, "steps": 3} | change)
+
+
+# Letters
+
+CROSS = [[[0.2, 0.2], [0.8, 0.8]], [[0.8, 0.2], [0.2, 0.8]]]
+STICK = [[[0.5, 0.1], [0.5, 0.9]]]
+CORNER = [[[0.3, 0.1], [0.3, 0.9], [0.8, 0.9]]]
+
+
+def shrunk(strokes, by: float = 0.4):
+    return [[[0.1 + by * x, 0.5 + by * y] for x, y in stroke] for stroke in strokes]
+
+
+@pytest.fixture(scope="module")
+def net():
+    return few_shot.PatchNet(5)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return letters.letter_samples("HEBREW")
+
+
+def drawn(*strokes):
+    return {"boxes": [{"strokes": one} if one else {} for one in strokes]}
+
+
+def test_strokes_become_a_picture_as_the_fonts_have_them_wherever_they_were_drawn():
+    large, small = (letters.box_picture({"strokes": one}, torch.empty(0)) for one in (CROSS, shrunk(CROSS)))
+    assert large.shape == (glyphs.SIZE, glyphs.SIZE) and torch.allclose(large, small, atol=0.02)
+    inked = (large > 0.1).nonzero()
+    assert (inked.amin(0).tolist(), inked.amax(0).tolist()) == ([4, 4], [23, 23])
+    assert torch.allclose(large, large.flip(0), atol=0.02) and large[13, 13] > 0.9
+    stick = letters.box_picture({"strokes": STICK}, torch.empty(0))
+    assert stick[4:24].sum(1).mean().item() == pytest.approx(letters.PEN * 20, abs=0.5)  # the pen's width in pixels
+
+
+def test_a_dot_is_ink_and_an_empty_box_none():
+    dot = letters.ink([[[0.5, 0.5]]])
+    assert dot.max() == 1 and dot.sum() < 0.02 * dot.numel()
+    for empty in ({}, {"strokes": []}):
+        assert letters.box_picture(empty, torch.empty(0)) is None
+
+
+def test_the_sixth_drawing_is_read_as_read_drawing_reads_it(net, samples):
+    shown = letters.letters_answer(net, samples, drawn(CROSS, None, STICK, CORNER, None, shrunk(STICK)))
+    pictures = torch.stack([letters.box_picture({"strokes": one}, samples) for one in (CROSS, STICK, CORNER, STICK)])
+    expected = few_shot.read_drawing(net, pictures[:3], pictures[3])
+    assert [shown["shares"][i] for i in (0, 2, 3)] == pytest.approx(expected.tolist(), abs=0.02)
+    assert shown["shares"][1] is shown["shares"][4] is None and max(expected) == expected[1] > 0.5
+    assert shown["seen"][1] is None
+    assert shown["seen"][2] == "".join(str(round(9 * value)) for value in pictures[1].flatten().tolist())
+    json.dumps(shown, allow_nan=False)
+
+
+@pytest.mark.parametrize("boxes", [(CROSS, STICK, None, None, None, None), (CROSS, None, None, None, None, STICK)])
+def test_nothing_is_read_before_there_is_something_to_choose_from(net, samples, boxes):
+    assert letters.letters_answer(net, samples, drawn(*boxes))["shares"] == [None] * 5
+
+
+def test_the_example_shows_five_letters_and_one_of_them_in_another_face(net, samples):
+    for number in range(8):
+        boxes = letters.letters_example(number, len(samples))
+        numbers = [box["sample"] for box in boxes]
+        assert len(set(numbers[:5])) == 5 and numbers[5] in numbers[:5]
+    hand = draw_letters(net, script="HEBREW")
+    assert hand.widget.asked["boxes"] == hand.widget.fixed["examples"][0]
+    assert sum(hand.widget.answered["shares"]) == pytest.approx(1, abs=1e-3)
+    seen = hand.widget.answered["seen"]
+    assert seen[0] == letters.in_digits(samples[0, 0]) and seen[5] == letters.in_digits(samples[1, 1]) != seen[1]
+    assert hand.still.alt.startswith("Five boxes, each with a Hebrew letter") and len(hand.still.figure.axes) == 6
+
+
+@pytest.mark.parametrize(
+    ("boxes", "told"),
+    [
+        ([{}] * 5, "5 boxes"),
+        ([{"sample": 99}, *[{}] * 5], "no sample 99"),
+        ([{"strokes": [[[0.5, 0.5]] * 3001]}, *[{}] * 5], "more ink"),
+    ],
+)
+def test_boxes_that_cannot_be_read_are_refused(net, samples, boxes, told):
+    with pytest.raises(BadData, match=told):
+        letters.letters_answer(net, samples, {"boxes": boxes})
+
+
+def test_an_unknown_script_is_refused(net):
+    with pytest.raises(CourseError, match="KLINGON"):
+        draw_letters(net, script="KLINGON")
