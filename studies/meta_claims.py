@@ -62,7 +62,7 @@ MATH_CLAIMS = (
     Claim(
         "maml-point-adapts-better",
         "5.3",
-        "MAML's point adapts better to new lines than the average task's, each at its own best inner rate.",
+        "The MAML point adapts better to new lines than the average-task point, each at its best α.",
         "maml_points",
         lambda records: adapted(records, "lines", "average task") - adapted(records, "lines", "MAML"),
         above=0.0,
@@ -79,7 +79,7 @@ MATH_CLAIMS = (
     Claim(
         "first-order-is-as-good",
         "5.8",
-        "On lines, first-order MAML's start adapts as well as MAML's, to within 0.02, each at its own best inner rate.",
+        "On lines, first-order MAML's start adapts as well as MAML's, to within 0.02, each at its best α.",
         "maml_points",
         lambda records: adapted(records, "lines", "first-order MAML") - adapted(records, "lines", "MAML"),
         above=-0.02,
@@ -96,7 +96,7 @@ MATH_CLAIMS = (
     Claim(
         "reptile-behind-maml",
         "5.8",
-        "It adapts less well than MAML's.",
+        "It adapts worse than MAML's.",
         "maml_points",
         lambda records: adapted(records, "lines", "Reptile") - adapted(records, "lines", "MAML"),
         above=0.0,
@@ -104,7 +104,7 @@ MATH_CLAIMS = (
     Claim(
         "mean-angle-grows-first",
         "5.8",
-        "In the first 50 steps the angle of the mean direction grows.",
+        "In the first 50 steps, the mean direction's angle grows.",
         "meta_gradients",
         lambda records: angle_growth(records, "of the mean", 50),
         above=0.0,
@@ -112,7 +112,7 @@ MATH_CLAIMS = (
     Claim(
         "task-angle-waits",
         "5.8",
-        "A single task's angle grows by less than 5 degrees.",
+        "A single task's angle grows by less than 5 degrees, if at all.",
         "meta_gradients",
         lambda records: angle_growth(records, "per task", 50),
         below=5.0,
@@ -136,8 +136,7 @@ MATH_CLAIMS = (
     Claim(
         "two-tasks-are-too-few",
         "5.9",
-        "After training on two tasks, MAML's start has more than twice the loss on fresh tasks that it has on those "
-        "two.",
+        "Trained on two tasks, MAML's start has more than twice as much loss on fresh tasks as on those two.",
         "few_tasks",
         lambda records: on_tasks(records, "fresh tasks") - 2 * on_tasks(records, "the training tasks"),
         above=0.0,
@@ -153,8 +152,7 @@ MATH_CLAIMS = (
     Claim(
         "the-support-flatters",
         "5.9",
-        "With three examples each and 160 tasks, the loss on the support is less than two thirds of that on fresh "
-        "queries.",
+        "With 160 tasks of three examples each, the support loss is less than two thirds of the loss on fresh queries.",
         "few_tasks",
         lambda records: (
             on_tasks(records, "fresh tasks", "support", 3, 160) * 2 / 3
@@ -175,7 +173,7 @@ MATH_CLAIMS = (
     Claim(
         "maml-point-on-waves",
         "5.10",
-        "On waves too, MAML's start adapts better than the average task's, each at its own best inner rate.",
+        "On waves too, MAML's start adapts better than the average task's, each at its best α.",
         "maml_points",
         lambda records: adapted(records, "waves", "average task") - adapted(records, "waves", "MAML"),
         above=0.0,
@@ -183,7 +181,7 @@ MATH_CLAIMS = (
     Claim(
         "waves-rate-before-start",
         "5.10",
-        "At its own best inner rate, the average task's start adapts better than MAML's does at 0.3.",
+        "At its best α, the average task's start adapts better than MAML's does at 0.3.",
         "maml_points",
         lambda records: (
             records.values("loss after 3 steps", family="waves", start="MAML", inner_lr=0.3)

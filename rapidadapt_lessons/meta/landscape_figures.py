@@ -33,7 +33,7 @@ def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
         slope = family.truth[task, 1].item()
         low, high = _task(axes, family, task, family.truth[task], f"slope {slope:.1f}", place=i)
         words.append(f"slope {slope:.1f} with x from {low:.1f} to {high:.1f}")
-    title = "The steeper a line, the narrower the range of x"
+    title = "Steeper lines cover a narrower range of x"
     _label(axes, title, "x", "y", legend=True)
     told = f"{len(chosen)} of {len(family.batch)} tasks, each a noisy straight line: " + "; ".join(words)
     return Picture(figure, f"Scatter plot. {title}. {told}.")
@@ -102,7 +102,7 @@ def landscape_picture(
         for name, path in (paths or {}).items():
             axes.plot(*path.T, color="white", lw=3.5)
             axes.plot(*path.T, color=look(name).colour, lw=1.6)
-            axes.plot(*path[0], **START, label="start")
+            axes.plot(*path[0], **START, label="step 0")
         losses = []
         for name, point in points.items():
             colour, marker = look(name).colour, look(name).marker
