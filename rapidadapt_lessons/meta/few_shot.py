@@ -1,5 +1,5 @@
-"""Four methods that tell new classes apart from a few pictures of each, in this order: nearest neighbour on pixels,
-prototypical networks, a pretrained classifier that is fine-tuned, and MAML. The last two differ only in their start.
+"""Methods that tell new classes apart from a few pictures of each, in this order: two baselines on pixels, prototypical
+networks, a pretrained classifier that is fine-tuned, and MAML. The last two differ only in their start.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ def nearest_neighbour(batch: TaskBatch) -> Tensor:
     return (predicted == batch.query_y).float().mean(-1)
 
 
+def nearest_class_mean(batch: TaskBatch) -> Tensor:
+    """Give each query the class whose mean support picture is nearest in pixels. Returns as `nearest_neighbour`."""
+    return proto_accuracy(nn.Flatten(), batch)
+
+
 def prototypes(features: Tensor, y: Tensor, ways: int) -> Tensor:
     """Return each class's mean feature: c_k = mean of f(x) over the support of class k (Snell et al. 2017, eq. 1).
 
@@ -105,6 +110,21 @@ def proto_accuracy(features: nn.Module, batch: TaskBatch) -> Tensor:
         return (proto_logits(features, batch).argmax(-1) == batch.query_y).float().mean(-1)
 
 
+def read_drawing(net: PatchNet, support: Tensor, query: Tensor) -> Tensor:
+    """Return the probability that a drawing is each of some letters, [ways], from one drawing of each: the softmax of
+    `proto_logits`, for a net that `train_protonet` has trained.
+
+    support [ways, SIZE, SIZE] or [ways, 1, SIZE, SIZE] and query [SIZE, SIZE] or [1, SIZE, SIZE]: ink 1 on paper 0. For
+    drawings by hand, call `glyphs.centred` on each first.
+    """
+    ways, shape = len(support), (1, -1, 1, SIZE, SIZE)
+    batch = TaskBatch(
+        support.reshape(shape), torch.arange(ways)[None], query.reshape(shape), torch.zeros(1, 1, dtype=torch.long)
+    )
+    with torch.no_grad():
+        return proto_logits(net.features, batch)[0, 0].softmax(-1)
+
+
 def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float, seed: int = 0) -> list[float]:
     """Train the features so that prototypes classify the query, on new tasks at every step. Returns the losses."""
     generator, losses = torch.Generator().manual_seed(seed), []
@@ -115,8 +135,10 @@ def train_protonet(net: PatchNet, draw: Draw, *, steps: int, lr: float, seed: in
     return losses
 
 
-def train_classifier(net: PatchNet, glyphs: Glyphs, *, steps: int, lr: float, seed: int = 0) -> list[float]:
-    """Train an ordinary classifier of all the letters, on 128 warped pictures in random faces a step.
+def train_classifier(
+    net: PatchNet, glyphs: Glyphs, *, steps: int, lr: float, seed: int = 0, batch_size: int = 128
+) -> list[float]:
+    """Train an ordinary classifier of all the letters, on `batch_size` warped pictures in random faces per step.
 
     Returns the losses. Raises CourseError where the net's head has not one output for each letter.
     """
@@ -126,8 +148,8 @@ def train_classifier(net: PatchNet, glyphs: Glyphs, *, steps: int, lr: float, se
     generator, losses = torch.Generator().manual_seed(seed), []
     for optimizer in _adam(net.parameters(), steps, lr):
         # a letter first, then one of its faces: a letter in twelve faces counts no more than one in two
-        chosen = torch.randint(len(glyphs), (128,), generator=generator)
-        order = torch.rand(128, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
+        chosen = torch.randint(len(glyphs), (batch_size,), generator=generator)
+        order = torch.rand(batch_size, len(FACES), generator=generator).masked_fill(~glyphs.drawn[chosen], -1)
         x = glyphs.images[chosen, order.argmax(-1)].float().div(255).view(-1, 1, SIZE, SIZE)
         losses.append(_step(optimizer, F.cross_entropy(net(augment(x, generator)), chosen)))
     return losses

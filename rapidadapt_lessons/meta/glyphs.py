@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import MissingPackage, NotEnoughExamples
+from ..errors import BadData, MissingPackage, NotEnoughExamples
 from ..guards import require_at_least, require_one_of, require_some
 from .task_batch import TaskBatch
 
@@ -90,6 +90,22 @@ def without_twins(glyphs: Glyphs, others: Glyphs) -> Glyphs:
     both = a @ b.T
     shared = both / (a.square().sum(1)[:, None] + b.square().sum(1) - both)
     return glyphs.pick((shared.max(1).values <= 0.9).nonzero()[:, 0].tolist())
+
+
+def centred(drawing: Tensor) -> Tensor:
+    """Return a drawing as the fonts' letters are: [SIZE, SIZE], in the middle, its longer side _INK pixels.
+
+    drawing [height, width]: ink 1 on paper 0, of any size. The fonts' strokes are about 2 pixels wide at _INK, so draw
+    with a pen a tenth as wide as a letter is tall. Raises BadData for a drawing without ink.
+    """
+    rows, columns = ((drawing > 0.1).any(side).nonzero()[:, 0] for side in (1, 0))
+    if not len(rows):
+        raise BadData("a field has no drawing in it.", "draw a letter in each field.")
+    ink = drawing[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()
+    height, width = (max(1, round(side * _INK / max(ink.shape))) for side in ink.shape)
+    ink = F.interpolate(ink[None, None], (height, width), mode="bilinear", antialias=True)[0, 0].clamp(0, 1)
+    top, left = (SIZE - height) // 2, (SIZE - width) // 2
+    return F.pad(ink, (left, SIZE - width - left, top, SIZE - height - top))
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -33,9 +33,10 @@ def tasks_picture(family: Family, chosen: Sequence[int]) -> Picture:
         slope = family.truth[task, 1].item()
         low, high = _task(axes, family, task, family.truth[task], f"slope {slope:.1f}", place=i)
         words.append(f"slope {slope:.1f} with x from {low:.1f} to {high:.1f}")
-    title = f"{len(chosen)} of {len(family.batch)} tasks"
+    title = "Steeper lines cover a narrower range of x"
     _label(axes, title, "x", "y", legend=True)
-    return Picture(figure, f"Scatter plot. {title}, each a noisy straight line: " + "; ".join(words) + ".")
+    told = f"{len(chosen)} of {len(family.batch)} tasks, each a noisy straight line: " + "; ".join(words)
+    return Picture(figure, f"Scatter plot. {title}. {told}.")
 
 
 def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) -> Picture:
@@ -52,35 +53,6 @@ def adapted_picture(family: Family, theta: Tensor, inner_lr: float, steps: int) 
     _label(axes, title, "x", "y", legend=True)
     told = f"Start: slope {theta[1]:.2f}; then " + "; ".join(words)
     return Picture(figure, f"Scatter plot with lines. {title}. {told}.")
-
-
-def steps_picture(
-    family: Family, chosen: Sequence[int], theta: tuple[float, float], inner_lr: float, steps: int
-) -> Picture:
-    """Draw, for some tasks, the support's loss over the two parameters and the inner steps that descend it."""
-    (figure, panels), words = panel_canvas(4.4 * len(chosen), 4.0, len(chosen)), []
-    for axes, task in zip(panels, chosen):
-        x, y, *_ = family.batch.tasks(task, task + 1).parts
-        path = [family.params(theta)]
-        for _ in range(steps):
-            path.append(maml.inner_loop(family.module, path[-1], x[0], y[0], inner_lr=inner_lr))
-        line, best = torch.stack([params["theta"] for params in path]), landscape.task_optima(family)[task]
-        support_alone = Family(family.module, maml.TaskBatch(x, y, x, y), family.truth)
-        _contours(axes, support_alone, 0.0, 0, ((-1.5, 1.5), (-0.5, 4.5)))
-        axes.plot(*line.T, "-", color="white", lw=4)
-        axes.plot(*line.T, "-o", color=COLOURS[1], ms=6, lw=2, mec="white", mew=0.8, label="inner steps")
-        axes.plot(*line[0], **START, label="start")
-        axes.plot(*best, marker="*", color="black", ms=13, mec="white", mew=0.8, ls="none", label="best point")
-        slope = family.truth[task, 1].item()
-        low, high = torch.linalg.eigvalsh(landscape.hessians(family, line[0])[task]).tolist()
-        _label(axes, f"true slope {slope:.1f}: curvatures {low:.2f} and {high:.2f}", *family.module.axes)
-        left = ((line[-1] - best).norm() / (line[0] - best).norm()).item()
-        words.append(
-            f"the task of slope {slope:.1f} has curvatures {low:.2f} and {high:.2f}, and after {steps} steps "
-            f"{left:.2f} of the distance to its best point is left"
-        )
-    _legend(figure, panels[0])
-    return Picture(figure, f"Contour maps of the support's loss with the path of the inner steps: {'; '.join(words)}.")
 
 
 def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
@@ -100,7 +72,7 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
     axes.axhline(0, color=GREY, lw=1)
     axes.plot([0, top], [1, 1 - inner_lr * top], color=COLOURS[0], lw=1.5, label="1 − αλ")
     axes.scatter(curvatures, ratios, color=COLOURS[1], s=26, alpha=0.7, lw=0, zorder=3, label="computed")
-    title = f"What the Hessian term does to the gradient (α = {inner_lr:g})"
+    title = f"The Hessian term multiplies the gradient by 1 − αλ (α = {inner_lr:g})"
     _label(axes, title, "curvature λ of the support's loss", "MAML's gradient ÷ g alone", xlim=(0, top))
     _mark_solved(axes, inner_lr)
     axes.legend(frameon=False, loc="lower left")
@@ -112,17 +84,25 @@ def shrink_picture(family: Family, theta: Tensor, inner_lr: float) -> Picture:
 
 
 def landscape_picture(
-    family: Family, inner_lr: float, steps: int, points: ByMethod, limits: Ranges, paths: ByMethod | None = None
+    family: Family,
+    inner_lr: float,
+    steps: int,
+    points: ByMethod,
+    limits: Ranges,
+    paths: ByMethod | None = None,
+    title: str = "",
 ) -> Picture:
     """Draw the query loss before and after adapting, with points and paths. The legend names points off the map."""
     (figure, panels), words = panel_canvas(10.4, 4.6, 2), []
+    if title:
+        figure.suptitle(title, fontsize=13)
     for axes, n in zip(panels, (0, steps)):
         _contours(axes, family, inner_lr, n, limits)
         axes.scatter(*family.truth.T, color="black", s=7, alpha=0.45, lw=0, label="each task's truth")
         for name, path in (paths or {}).items():
             axes.plot(*path.T, color="white", lw=3.5)
             axes.plot(*path.T, color=look(name).colour, lw=1.6)
-            axes.plot(*path[0], **START, label="start")
+            axes.plot(*path[0], **START, label="step 0")
         losses = []
         for name, point in points.items():
             colour, marker = look(name).colour, look(name).marker
@@ -135,7 +115,9 @@ def landscape_picture(
         words.append(f"{when}: " + ", ".join(losses))
     _legend(figure, panels[0])
     places = "; ".join(f"{name} ({point[0]:.2f}, {point[1]:.2f})" for name, point in points.items())
-    what = f"Two contour maps of the mean query loss over {' and '.join(family.module.axes)}"
+    what = (
+        f"{title}. " * bool(title) + f"Two contour maps of the mean query loss over {' and '.join(family.module.axes)}"
+    )
     return Picture(figure, f"{what}. Points: {places}. Loss " + "; ".join(words) + ".")
 
 
@@ -163,29 +145,6 @@ def weights_picture(family: Family, inner_lr: float, steps: int) -> Picture:
     _label(axes, title, xlabel, "weight (largest = 1)", xlim=(0, right), ylim=limits)
     _mark_solved(axes, inner_lr)
     return Picture(figure, f"Line chart. {title}. Relative weight by curvature: " + "; ".join(words) + ".")
-
-
-def angles_picture(
-    results: Mapping[str, Mapping[float, Sequence[float]]], *, title: str, xlabel: str, xscale: str = "linear"
-) -> Picture:
-    """Draw angles to MAML's gradient, in degrees by method and x: each as a dot, and lines through their means."""
-    (figure, axes), words = canvas(7, 4.0), []
-    axes.set_xscale(xscale)
-    for name, angles in results.items():
-        colour, marker = look(name).colour, look(name).marker
-        means = {x: sum(values) / len(values) for x, values in angles.items()}
-        for x, values in angles.items():
-            axes.scatter([x] * len(values), values, color=colour, marker=marker, s=24, alpha=0.5, lw=0)
-        axes.plot(list(means), list(means.values()), color=colour, lw=2)
-        axes.annotate(name, [*means.items()][-1], (10, 0), textcoords="offset points", color=colour, va="center")
-        words.append(f"{name}: " + ", ".join(f"{mean:.0f} at {x:g}" for x, mean in means.items()))
-    axes.axhline(90, color=GREY, ls="--", lw=1)
-    axes.text(0.02, 91, "no longer downhill", color=DARK_GREY, fontsize=9, transform=axes.get_yaxis_transform())
-    axes.set_xticks(list(means), [f"{x:g}" for x in means])
-    axes.minorticks_off()
-    _label(axes, title, xlabel, "angle to MAML's gradient (degrees)", ylim=(0, 98))
-    told = f"Mean angle to MAML's gradient in degrees by {xlabel}: " + "; ".join(words)
-    return Picture(figure, f"Line chart. {title}. {told}.")
 
 
 def line_landscape_view(inner_lr: float, steps: int, spread: float) -> Picture:

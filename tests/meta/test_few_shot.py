@@ -62,6 +62,12 @@ def test_nearest_neighbour_by_hand():
     assert few_shot.nearest_neighbour(batch).tolist() == [0.75]  # the last one lies nearer to (0, 0)
 
 
+def test_nearest_class_mean_by_hand():
+    support = torch.tensor([[[0.0, 0.0], [4.0, 0.0], [5.0, 0.0]]])  # class 1's mean is 2, class 0's is 5
+    batch = TaskBatch(support, torch.tensor([[1, 1, 0]]), torch.tensor([[[3.9, 0.0]]]), torch.tensor([[0]]))
+    assert few_shot.nearest_class_mean(batch).tolist() == [1] and few_shot.nearest_neighbour(batch).tolist() == [0]
+
+
 def test_prototypes_are_the_means_of_their_classes():
     features = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]])
     assert few_shot.prototypes(features, torch.tensor([[1, 1, 0]]), 2).tolist() == [[[0.0, 5.0], [2.0, 0.0]]]
@@ -78,6 +84,16 @@ def test_proto_logits_by_hand():
     assert few_shot.proto_accuracy(nn.Identity(), batch).tolist() == [0.5]
 
 
+def test_a_drawing_is_read_as_the_letter_it_repeats(hebrew):
+    letters = hebrew.images[[0, 3, 5, 9, 12], 0].float() / 255
+    net = PatchNet(5, width=16)
+    found = few_shot.read_drawing(net, letters, letters[3])
+    assert found.shape == (5,) and found.sum() == pytest.approx(1, abs=1e-5) and found.argmax() == 3
+    assert torch.equal(few_shot.read_drawing(net, letters[:, None], letters[3, None]), found)
+    batch = TaskBatch(letters[None, :, None], torch.arange(5)[None], letters[None, [3], None], torch.tensor([[3]]))
+    assert torch.allclose(few_shot.proto_logits(net.features, batch)[0, 0].softmax(-1), found)
+
+
 def test_a_querys_class_is_never_looked_at(hebrew):
     """Accuracies are judged against the query's classes, and nothing else may depend on them."""
     batch = draw(hebrew, tasks=2)
@@ -87,6 +103,7 @@ def test_a_querys_class_is_never_looked_at(hebrew):
     params = {name: p.detach() for name, p in net.named_parameters()}
     ways = (
         few_shot.nearest_neighbour,
+        few_shot.nearest_class_mean,
         lambda b: few_shot.proto_accuracy(net.features, b),
         lambda b: few_shot.adapted_accuracy(net, params, b, inner_lr=0.1, steps=2)[:, -1],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rapidadapt_lessons.errors import CourseError, MissingPackage, NotEnoughExamples
+from rapidadapt_lessons.errors import BadData, CourseError, MissingPackage, NotEnoughExamples
 from rapidadapt_lessons.meta import glyphs
 from rapidadapt_lessons.meta.glyphs import FACES, SIZE, augment, episode, episodes, load_glyphs, load_split
 
@@ -84,6 +84,29 @@ def test_equal_seeds_give_equal_tasks_and_others_do_not():
     a, b, c = (episode(3, 1, seed=seed, n_query=2) for seed in (0, 0, 1))
     assert torch.equal(a.support_x, b.support_x) and torch.equal(a.query_x, b.query_x)
     assert not torch.equal(a.support_x, c.support_x)
+
+
+@pytest.mark.parametrize("side, zoom, top, left", [(28, 1, 0, 0), (112, 4, 0, 0), (140, 4, 25, 3)])
+def test_a_drawing_of_any_size_and_place_becomes_the_fonts_letter(side, zoom, top, left):
+    """A letter of the font, drawn larger or in a corner, comes back as the font has it: size, middle and strokes."""
+    letter = load_glyphs(["HEBREW"]).images[0, 0].float() / 255
+    drawing = torch.zeros(side, side)
+    drawing[top : top + zoom * SIZE, left : left + zoom * SIZE] = torch.kron(letter, torch.ones(zoom, zoom))
+    found = glyphs.centred(drawing)
+    assert found.shape == (SIZE, SIZE) and 0 <= found.min() and found.max() <= 1
+    assert (found - letter).abs().mean() < 0.2 * letter.mean()
+
+
+def test_a_small_drawing_grows_and_keeps_its_shape():
+    drawing = torch.zeros(SIZE, SIZE)
+    drawing[1:3, 1:11] = 1  # a bar, five times as wide as high
+    rows, columns = ((glyphs.centred(drawing) > 0.5).any(side).nonzero()[:, 0].tolist() for side in (1, 0))
+    assert (rows, columns) == ([12, 13, 14, 15], list(range(4, 24)))
+
+
+def test_an_empty_drawing():
+    with pytest.raises(BadData, match="no drawing"):
+        glyphs.centred(torch.zeros(SIZE, SIZE))
 
 
 @pytest.fixture
