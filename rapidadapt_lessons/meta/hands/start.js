@@ -15,11 +15,11 @@ function render({ model, el }) {
   const drawn = panels.map(({ title, best, bands, labels, ticks: [xticks, yticks] }) => {
     const panel = add(board, "div", { class: "panel" });
     add(panel, "b", {}, `The ${title}`);
-    const told = add(panel, "div");
     const [x, y] = limits;
     const listen = { pointerdown: press, pointermove: drag, pointerup: release, pointercancel: release, keydown: key };
     const size = { width: 360, height: 320, xlabel: axes[0], ylabel: axes[1], x, y, xticks, yticks };
     const view = plane(panel, { ...size, class: "pad", tabindex: 0, role: "application", ...listen });
+    const told = add(panel, "div");
     const { inside, sx, sy, path } = view;
     bands.forEach((band, i) => {
       const style = `--depth: ${(1 - i / (bands.length - 1)).toFixed(2)}`;
