@@ -85,10 +85,10 @@ function render({ model, el }) {
 
   /** Draw the digits of a picture as squares, as dark as its ink. */
   function pixels(parent, digits) {
-    const size = 100 / side;
+    const [size, squares] = [100 / side, add(parent, "g", { class: "pixels" })];
     [...digits].forEach((digit, i) => {
       const where = { x: (i % side) * size, y: Math.floor(i / side) * size, width: size + 0.1, height: size + 0.1 };
-      if (digit > 0) add(parent, "rect", { ...where, fill: "currentColor", "fill-opacity": digit / 9 });
+      if (digit > 0) add(squares, "rect", { ...where, fill: "currentColor", "fill-opacity": digit / 9 });
     });
   }
   function draw() {

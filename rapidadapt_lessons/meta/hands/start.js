@@ -14,7 +14,7 @@ function render({ model, el }) {
 
   const drawn = panels.map(({ title, best, bands, labels, ticks: [xticks, yticks] }) => {
     const panel = add(board, "div", { class: "panel" });
-    add(panel, "b", {}, `The ${title}`);
+    add(panel, "b", {}, title);
     const [x, y] = limits;
     const listen = { pointerdown: press, pointermove: drag, pointerup: release, pointercancel: release, keydown: key };
     const size = { width: 360, height: 320, xlabel: axes[0], ylabel: axes[1], x, y, xticks, yticks };
