@@ -211,9 +211,9 @@ def test_letters_are_drawn_with_the_mouse_or_chosen_with_keys_and_read(page):
     hand.get_by_text("It reads letter 2").wait_for(timeout=15_000)
     assert bars.nth(1).bounding_box()["width"] > 0.5 * sheets.nth(1).bounding_box()["width"]
     assert hand.locator(".best b").first.inner_text() == "Letter 2" and hand.locator(".seen rect").count() > 100
-    hand.get_by_role("button", name="Undo in Which of them?").click()
+    hand.get_by_role("button", name="Undo in Which one?").click()
     assert sheets.nth(5).locator("path.ink").count() == 1
-    hand.get_by_role("button", name="Clear Which of them?").click()
+    hand.get_by_role("button", name="Clear Which one?").click()
     hand.get_by_text("in the last box").wait_for(timeout=15_000)
     draw(5, RING)
     hand.get_by_text("It reads letter 1").wait_for(timeout=15_000)

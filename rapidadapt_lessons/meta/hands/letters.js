@@ -22,7 +22,7 @@ function render({ model, el }) {
   add(root, "div", { class: "note" }, HELP);
 
   const drawn = boxes.map((_, i) => {
-    const name = i < last ? `Letter ${i + 1}` : "Which of them?";
+    const name = i < last ? `Letter ${i + 1}` : "Which one?";
     const box = add(row, "div", { class: i < last ? "box" : "box asked" });
     const head = add(box, "div", { class: "row head" });
     add(head, "b", {}, name);
