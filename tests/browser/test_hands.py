@@ -22,7 +22,7 @@ POINTS = """
 from rapidadapt_lessons.meta import click_points, sinusoids
 starts = {}
 for method in (sinusoids.MAML, sinusoids.PRETRAINED):
-    params, _ = sinusoids.train_starts(method, (0,), 150)
+    params, _ = sinusoids.train_starts(method, (0,), 100)
     starts[method.name] = (method, sinusoids.select(params, 0))
 points = click_points(starts)
 points
@@ -51,7 +51,7 @@ def stored() -> nbformat.NotebookNode:
     cells = []
     for code in (POINTS, START, LETTERS):
         made: dict[str, Any] = {}
-        exec(code.replace("150", "1"), made)
+        exec(code.replace("100", "1"), made)
         [hand] = [value for value in made.values() if isinstance(value, Hand)]
         data, notes = hand._repr_mimebundle_()
         cells.append(new_code_cell(code.strip(), outputs=[new_output("display_data", data, metadata=notes)]))
@@ -67,12 +67,9 @@ def page(server, browser) -> Iterator[LabPage]:
     opened = LabPage(context.new_page(), server.address, server.token, SHOTS)
     opened.open("hands.ipynb")
     assert unreadable(opened) == []
-    pictures = opened.page.locator(".jp-OutputArea img").evaluate_all("all => all.map(one => one.alt)")
-    assert [alt.split(",")[0].split(".")[0] for alt in pictures] == [
-        "Line chart to be clicked on", "Contour maps of the support's loss", "Five boxes",
-    ]  # fmt: skip
+    assert opened.page.locator(".jp-OutputArea img").count() == 3 and opened.page.locator(".hand").count() == 0
     opened.shot("hands-stored")
-    opened.run_all(120)
+    opened.run_all(240)
     assert opened.errors() == [] and opened.page.locator(".jp-OutputArea img").count() == 0
     yield opened
     opened.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
@@ -96,14 +93,18 @@ def wait_for_change(page: LabPage, look, before, seconds: float = 15):
     pytest.fail(f"nothing changed on the page in {seconds:g} seconds")
 
 
-def of_python(page: LabPage) -> str:
-    """Run the last cell and return what it shows: what Python knows of each widget's state."""
+def python_knows(page: LabPage, told: str) -> bool:
+    """Run the last cell, which shows what Python knows of the widgets, until it tells this; say whether it did."""
     last = "window.jupyterapp.shell.currentWidget.content.widgets[3].model"
-    before = page.page.evaluate(f"{last}.executionCount")
-    page.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 3")
-    page.command("notebook:run-cell")
-    page.wait(f"{last}.executionCount > {before} && {last}.outputs.length", 20)
-    return page.page.evaluate(f"{last}.outputs.get(0).toJSON().data['text/plain']")
+    for _ in range(8):  # a message of the page may still be on its way
+        before = page.page.evaluate(f"{last}.executionCount")
+        page.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 3")
+        page.command("notebook:run-cell")
+        page.wait(f"{last}.executionCount > {before} && {last}.outputs.length", 20)
+        if told in page.page.evaluate(f"{last}.outputs.get(0).toJSON().data['text/plain']"):
+            return True
+        page.page.wait_for_timeout(250)
+    return False
 
 
 def test_points_are_clicked_dragged_and_removed_and_the_curves_adapt(page):
@@ -135,7 +136,7 @@ def test_points_are_clicked_dragged_and_removed_and_the_curves_adapt(page):
     slider.focus()
     keys.press("End")
     wait_for_change(page, status.inner_text, told)
-    assert "'step': 10" in of_python(page)
+    assert python_knows(page, "'step': 10")
 
     hand.get_by_role("button", name="Clear").click()
     page.page.wait_for_function("e => e.innerText.includes('no points yet')", arg=status.element_handle())
@@ -149,7 +150,7 @@ def test_points_are_clicked_dragged_and_removed_and_the_curves_adapt(page):
     keys.press("Delete")
     assert dots.count() == 1
     page.page.wait_for_function("e => e.innerText.includes('before)')", arg=status.element_handle())
-    assert "'points': [[1, 0.2]]" in of_python(page)
+    assert python_knows(page, "'points': [[1, 0.2]]")
     hand.get_by_role("button", name="Example").click()
     assert dots.count() == 3
 
@@ -182,7 +183,7 @@ def test_the_start_is_dragged_with_the_mouse_and_moved_with_keys(page):
     for name in ("Shift+ArrowLeft", "Shift+ArrowUp", "ArrowRight"):
         keys.press(name)
     assert wait_for_change(page, status.inner_text, told)
-    assert "'start'" in of_python(page)
+    assert python_knows(page, "'start'")
 
 
 def test_letters_are_drawn_with_the_mouse_or_chosen_with_keys_and_read(page):
@@ -210,20 +211,20 @@ def test_letters_are_drawn_with_the_mouse_or_chosen_with_keys_and_read(page):
     hand.get_by_text("It reads letter 2").wait_for(timeout=15_000)
     assert bars.nth(1).bounding_box()["width"] > 0.5 * sheets.nth(1).bounding_box()["width"]
     assert hand.locator(".best b").first.inner_text() == "Letter 2" and hand.locator(".seen rect").count() > 100
-    hand.get_by_role("button", name="Undo in Which of them?").click()
+    hand.get_by_role("button", name="Undo in Which one?").click()
     assert sheets.nth(5).locator("path.ink").count() == 1
-    hand.get_by_role("button", name="Clear Which of them?").click()
+    hand.get_by_role("button", name="Clear Which one?").click()
     hand.get_by_text("in the last box").wait_for(timeout=15_000)
     draw(5, RING)
     hand.get_by_text("It reads letter 1").wait_for(timeout=15_000)
-    assert "'strokes'" in of_python(page)
+    assert python_knows(page, "'strokes'")
 
     for box, key in ((0, "ArrowUp"), (1, "ArrowDown"), (5, "ArrowUp")):
         sheets.nth(box).focus()
         keys.press(key)
     page.wait("document.querySelectorAll('.hand .sheet path.ink').length === 0", 15)
     assert "printed letter 1 of" in sheets.nth(0).get_attribute("aria-label")
-    assert "{'sample': 0}" in of_python(page)
+    assert python_knows(page, "{'sample': 0}")
     sheets.nth(5).focus()
     keys.press("Delete")
     hand.get_by_text("in the last box").wait_for(timeout=15_000)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tomllib
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from rapidadapt_lessons.errors import CourseError
 from rapidadapt_lessons.show.hand import hand, respond
 from rapidadapt_lessons.show.plots import Picture, canvas
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -68,3 +71,15 @@ def test_on_colab_the_page_is_told_to_load_widgets_of_other_packages(made, monke
     assert calls == [True] and WIDGET_VIEW in data
     assert notes[WIDGET_VIEW]["colab"]["custom_widget_manager"]["url"] == output._widgets._installed_url
     assert notes["image/png"]["alt"] == "A still picture."
+
+
+def test_every_script_and_style_sheet_comes_along_in_the_wheel():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packed = {
+        path
+        for package, patterns in settings["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    there = {path for kind in ("js", "css") for path in (ROOT / "rapidadapt_lessons").rglob(f"*.{kind}")}
+    assert len(there) == 5 and there <= packed

@@ -22,7 +22,7 @@ function render({ model, el }) {
   add(root, "div", { class: "note" }, HELP);
 
   const drawn = boxes.map((_, i) => {
-    const name = i < last ? `Letter ${i + 1}` : "Which of them?";
+    const name = i < last ? `Letter ${i + 1}` : "Which one?";
     const box = add(row, "div", { class: i < last ? "box" : "box asked" });
     const head = add(box, "div", { class: "row head" });
     add(head, "b", {}, name);
@@ -85,10 +85,10 @@ function render({ model, el }) {
 
   /** Draw the digits of a picture as squares, as dark as its ink. */
   function pixels(parent, digits) {
-    const size = 100 / side;
+    const [size, squares] = [100 / side, add(parent, "g", { class: "pixels" })];
     [...digits].forEach((digit, i) => {
       const where = { x: (i % side) * size, y: Math.floor(i / side) * size, width: size + 0.1, height: size + 0.1 };
-      if (digit > 0) add(parent, "rect", { ...where, fill: "currentColor", "fill-opacity": digit / 9 });
+      if (digit > 0) add(squares, "rect", { ...where, fill: "currentColor", "fill-opacity": digit / 9 });
     });
   }
   function draw() {

@@ -136,7 +136,7 @@ def letters_picture(answer: Mapping[str, Any], script: str) -> Picture:
             axes.barh(SIZE + 1.2, share * SIZE, left=-0.5, height=2, color=look("ProtoNet").colour, clip_on=False)
             axes.set(xlim=(-0.5, SIZE - 0.5), ylim=(SIZE - 0.5, -0.5))
         else:
-            axes.set_title("which of them?", fontsize=10.5)
+            axes.set_title("which one?", fontsize=10.5)
             axes.spines[:].set(linewidth=2)
     alt = (
         f"Five boxes, each with a {script.capitalize()} letter to be drawn over, a sixth with one of them in another "

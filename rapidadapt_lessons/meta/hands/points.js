@@ -6,14 +6,14 @@ const HELP =
 function render({ model, el }) {
   const fixed = model.get("fixed");
   const root = begin(el, "Click points and watch the curves adapt");
+  // What changes its height stands below the plane, so that the plane stays where it is.
+  const [controls, board] = [add(root, "div", { class: "row" }), add(root, "div")];
   const results = add(root, "div", { role: "status", class: "row" });
-  const board = add(root, "div");
   let points = model.get("asked").points.map((point) => [...point]);
   let { step } = model.get("asked");
   let [cursor, keys, truth, next] = [[0, 0], false, fixed.examples[0].curve, 1];
   let [view, held, shown] = [null, null, {}];
 
-  const controls = add(root, "div", { class: "row" });
   const label = add(controls, "label", { class: "row" }, "Gradient steps");
   const slider = add(label, "input", { type: "range", min: 0, max: fixed.steps, value: step, input: moveSlider });
   const readout = add(label, "b", {}, step);

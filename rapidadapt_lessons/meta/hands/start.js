@@ -14,12 +14,12 @@ function render({ model, el }) {
 
   const drawn = panels.map(({ title, best, bands, labels, ticks: [xticks, yticks] }) => {
     const panel = add(board, "div", { class: "panel" });
-    add(panel, "b", {}, `The ${title}`);
-    const told = add(panel, "div");
+    add(panel, "b", {}, title);
     const [x, y] = limits;
     const listen = { pointerdown: press, pointermove: drag, pointerup: release, pointercancel: release, keydown: key };
     const size = { width: 360, height: 320, xlabel: axes[0], ylabel: axes[1], x, y, xticks, yticks };
     const view = plane(panel, { ...size, class: "pad", tabindex: 0, role: "application", ...listen });
+    const told = add(panel, "div");
     const { inside, sx, sy, path } = view;
     bands.forEach((band, i) => {
       const style = `--depth: ${(1 - i / (bands.length - 1)).toFixed(2)}`;
@@ -30,7 +30,9 @@ function render({ model, el }) {
       add(inside, "text", { x: sx(a), y: sy(b) + 4, class: "level", "aria-hidden": "true" }, text);
     }
     add(inside, "text", { x: star[0], y: star[1] + 7, class: "best", "aria-hidden": "true" }, "\u2605");
-    return { view, told, title, moving: add(inside, "g") };
+    const [under, line] = ["under", "steps"].map((kind) => add(inside, "path", { class: kind, style: `--c: ${colour}` }));
+    const dots = add(inside, "g");
+    return { view, told, title, under, line, dots, dot: add(inside, "circle", { r: 8.5, class: "start" }) };
   });
 
   function move(place) {
@@ -60,16 +62,15 @@ function render({ model, el }) {
   }
 
   function draw() {
-    drawn.forEach(({ view: { svg, sx, sy, path }, moving, told, title }, i) => {
+    drawn.forEach(({ view: { svg, sx, sy, path }, told, title, under, line, dots, dot }, i) => {
       const { path: steps, losses } = answer.panels[i];
       const last = losses.at(-1);
-      moving.replaceChildren();
+      for (const part of [under, line]) part.setAttribute("d", path([start, ...steps.slice(1)]));
+      dots.replaceChildren();
       const style = `--c: ${colour}`;
-      const line = path([start, ...steps.slice(1)]);
-      add(moving, "path", { d: line, class: "under" });
-      add(moving, "path", { d: line, class: "steps", style });
-      for (const [a, b] of steps.slice(1)) add(moving, "circle", { cx: sx(a), cy: sy(b), r: 4.5, class: "step", style });
-      add(moving, "circle", { cx: sx(start[0]), cy: sy(start[1]), r: 8.5, class: "start" });
+      for (const [a, b] of steps.slice(1)) add(dots, "circle", { cx: sx(a), cy: sy(b), r: 4.5, class: "step", style });
+      dot.setAttribute("cx", sx(start[0]));
+      dot.setAttribute("cy", sy(start[1]));
       told.replaceChildren();
       add(told, "span", {}, `Loss ${losses.slice(0, losses.length > 5 ? 1 : -1).join(" \u2192 ")} \u2192 `);
       add(told, "b", {}, last);

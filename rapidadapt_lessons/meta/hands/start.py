@@ -134,10 +134,10 @@ def _map(axes: Axes, one: Family, limits: MapLimits) -> dict[str, Any]:
     if isinstance(one.module, Line):
         best = landscape.task_optima(one)[0].tolist()
         flat, steep = torch.linalg.eigvalsh(landscape.hessians(one, grid[0, 0])[0]).tolist()
-        title = f"line of slope {one.truth[0, 1]:.1f}, curvatures {flat:.2f} and {steep:.2f}"
+        title = f"Slope {one.truth[0, 1]:.1f}, curvatures {flat:.2f} and {steep:.2f}"
     else:
         best = grid.reshape(-1, 2)[loss.argmin()].tolist()
-        title = f"task of amplitude {one.truth[0, 0]:.1f}, phase {one.truth[0, 1]:.1f}"
+        title = f"Amplitude {one.truth[0, 0]:.1f}, phase {one.truth[0, 1]:.1f}"
     return {
         "title": title,
         "best": best,
