@@ -104,8 +104,22 @@ class Sums(nn.Module):
         return a.sum(-1, keepdim=True) * b * self.scale + self.two + self.one
 
 
+class InPlace(nn.Linear):
+    """Computes the same thing twice, and changes one of the two in place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = super().forward(x), super().forward(x)
+        return first.add_(1.0) * second
+
+
 @pytest.mark.parametrize(
-    "module", [Sums(), network(activation=nn.ReLU(inplace=True)), network(activation=nn.LayerNorm(6).double())]
+    "module",
+    [
+        Sums(),
+        InPlace(2, 1).double(),
+        network(activation=nn.ReLU(inplace=True)),
+        network(activation=nn.LayerNorm(6).double()),
+    ],
 )
 def test_other_modules(module):
     traced, params = TracedMetaGradient(), dict(module.named_parameters())
