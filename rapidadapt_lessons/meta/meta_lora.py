@@ -1,7 +1,8 @@
 """Meta-learning a language model: a LoRA initialisation from which a few examples and steps solve a new text task.
 
-`meta_train` is Reptile (Nichol et al. 2018, algorithm 1). With `most_shots` above zero, the model also learns to use
-examples that it reads (MetaICL, Min et al. 2022). `lora_meta_gradient` is MAML's, in first and second order.
+`meta_train` is Reptile (Nichol et al. 2018, algorithm 1), and `joint_train` its baseline, on the same rows. With
+`most_shots` above zero, the model also learns to use examples that it reads (MetaICL, Min et al. 2022).
+`lora_meta_gradient` is MAML's, in first and second order.
 """
 
 from __future__ import annotations
