@@ -90,7 +90,9 @@ def errors_picture(
     ylabel: str = "mean squared error on the query",
     live: Mapping[str, tuple[float, float]] = {},
 ) -> Picture:
-    """Draw errors as `plots.curves` does, on a logarithmic axis. The description leaves out the live run's numbers.
+    """Draw errors as `plots.curves` does, on a logarithmic axis, so that a line runs through geometric means.
+
+    The description leaves out the live run's numbers, which differ between processors after long training.
 
     results: for each name, for each x, the recorded errors of the runs. live: for some, x and the error just found.
     """
@@ -103,7 +105,7 @@ def errors_picture(
     figure.axes[0].set_yticks([math.log10(tick) for tick in ticks], [f"{tick:g}" for tick in ticks])
     figure.axes[0].set_ylim(low, high)
     means = {
-        name: ", ".join(f"{mean(found):.2f} at {x:g}" for x, found in line.items()) for name, line in results.items()
+        name: ", ".join(f"{10 ** mean(found):.2f} at {x:g}" for x, found in line.items()) for name, line in logs.items()
     }
     told = "; ".join(f"{name}: {values}" for name, values in means.items())
     ring = f" Rings: your runs, {' and '.join(live)}." if live else ""

@@ -53,6 +53,19 @@ def test_the_mean_of_the_tasks_is_the_cosine_in_the_formula():
     assert sinusoids.mean_wave(torch.zeros(1)).item() == pytest.approx(-2.55 * 2 / math.pi)
 
 
+@pytest.mark.parametrize("other", [torch.sin, torch.cos, torch.ones_like, torch.square], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("size", [-0.2, 0.2])
+def test_no_function_of_x_beats_the_mean_of_the_tasks(other, size):
+    """What one function of x gets wrong is least at the tasks' mean: any change of it adds the change's square."""
+    x = torch.linspace(-5, 5, 101, dtype=torch.float64)[:, None]
+    y = sinusoids.draw_waves(40_000, generator(3))(x)
+    error = lambda guess: (y - guess).square().mean()  # noqa: E731
+    change = size * other(x)
+    assert error(sinusoids.mean_wave(x) + change) > error(sinusoids.mean_wave(x))
+    added = error(y.mean(0) + change) - error(y.mean(0))
+    assert added.item() == pytest.approx(change.square().mean().item(), rel=1e-3)
+
+
 def test_same_seed_same_tasks_and_global_randomness_untouched():
     before = torch.get_rng_state()
     first, again = (sinusoids.draw_waves(3, generator(4)).batch(2, 2, generator(5)) for _ in range(2))
@@ -147,7 +160,7 @@ def test_training_that_diverges_is_stopped_with_a_word():
         lambda: sinusoids.draw_waves(1, generator()).batch(0, 1, generator()),
         lambda: sinusoids.draw_waves(0, generator()),
         lambda: sinusoids.draw_waves(1, generator()).batch(1, 0, generator()),
-        lambda: sinusoids.best_inner_lr(MAML, {}, None, ()),
+        lambda: sinusoids.best_inner_lr(MAML, {}, None, (), 1),
     ],
 )
 def test_nothing_to_draw_or_train_is_refused(call):
@@ -187,10 +200,34 @@ def test_the_best_rate_is_the_one_with_the_lowest_error_and_never_one_that_diver
     params = sinusoids.stack([sinusoids.network(0)])
     batch = sinusoids.draw_waves(20, generator(13)).batch(10, 20, generator(14))
     rates = (50.0, 1e-6, 0.01)
-    errors = {rate: sinusoids.curve(MAML, params, batch, inner_lr=rate)[:, :, 1:].mean() for rate in rates}
+    errors = {rate: sinusoids.curve(MAML, params, batch, inner_lr=rate)[:, :, 10].mean() for rate in rates}
     assert not torch.isfinite(errors[50.0])
-    best = sinusoids.best_inner_lr(MAML, params, batch, rates)
-    assert best == 0.01 and errors[0.01] < errors[1e-6]
+    assert sinusoids.best_inner_lr(MAML, params, batch, rates, 10) == 0.01 and errors[0.01] < errors[1e-6]
+
+
+def test_the_best_rate_depends_on_the_number_of_steps():
+    params, _ = sinusoids.train_starts(MAML, (0,), 200)
+    batch = sinusoids.draw_waves(100, generator(13)).batch(5, 20, generator(14))
+    rates = (0.001, 0.003, 0.01, 0.03)
+    for steps in (1, 40):
+        found = sinusoids.best_inner_lr(MAML, params, batch, rates, steps)
+        errors = {r: sinusoids.curve(MAML, params, batch, inner_lr=r, steps=steps)[..., -1].mean() for r in rates}
+        assert found == min(errors, key=lambda rate: errors[rate].nan_to_num(math.inf))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_detached_inner_graph_changes_the_gradient_and_not_the_loss(steps):
+    net = sinusoids.network(0).double()
+    params = dict(net.named_parameters())
+    drawn = sinusoids.draw_waves(10, generator(1)).batch(10, 10, generator(2))
+    batch = maml.TaskBatch(*(part.double() for part in drawn.parts))
+    options = {"inner_lr": 0.01, "steps": steps}
+    right, detached = (
+        maml.meta_gradient(net, params, batch, second_order=second_order, **options) for second_order in (True, False)
+    )
+    assert torch.allclose(right.loss, detached.loss, rtol=1e-12)
+    a, b = (torch.cat([g.flatten() for g in found.params.values()]) for found in (right, detached))
+    assert torch.cosine_similarity(a, b, dim=0) < 0.999
 
 
 # Points typed by hand
@@ -300,59 +337,40 @@ def test_view_says_so_when_the_steps_diverge(starts):
 # The figures
 
 
-def trained(*seeds):
-    return sinusoids.stack([sinusoids.network(seed) for seed in seeds])
-
-
-def test_figures_are_described_and_labelled(starts):
+def test_the_fits_are_described_and_each_panel_names_its_error(starts):
     waves = sinusoids.draw_waves(3, generator(15))
-    pictures = [
-        views.family_picture(waves),
-        views.mean_picture(trained(0, 1), waves),
-        views.starts_picture({"MAML": trained(0, 1), "FOMAML": trained(2, 3)}),
-        views.fits_picture({name: starts[name] for name in ("MAML", "pretrained")}, waves),
-    ]
-    for picture in pictures:
-        assert isinstance(picture, Picture) and len(picture.alt) > 40
-        assert picture.png().startswith(b"\x89PNG")
-        assert all(axes.get_xlabel() == "x" for axes in picture.figure.axes)
+    two = {name: starts[name] for name in ("MAML", "pretrained")}
+    picture = views.fits_picture(two, waves, "Title", steps=2)
+    assert isinstance(picture, Picture) and picture.png().startswith(b"\x89PNG")
+    assert "Rows: MAML, pretrained" in picture.alt and "after 2 steps" in picture.alt and "0." not in picture.alt
+    support = waves.batch(10, 1, generator(0))
+    for axes, (name, (method, params)) in zip(picture.figure.axes[::3], two.items()):
+        fast = maml.inner_loop(
+            sinusoids.network(), params, support.support_x[0], support.support_y[0], inner_lr=method.inner_lr, steps=2
+        )
+        error = maml.mse(views.outputs(fast, views.GRID), waves(views.GRID)[0]).item()
+        assert axes.get_title("left") == f"{name}: error {error:.2f}" and axes.get_xlabel() == "x"
 
 
-def test_curves_draw_the_means_and_the_words_name_the_extremes():
-    errors = {"high": torch.full((3, 4, 3), 2.0), "low": torch.full((3, 4, 3), 0.5), "mid": torch.ones(3, 4, 3)}
-    picture = views.curves_picture(errors, "Title")
-    assert "After 1 step low is lowest and high is highest." in picture.alt
-    lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
-    assert len(picture.figure.axes[0].collections) == 9  # three methods of three seeds: every seed is drawn
-    assert list(lines["low: 0.50, 0.50"]) == [0.5] * 3 and list(lines["high: 2.00, 2.00"]) == [2.0] * 3
-    assert not any(character.isdigit() and character != "1" for character in picture.alt)
-
-
-def test_curves_name_the_rates_in_the_legend_only():
-    errors = {"low": torch.full((3, 4, 3), 0.5), "mid": torch.ones(3, 4, 3)}
-    picture = views.curves_picture(errors, "Title", rates={"low": 0.03, "mid": 0.01})
-    labels = [line.get_label() for line in picture.figure.axes[0].lines]
-    assert labels == ["low (rate 0.03): 0.50, 0.50", "mid (rate 0.01): 1.00, 1.00"]
-    assert "0.0" not in picture.alt
-
-
-def test_curves_survive_values_that_left_the_finite_numbers():
-    errors = {"wild": torch.tensor([[[1.0, math.inf, math.nan]]]), "tame": torch.ones(1, 1, 3)}
-    [wild, _] = views.curves_picture(errors, "Title").figure.axes[0].lines
-    assert list(wild.get_ydata()) == [1.0, 100.0, 100.0]
+def test_errors_are_drawn_on_a_logarithmic_axis_with_the_live_run_as_a_ring():
+    results = {"MAML": {1: [0.1, 1.0, 10.0], 10: [0.01, 0.01, 0.01]}, "pretrained": {1: [2.0] * 3, 10: [1.0] * 3}}
+    picture = views.errors_picture(results, title="Title", live={"MAML": (1, 0.456)})
+    [axes] = picture.figure.axes
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.0, -2.0])
+    assert [label.get_text() for label in axes.get_yticklabels()][:3] == ["0.01", "0.02", "0.05"]
+    assert "MAML: 1.00 at 1, 0.01 at 10; pretrained: 2.00 at 1" in picture.alt
+    assert "your runs, MAML" in picture.alt and "0.46" not in picture.alt
+    with pytest.raises(CourseError):
+        views.errors_picture({}, title="Title")
 
 
 def test_the_mean_picture_checks_what_it_says():
     waves = sinusoids.draw_waves(3, generator(16))
-    assert "do not all follow" in views.mean_picture(trained(0, 1), waves).alt  # untrained
-    learned, _ = sinusoids.train_starts(PRETRAINED, (0, 1), 400)
-    assert "networks follow" in views.mean_picture(learned, waves).alt
-
-
-def test_the_starts_picture_names_those_that_are_close_to_the_mean():
+    untrained = dict(sinusoids.network(0).named_parameters())
+    assert "does not follow" in views.mean_picture(untrained, waves).alt
     learned, _ = sinusoids.train_starts(PRETRAINED, (0,), 400)
-    alt = views.starts_picture({"learned": learned, "untrained": trained(0)}).alt
-    assert alt.endswith("Close to the mean with every seed: learned.")
+    picture = views.mean_picture(sinusoids.select(learned, 0), waves)
+    assert "network follows" in picture.alt and "learns their mean" in picture.figure.axes[0].get_title("left")
 
 
 def test_reptile_and_fomaml_differ_from_maml_only_as_they_should():
