@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "few_shot_figures": ["episode_picture", "own_task_view"],
         "glyphs": ["episode", "episodes", "load_split"],
+        "hands.points": ["click_points"],
         "text_tasks": ["HELD_OUT", "VALIDATION", "load_family"],
     },
 )
