@@ -12,12 +12,12 @@ from runner import Study, main
 SEEDS, ITERATIONS = 5, 3000
 STEPS = range(11)
 RATES = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
-TRAINING_RATES = {  # inner rates to choose from, for each method and number of inner steps
-    ("MAML", 1): (0.01, 0.02),
+TRAINING_RATES = {  # inner rates, for each method and number of inner steps: in a trial, those around them did worse
+    ("MAML", 1): (0.01,),
     ("FOMAML", 1): (0.01, 0.02),
     ("ANIL", 1): (0.01, 0.03),
-    ("MAML", 5): (0.003, 0.01),
-    ("Reptile", 5): (0.01, 0.02),
+    ("MAML", 5): (0.01,),
+    ("Reptile", 5): (0.02,),
 }
 
 

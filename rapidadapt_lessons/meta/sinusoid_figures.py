@@ -1,9 +1,8 @@
-"""Figures of sinusoid regression, and the view behind its widget. Values in, a described figure out."""
+"""Figures of sinusoid regression. Values in, a described figure out."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import mean
@@ -13,20 +12,18 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from ..errors import CourseError, TrainingDiverged
-from ..guards import require_one_of, require_some
+from ..errors import TrainingDiverged
+from ..guards import require_some
 from ..show import plots
-from ..show.looks import COLOURS, GREY, MARKERS, look
+from ..show.looks import GREY, look
 from ..show.plots import Picture, canvas, panel_canvas
 from . import maml
-from .sinusoids import AMPLITUDES, INPUTS, PHASES, MetaMethod, Waves, mean_wave, network
+from .sinusoids import INPUTS, MetaMethod, Waves, mean_wave, network
 from .task_batch import Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HEIGHT = 10.0  # how far up and down a typed point may lie
-MOST_POINTS = 50
 GRID = torch.linspace(*INPUTS, 200)[:, None]  # inputs over the whole range, [200, 1]
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False}  # a legend right of the axes
@@ -112,55 +109,6 @@ def errors_picture(
     return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. {told}.{ring}")
 
 
-def parse_points(text: str) -> tuple[Tensor, Tensor]:
-    """Return typed points such as "-2,1; 0,3; 1.5,-2" as x and y, each [points, 1].
-
-    Semicolons, spaces or line breaks separate them; brackets around them are ignored. Raises CourseError for no points,
-    too many, something that is no pair of numbers, or a point outside of the picture.
-    """
-    remedy = "write pairs x,y with semicolons between them and a point for the decimals: -2,1; 0,3; 1.5,-2"
-    pieces = re.sub(r"\s*,\s*", ",", text.strip()).replace(";", " ").split()
-    if not 1 <= len(pieces) <= MOST_POINTS:
-        raise CourseError(f"{len(pieces)} points were typed.", f"{remedy} (at least 1 point, at most {MOST_POINTS}).")
-    points = []
-    for piece in pieces:
-        try:
-            x, y = (float(number) for number in piece.strip("()[]").split(","))
-        except ValueError as error:
-            raise CourseError(f"{piece!r} is not a pair of numbers.", f"{remedy}.") from error
-        if not (INPUTS[0] <= x <= INPUTS[1] and abs(y) <= HEIGHT):
-            inside = f"keep x between {INPUTS[0]:g} and {INPUTS[1]:g} and y between {-HEIGHT:g} and {HEIGHT:g}."
-            raise CourseError(f"the point {piece} is outside of the picture.", inside)
-        points.append((x, y))
-    x, y = torch.tensor(points).T
-    return x[:, None], y[:, None]
-
-
-def adapt_view(
-    starts: Mapping[str, Start], method: str, amplitude: float, phase: float, shots: int, step: int, points: str = ""
-) -> Picture:
-    """Show one start adapting up to a step: the curve, and the error so far.
-
-    It adapts to typed points (see `parse_points`), or where there are none to `shots` random points of a sinusoid of
-    this amplitude and phase, in radians. Raises CourseError for an unknown method, a task outside of the family, no
-    shots, negative steps or faulty points, and TrainingDiverged where a value is no longer finite.
-    """
-    require_one_of(starts, "start", method)
-    if not isinstance(step, int) or not 0 <= step <= 100:
-        raise CourseError(f"step is {step!r}.", "give a whole number from 0 to 100.")
-    wave = None
-    if points.strip():
-        x, y = parse_points(points)
-    else:
-        for name, value, (low, high) in (("amplitude", amplitude, AMPLITUDES), ("phase", phase, PHASES)):
-            if not low <= value <= high + 0.01:
-                raise CourseError(f"{name} is {value}.", f"choose it between {low:g} and {high:.2f}.")
-        wave = Waves(torch.tensor([float(amplitude)]), torch.tensor([float(phase)]))
-        batch = wave.batch(shots, 1, torch.Generator().manual_seed(0))
-        x, y = batch.support_x[0], batch.support_y[0]
-    return _adapt_picture(method, _adapted(*starts[method], x, y, step), x, y, wave)
-
-
 def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: int) -> list[Params]:
     """Return the parameters after 0, 1, ..., `steps` inner steps. Raises TrainingDiverged where one is not finite."""
     net, path = network(), [params]
@@ -172,35 +120,6 @@ def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: in
             remedy = "take fewer steps, or points that are closer to the family's curves."
             raise TrainingDiverged(f"{method.name} leaves the finite numbers at step {step}: {told}", remedy)
     return path
-
-
-def _adapt_picture(name: str, path: Sequence[Params], x: Tensor, y: Tensor, wave: Waves | None) -> Picture:
-    """Draw the curve at every step so far, the last one strong, beside the error at each step."""
-    figure, [axes, below] = panel_canvas(9.6, 3.8, 2, width_ratios=(1.7, 1))
-    last = len(path) - 1
-    errors = {"support": [maml.mse(outputs(p, x), y).item() for p in path]}
-    if wave is not None:
-        truth = wave(GRID)[0]
-        axes.plot(GRID, truth, color="black", lw=1.2, label="truth")
-        errors["whole curve"] = [maml.mse(outputs(p, GRID), truth).item() for p in path]
-    axes.plot(GRID, outputs(path[0], GRID), color=GREY, ls=":", lw=1.6, label="before")
-    for i, params in enumerate(path[1:-1]):
-        told = "steps between" if i == 0 else None
-        axes.plot(GRID, outputs(params, GRID), color=COLOURS[4], lw=0.8, alpha=0.6, label=told)
-    if last:
-        axes.plot(GRID, outputs(path[-1], GRID), color=COLOURS[0], lw=2.2, label=f"step {last}")
-    axes.scatter(x, y, color=COLOURS[1], marker="D", s=34, zorder=4, label="support")
-    axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=2)
-    _label(axes, name)
-    reach = HEIGHT + 0.5 if wave is None else 7
-    axes.set_ylim(-reach, reach)
-    for i, (kind, values) in enumerate(errors.items()):
-        below.plot(range(len(values)), values, color=COLOURS[1 - i], marker=MARKERS[i], lw=1.6, ms=4, label=kind)
-    below.set(xlabel="gradient steps", ylabel="mean squared error", xlim=(-0.5, max(10, last) + 0.5))
-    below.set_ylim(0, max(map(max, errors.values())) * 1.08 + 1e-6)
-    below.legend(frameon=False, fontsize=9)
-    told = "; ".join(f"{kind} {values[0]:.2f} before, {values[-1]:.2f} now" for kind, values in errors.items())
-    return Picture(figure, f"{name} after {last} gradient steps on {len(x)} points. Mean squared error: {told}.")
 
 
 def _label(axes: Axes, title: str, ylabel: str = "y") -> None:

@@ -1,4 +1,4 @@
-"""Sinusoid regression: the family, several seeds trained at once, and the view behind the widget."""
+"""Sinusoid regression: the family, several seeds trained at once, and the figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rapidadapt_lessons.meta import maml, sinusoids
 from rapidadapt_lessons.meta import sinusoid_figures as views
 from rapidadapt_lessons.meta.sinusoids import ANIL, FOMAML, HEAD, MAML, PRETRAINED, REPTILE, MetaMethod, Waves
 from rapidadapt_lessons.show.plots import Picture
-from rapidadapt_lessons.show.widgets import render
 
 METHODS = (MAML, FOMAML, ANIL, REPTILE, PRETRAINED)
 
@@ -230,111 +229,14 @@ def test_a_detached_inner_graph_changes_the_gradient_and_not_the_loss(steps):
     assert torch.cosine_similarity(a, b, dim=0) < 0.999
 
 
-# Points typed by hand
-
-
-@pytest.mark.parametrize(
-    "text", ["-2,1; 0,3; 1.5,-2", " (-2, 1) (0 ,3)\n(1.5 , -2) ", "-2,1;0,3;1.5,-2;", "[-2,1] 0,3 1.5,-2e0"]
-)
-def test_points_are_read_in_any_reasonable_spelling(text):
-    x, y = views.parse_points(text)
-    assert x.tolist() == [[-2.0], [0.0], [1.5]] and y.tolist() == [[1.0], [3.0], [-2.0]]
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "0 points"),
-        ("  ;; ", "0 points"),
-        ("1,2;" * 51, "51 points"),
-        ("1,2; x,3", "'x,3'"),
-        ("1;2", "'1'"),
-        ("1,5,2", "'1,5,2'"),
-        ("nan,1", "outside"),
-        ("1,inf", "outside"),
-        ("6,0", "outside"),
-        ("0,-11", "outside"),
-        ("1,2; <b>", "'<b>'"),
-    ],
-)
-def test_other_text_says_what_is_wrong_with_it(text, told):
-    with pytest.raises(CourseError) as caught:
-        views.parse_points(text)
-    assert told in caught.value.problem and caught.value.remedy
-
-
-# The view behind the widget
+# The figures
 
 
 @pytest.fixture(scope="module")
 def starts():
     params, _ = sinusoids.train_starts(MAML, (0,), 100)
     pretrained, _ = sinusoids.train_starts(PRETRAINED, (0,), 100)
-    return {
-        "MAML": (MAML, sinusoids.select(params, 0)),
-        "ANIL": (ANIL, sinusoids.select(params, 0)),
-        "pretrained": (PRETRAINED, sinusoids.select(pretrained, 0)),
-    }
-
-
-@pytest.mark.parametrize("method", ["MAML", "ANIL", "pretrained"])
-@pytest.mark.parametrize("values", [(0.1, 0.0, 1, 0), (5.0, 3.14, 10, 1), (2.0, 1.0, 20, 10)])
-def test_view_tells_the_errors_that_it_draws(starts, method, values):
-    amplitude, phase, shots, step = values
-    picture = views.adapt_view(starts, method, amplitude, phase, shots, step)
-    wave = Waves(torch.tensor([amplitude]), torch.tensor([phase]))
-    batch = wave.batch(shots, 1, generator(0))
-    rule, params = starts[method]
-    fast = maml.inner_loop(
-        sinusoids.network(), params, batch.support_x[0], batch.support_y[0],
-        inner_lr=rule.inner_lr, steps=step, adaptable=rule.adaptable,
-    )  # fmt: skip
-    errors = [maml.mse(views.outputs(p, views.GRID), wave(views.GRID)[0]).item() for p in (params, fast)]
-    assert f"{method} after {step} gradient steps on {shots} points" in picture.alt
-    assert f"whole curve {errors[0]:.2f} before, {errors[1]:.2f} now" in picture.alt
-    [main, below] = picture.figure.axes
-    assert main.get_xlabel() == "x" and below.get_ylabel() == "mean squared error"
-    assert list(below.lines[0].get_xdata()) == list(range(step + 1))
-
-
-def test_view_adapts_to_typed_points_in_place_of_the_sinusoid(starts):
-    picture = views.adapt_view(starts, "MAML", 1.0, 1.0, 10, 3, points="-2,1; 0,3; 1.5,-2")
-    assert "3 points" in picture.alt and "whole curve" not in picture.alt
-    drawn = picture.figure.axes[0].collections[0].get_offsets()
-    assert drawn.tolist() == [[-2, 1], [0, 3], [1.5, -2]]
-    other = views.adapt_view(starts, "MAML", 5.0, 0.0, 1, 3, points="-2,1; 0,3; 1.5,-2")
-    assert other.alt == picture.alt
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"method": "magic"}, "'magic'"),
-        ({"amplitude": 9.0}, "amplitude is 9.0"),
-        ({"amplitude": float("nan")}, "amplitude is nan"),
-        ({"phase": -1.0}, "phase is -1.0"),
-        ({"shots": 0}, "shots is 0"),
-        ({"step": -1}, "step is -1"),
-        ({"step": 1.5}, "step is 1.5"),
-        ({"points": "1,2; oops"}, "'oops'"),
-    ],
-)
-def test_view_explains_bad_values_and_the_widget_shows_the_explanation(starts, change, told):
-    values = {"method": "MAML", "amplitude": 1.0, "phase": 1.0, "shots": 5, "step": 2, "points": ""} | change
-    with pytest.raises(CourseError) as caught:
-        views.adapt_view(starts, **values)
-    assert told in caught.value.problem
-    shown = render(lambda **v: views.adapt_view(starts, **v), **values)
-    assert "role='alert'" in shown and "What to do" in shown
-
-
-def test_view_says_so_when_the_steps_diverge(starts):
-    wild = {"wild": (MetaMethod("wild", inner_lr=1e3), starts["MAML"][1])}
-    with pytest.raises(TrainingDiverged, match="wild leaves the finite numbers at step"):
-        views.adapt_view(wild, "wild", 5.0, 1.0, 10, 50)
-
-
-# The figures
+    return {"MAML": (MAML, sinusoids.select(params, 0)), "pretrained": (PRETRAINED, sinusoids.select(pretrained, 0))}
 
 
 def test_the_fits_are_described_and_each_panel_names_its_error(starts):
@@ -350,6 +252,12 @@ def test_the_fits_are_described_and_each_panel_names_its_error(starts):
         )
         error = maml.mse(views.outputs(fast, views.GRID), waves(views.GRID)[0]).item()
         assert axes.get_title("left") == f"{name}: error {error:.2f}" and axes.get_xlabel() == "x"
+
+
+def test_the_fits_say_so_when_the_steps_diverge(starts):
+    wild = {"wild": (MetaMethod("wild", inner_lr=1e3), starts["MAML"][1])}
+    with pytest.raises(TrainingDiverged, match="wild leaves the finite numbers at step"):
+        views.fits_picture(wild, Waves(torch.tensor([5.0]), torch.tensor([1.0])), "Title", steps=50)
 
 
 def test_errors_are_drawn_on_a_logarithmic_axis_with_the_live_run_as_a_ring():
