@@ -109,6 +109,32 @@ def errors_picture(
     return Picture(figure, f"Line chart. {title}. {ylabel} by {xlabel}. {told}.{ring}")
 
 
+def training_picture(losses: Sequence[float], title: str, each: int = 25) -> Picture:
+    """Draw a training's losses as dots, with their mean over `each` iterations, and say if the last mean is no lower.
+
+    The description has no numbers, because they differ between processors.
+    """
+    blocks = {i + each: losses[i : i + each] for i in range(0, len(losses), each)}
+    require_some(blocks, "losses to draw")
+    first, *_, last = [mean(block) for block in blocks.values()]
+    told = title if last < first else "The loss does not fall"
+    look = {"xlabel": f"meta-iterations, {each} for each mean", "ylabel": "query loss after one step"}
+    figure = plots.curves({"meta-loss": blocks}, title=told, limits=(0, 8), **look).figure
+    return Picture(figure, f"Line chart of the loss after one step by meta-iterations. {told}.")
+
+
+def times_picture(milliseconds: Mapping[str, float], title: str) -> Picture:
+    """Draw one meta-gradient's time for each route, and say if the first takes no longer than twice any of the others.
+
+    The description has no numbers, because every machine has its own.
+    """
+    require_some(milliseconds, "times to draw")
+    first, *others = milliseconds.values()
+    told = title if first > 2 * min(others, default=first) else "Something else kept this machine busy"
+    figure = plots.horizontal_bars(milliseconds, title=told, xlabel="ms for one meta-gradient, on your machine").figure
+    return Picture(figure, f"Bar chart of the time for one meta-gradient: {', '.join(milliseconds)}. {told}.")
+
+
 def _adapted(method: MetaMethod, params: Params, x: Tensor, y: Tensor, steps: int) -> list[Params]:
     """Return the parameters after 0, 1, ..., `steps` inner steps. Raises TrainingDiverged where one is not finite."""
     net, path = network(), [params]

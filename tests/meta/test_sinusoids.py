@@ -272,6 +272,18 @@ def test_errors_are_drawn_on_a_logarithmic_axis_with_the_live_run_as_a_ring():
         views.errors_picture({}, title="Title")
 
 
+def test_training_and_times_say_what_they_show_and_no_numbers():
+    falling, level = [3.0] * 25 + [2.0] * 25, [3.0] * 50
+    picture = views.training_picture(falling, "It falls")
+    assert picture.alt.endswith("It falls.") and list(picture.figure.axes[0].lines[0].get_ydata()) == [3.0, 2.0]
+    assert "does not fall" in views.training_picture(level, "It falls").alt
+    assert views.times_picture({"loop": 25.0, "vmap": 5.0}, "Faster").alt.endswith("loop, vmap. Faster.")
+    assert "busy" in views.times_picture({"loop": 5.0, "vmap": 5.0}, "Faster").alt
+    for nothing in (lambda: views.training_picture([], "It falls"), lambda: views.times_picture({}, "Faster")):
+        with pytest.raises(CourseError):
+            nothing()
+
+
 def test_the_mean_picture_checks_what_it_says():
     waves = sinusoids.draw_waves(3, generator(16))
     untrained = dict(sinusoids.network(0).named_parameters())
