@@ -17,14 +17,11 @@ LAYERS = {"layer 1": ("0.weight", "0.bias"), "layer 2": ("2.weight", "2.bias"), 
 
 
 @cache
-def trained(start: str) -> dict:
-    """Return the starts of all seeds, trained side by side."""
-    from dataclasses import replace
-
+def trained() -> dict:
+    """Return MAML's starts of all seeds, trained side by side."""
     from rapidadapt_lessons.meta import sinusoids
 
-    method = {"MAML": sinusoids.MAML, "ANIL": replace(sinusoids.ANIL, inner_lr=0.03)}[start]
-    return sinusoids.train_starts(method, range(SEEDS), ITERATIONS)[0]
+    return sinusoids.train_starts(sinusoids.MAML, range(SEEDS), ITERATIONS)[0]
 
 
 def layer_outputs(params: dict, depth: int, x):
@@ -71,8 +68,8 @@ def solved_head(params: dict, batch, strength: float) -> float:
     return float((query @ head - batch.query_y).square().mean())
 
 
-def adapted(start: str, layers: str, seed: int) -> dict[str, float]:
-    """Adapt some layers of one start to 600 new tasks of 10 points: the mean squared error on 50 others of each.
+def adapted(layers: str, seed: int) -> dict[str, float]:
+    """Adapt some layers of MAML's start to 600 new tasks of 10 points: the mean squared error on 50 others of each.
 
     The seed draws the network and all tasks. For each number of steps, the rate of adapting is the one that is best for
     that number on 300 tasks for validation. One that diverges is never the best.
@@ -81,13 +78,13 @@ def adapted(start: str, layers: str, seed: int) -> dict[str, float]:
 
     from rapidadapt_lessons.meta import sinusoids
 
-    params = {name: p[seed : seed + 1] for name, p in trained(start).items()}
+    params = {name: p[seed : seed + 1] for name, p in trained().items()}
     one = sinusoids.select(params, 0)
     draw = torch.Generator().manual_seed(10_000 + seed)  # not the tasks of the training
     validation, test = (sinusoids.draw_waves(tasks, draw).batch(10, 50, draw) for tasks in (300, 600))
 
     def errors(batch) -> torch.Tensor:  # [rates, steps + 1]
-        how = sinusoids.MetaMethod(start, adaptable=LAYERS.get(layers))
+        how = sinusoids.MetaMethod(layers, adaptable=LAYERS.get(layers))
         curves = [sinusoids.curve(how, params, batch, inner_lr=rate).mean((0, 1)) for rate in RATES]
         return torch.stack(curves).nan_to_num(torch.inf)
 
@@ -108,7 +105,7 @@ STUDY = Study(
     name="feature_reuse",
     question="Which layers of MAML's start have to adapt?",
     run=adapted,
-    settings=[{"start": start, "layers": layers} for start in ("MAML", "ANIL") for layers in ("all", *LAYERS)],
+    settings=[{"layers": layers} for layers in ("all", *LAYERS)],
     seconds=6,
     tolerance={"": 0.3},  # thousands of updates: rounding differs from one processor to the next, and grows
     seeds=SEEDS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from claim import Claim
 from finding import Finding, lesson_claim
-from meta_claims import layer_error, relative_error
+from meta_claims import layer_error, method_error
 
 # Lesson 5, the mathematics of MAML
 
@@ -33,7 +33,7 @@ SINUSOID_FINDINGS = (
             "6.6",
             "FOMAML's error after one step is within a tenth of MAML's.",
             "meta_methods",
-            lambda records: relative_error(records, "FOMAML", 1, 1) / relative_error(records, "MAML", 1, 1),
+            lambda records: method_error(records, "FOMAML", 1, 1) / method_error(records, "MAML", 1, 1),
             below=1.1,
         ),
         "FOMAML's mean squared error after one step, divided by MAML's",
@@ -48,7 +48,7 @@ SINUSOID_FINDINGS = (
             "6.6",
             "Reptile's error after ten steps is within a tenth of MAML's, trained with five steps as well.",
             "meta_methods",
-            lambda records: relative_error(records, "Reptile", 5, 10) / relative_error(records, "MAML", 5, 10),
+            lambda records: method_error(records, "Reptile", 5, 10) / method_error(records, "MAML", 5, 10),
             below=1.1,
         ),
         "Reptile's mean squared error after ten steps, divided by that of MAML trained with five inner steps",

@@ -113,7 +113,7 @@ def train_starts(
     require_at_least(1, "iterations", iterations)
     net = network()
     params = stack([network(seed) for seed in seeds])
-    optimizer = torch.optim.Adam([p.requires_grad_() for p in params.values()], lr=1e-2, fused=True)
+    optimizer = torch.optim.Adam([p.requires_grad_() for p in params.values()], lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     generator, losses = torch.Generator().manual_seed(task_seed), []
     for i in range(iterations):
