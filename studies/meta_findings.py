@@ -22,7 +22,7 @@ SINUSOID_FINDINGS = (
         "One gradient step from MAML's start fits a new sinusoid better than ten from a pretrained start.",
         lesson_claim("one-maml-step-beats-ten"),
         "mean squared error of the pretrained start after ten steps minus MAML's after one",
-        note="3,000 iterations here; the authors' code uses 70,000, both with 25 tasks.",
+        note="1,000 iterations here; the authors' code uses 70,000, both with 25 tasks.",
     ),
     Finding(
         "Finn et al. 2017",
