@@ -1,4 +1,4 @@
-"""Sinusoid regression: the family, several seeds trained at once, and the view behind the widget."""
+"""Sinusoid regression: the family, several seeds trained at once, and the figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rapidadapt_lessons.meta import maml, sinusoids
 from rapidadapt_lessons.meta import sinusoid_figures as views
 from rapidadapt_lessons.meta.sinusoids import ANIL, FOMAML, HEAD, MAML, PRETRAINED, REPTILE, MetaMethod, Waves
 from rapidadapt_lessons.show.plots import Picture
-from rapidadapt_lessons.show.widgets import render
 
 METHODS = (MAML, FOMAML, ANIL, REPTILE, PRETRAINED)
 
@@ -51,6 +50,19 @@ def test_the_mean_of_the_tasks_is_the_cosine_in_the_formula():
     average = sinusoids.draw_waves(40_000, generator(3))(x).mean(0)
     assert torch.allclose(average, sinusoids.mean_wave(x), atol=0.06)
     assert sinusoids.mean_wave(torch.zeros(1)).item() == pytest.approx(-2.55 * 2 / math.pi)
+
+
+@pytest.mark.parametrize("other", [torch.sin, torch.cos, torch.ones_like, torch.square], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("size", [-0.2, 0.2])
+def test_no_function_of_x_beats_the_mean_of_the_tasks(other, size):
+    """What one function of x gets wrong is least at the tasks' mean: any change of it adds the change's square."""
+    x = torch.linspace(-5, 5, 101, dtype=torch.float64)[:, None]
+    y = sinusoids.draw_waves(40_000, generator(3))(x)
+    error = lambda guess: (y - guess).square().mean()  # noqa: E731
+    change = size * other(x)
+    assert error(sinusoids.mean_wave(x) + change) > error(sinusoids.mean_wave(x))
+    added = error(y.mean(0) + change) - error(y.mean(0))
+    assert added.item() == pytest.approx(change.square().mean().item(), rel=1e-3)
 
 
 def test_same_seed_same_tasks_and_global_randomness_untouched():
@@ -147,7 +159,7 @@ def test_training_that_diverges_is_stopped_with_a_word():
         lambda: sinusoids.draw_waves(1, generator()).batch(0, 1, generator()),
         lambda: sinusoids.draw_waves(0, generator()),
         lambda: sinusoids.draw_waves(1, generator()).batch(1, 0, generator()),
-        lambda: sinusoids.best_inner_lr(MAML, {}, None, ()),
+        lambda: sinusoids.best_inner_lr(MAML, {}, None, (), 1),
     ],
 )
 def test_nothing_to_draw_or_train_is_refused(call):
@@ -187,172 +199,98 @@ def test_the_best_rate_is_the_one_with_the_lowest_error_and_never_one_that_diver
     params = sinusoids.stack([sinusoids.network(0)])
     batch = sinusoids.draw_waves(20, generator(13)).batch(10, 20, generator(14))
     rates = (50.0, 1e-6, 0.01)
-    errors = {rate: sinusoids.curve(MAML, params, batch, inner_lr=rate)[:, :, 1:].mean() for rate in rates}
+    errors = {rate: sinusoids.curve(MAML, params, batch, inner_lr=rate)[:, :, 10].mean() for rate in rates}
     assert not torch.isfinite(errors[50.0])
-    best = sinusoids.best_inner_lr(MAML, params, batch, rates)
-    assert best == 0.01 and errors[0.01] < errors[1e-6]
+    assert sinusoids.best_inner_lr(MAML, params, batch, rates, 10) == 0.01 and errors[0.01] < errors[1e-6]
 
 
-# Points typed by hand
+def test_the_best_rate_depends_on_the_number_of_steps():
+    params = sinusoids.stack([sinusoids.network(0)])
+    batch = sinusoids.draw_waves(20, generator(13)).batch(3, 20, generator(14))
+    rates = (0.003, 0.01, 0.03, 0.1)
+    found = [sinusoids.best_inner_lr(MAML, params, batch, rates, steps) for steps in (1, 30)]
+    curves = torch.stack([sinusoids.curve(MAML, params, batch, inner_lr=r, steps=30).mean((0, 1)) for r in rates])
+    assert found == [rates[int(curves[:, steps].nan_to_num(math.inf).argmin())] for steps in (1, 30)]
+    assert found[0] != found[1]
 
 
-@pytest.mark.parametrize(
-    "text", ["-2,1; 0,3; 1.5,-2", " (-2, 1) (0 ,3)\n(1.5 , -2) ", "-2,1;0,3;1.5,-2;", "[-2,1] 0,3 1.5,-2e0"]
-)
-def test_points_are_read_in_any_reasonable_spelling(text):
-    x, y = views.parse_points(text)
-    assert x.tolist() == [[-2.0], [0.0], [1.5]] and y.tolist() == [[1.0], [3.0], [-2.0]]
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_detached_inner_graph_changes_the_gradient_and_not_the_loss(steps):
+    net = sinusoids.network(0).double()
+    params = dict(net.named_parameters())
+    drawn = sinusoids.draw_waves(10, generator(1)).batch(10, 10, generator(2))
+    batch = maml.TaskBatch(*(part.double() for part in drawn.parts))
+    options = {"inner_lr": 0.01, "steps": steps}
+    right, detached = (
+        maml.meta_gradient(net, params, batch, second_order=second_order, **options) for second_order in (True, False)
+    )
+    assert torch.allclose(right.loss, detached.loss, rtol=1e-12)
+    a, b = (torch.cat([g.flatten() for g in found.params.values()]) for found in (right, detached))
+    assert torch.cosine_similarity(a, b, dim=0) < 0.999
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "0 points"),
-        ("  ;; ", "0 points"),
-        ("1,2;" * 51, "51 points"),
-        ("1,2; x,3", "'x,3'"),
-        ("1;2", "'1'"),
-        ("1,5,2", "'1,5,2'"),
-        ("nan,1", "outside"),
-        ("1,inf", "outside"),
-        ("6,0", "outside"),
-        ("0,-11", "outside"),
-        ("1,2; <b>", "'<b>'"),
-    ],
-)
-def test_other_text_says_what_is_wrong_with_it(text, told):
-    with pytest.raises(CourseError) as caught:
-        views.parse_points(text)
-    assert told in caught.value.problem and caught.value.remedy
-
-
-# The view behind the widget
+# The figures
 
 
 @pytest.fixture(scope="module")
 def starts():
     params, _ = sinusoids.train_starts(MAML, (0,), 100)
     pretrained, _ = sinusoids.train_starts(PRETRAINED, (0,), 100)
-    return {
-        "MAML": (MAML, sinusoids.select(params, 0)),
-        "ANIL": (ANIL, sinusoids.select(params, 0)),
-        "pretrained": (PRETRAINED, sinusoids.select(pretrained, 0)),
-    }
+    return {"MAML": (MAML, sinusoids.select(params, 0)), "pretrained": (PRETRAINED, sinusoids.select(pretrained, 0))}
 
 
-@pytest.mark.parametrize("method", ["MAML", "ANIL", "pretrained"])
-@pytest.mark.parametrize("values", [(0.1, 0.0, 1, 0), (5.0, 3.14, 10, 1), (2.0, 1.0, 20, 10)])
-def test_view_tells_the_errors_that_it_draws(starts, method, values):
-    amplitude, phase, shots, step = values
-    picture = views.adapt_view(starts, method, amplitude, phase, shots, step)
-    wave = Waves(torch.tensor([amplitude]), torch.tensor([phase]))
-    batch = wave.batch(shots, 1, generator(0))
-    rule, params = starts[method]
-    fast = maml.inner_loop(
-        sinusoids.network(), params, batch.support_x[0], batch.support_y[0],
-        inner_lr=rule.inner_lr, steps=step, adaptable=rule.adaptable,
-    )  # fmt: skip
-    errors = [maml.mse(views.outputs(p, views.GRID), wave(views.GRID)[0]).item() for p in (params, fast)]
-    assert f"{method} after {step} gradient steps on {shots} points" in picture.alt
-    assert f"whole curve {errors[0]:.2f} before, {errors[1]:.2f} now" in picture.alt
-    [main, below] = picture.figure.axes
-    assert main.get_xlabel() == "x" and below.get_ylabel() == "mean squared error"
-    assert list(below.lines[0].get_xdata()) == list(range(step + 1))
+def test_the_fits_are_described_and_each_panel_names_its_error(starts):
+    waves = sinusoids.draw_waves(3, generator(15))
+    two = {name: starts[name] for name in ("MAML", "pretrained")}
+    picture = views.fits_picture(two, waves, "Title", steps=2)
+    assert isinstance(picture, Picture) and picture.png().startswith(b"\x89PNG")
+    assert "Rows: MAML, pretrained" in picture.alt and "after 2 steps" in picture.alt and "0." not in picture.alt
+    support = waves.batch(10, 1, generator(0))
+    for axes, (name, (method, params)) in zip(picture.figure.axes[::3], two.items()):
+        fast = maml.inner_loop(
+            sinusoids.network(), params, support.support_x[0], support.support_y[0], inner_lr=method.inner_lr, steps=2
+        )
+        error = maml.mse(views.outputs(fast, views.GRID), waves(views.GRID)[0]).item()
+        assert axes.get_title("left") == f"{name}: error {error:.2f}" and axes.get_xlabel() == "x"
 
 
-def test_view_adapts_to_typed_points_in_place_of_the_sinusoid(starts):
-    picture = views.adapt_view(starts, "MAML", 1.0, 1.0, 10, 3, points="-2,1; 0,3; 1.5,-2")
-    assert "3 points" in picture.alt and "whole curve" not in picture.alt
-    drawn = picture.figure.axes[0].collections[0].get_offsets()
-    assert drawn.tolist() == [[-2, 1], [0, 3], [1.5, -2]]
-    other = views.adapt_view(starts, "MAML", 5.0, 0.0, 1, 3, points="-2,1; 0,3; 1.5,-2")
-    assert other.alt == picture.alt
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"method": "magic"}, "'magic'"),
-        ({"amplitude": 9.0}, "amplitude is 9.0"),
-        ({"amplitude": float("nan")}, "amplitude is nan"),
-        ({"phase": -1.0}, "phase is -1.0"),
-        ({"shots": 0}, "shots is 0"),
-        ({"step": -1}, "step is -1"),
-        ({"step": 1.5}, "step is 1.5"),
-        ({"points": "1,2; oops"}, "'oops'"),
-    ],
-)
-def test_view_explains_bad_values_and_the_widget_shows_the_explanation(starts, change, told):
-    values = {"method": "MAML", "amplitude": 1.0, "phase": 1.0, "shots": 5, "step": 2, "points": ""} | change
-    with pytest.raises(CourseError) as caught:
-        views.adapt_view(starts, **values)
-    assert told in caught.value.problem
-    shown = render(lambda **v: views.adapt_view(starts, **v), **values)
-    assert "role='alert'" in shown and "What to do" in shown
-
-
-def test_view_says_so_when_the_steps_diverge(starts):
+def test_the_fits_say_so_when_the_steps_diverge(starts):
     wild = {"wild": (MetaMethod("wild", inner_lr=1e3), starts["MAML"][1])}
     with pytest.raises(TrainingDiverged, match="wild leaves the finite numbers at step"):
-        views.adapt_view(wild, "wild", 5.0, 1.0, 10, 50)
+        views.fits_picture(wild, Waves(torch.tensor([5.0]), torch.tensor([1.0])), "Title", steps=50)
 
 
-# The figures
+def test_errors_are_drawn_on_a_logarithmic_axis_with_the_live_run_as_a_ring():
+    results = {"MAML": {1: [0.1, 1.0, 10.0], 10: [0.01, 0.01, 0.01]}, "pretrained": {1: [2.0] * 3, 10: [1.0] * 3}}
+    picture = views.errors_picture(results, title="Title", live={"MAML": (1, 0.456)})
+    [axes] = picture.figure.axes
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.0, -2.0])
+    assert [label.get_text() for label in axes.get_yticklabels()][:3] == ["0.01", "0.02", "0.05"]
+    assert "MAML: 1.00 at 1, 0.01 at 10; pretrained: 2.00 at 1" in picture.alt
+    assert "your runs, MAML" in picture.alt and "0.46" not in picture.alt
+    with pytest.raises(CourseError):
+        views.errors_picture({}, title="Title")
 
 
-def trained(*seeds):
-    return sinusoids.stack([sinusoids.network(seed) for seed in seeds])
-
-
-def test_figures_are_described_and_labelled(starts):
-    waves = sinusoids.draw_waves(3, generator(15))
-    pictures = [
-        views.family_picture(waves),
-        views.mean_picture(trained(0, 1), waves),
-        views.starts_picture({"MAML": trained(0, 1), "FOMAML": trained(2, 3)}),
-        views.fits_picture({name: starts[name] for name in ("MAML", "pretrained")}, waves),
-    ]
-    for picture in pictures:
-        assert isinstance(picture, Picture) and len(picture.alt) > 40
-        assert picture.png().startswith(b"\x89PNG")
-        assert all(axes.get_xlabel() == "x" for axes in picture.figure.axes)
-
-
-def test_curves_draw_the_means_and_the_words_name_the_extremes():
-    errors = {"high": torch.full((3, 4, 3), 2.0), "low": torch.full((3, 4, 3), 0.5), "mid": torch.ones(3, 4, 3)}
-    picture = views.curves_picture(errors, "Title")
-    assert "After 1 step low is lowest and high is highest." in picture.alt
-    lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
-    assert len(picture.figure.axes[0].collections) == 9  # three methods of three seeds: every seed is drawn
-    assert list(lines["low: 0.50, 0.50"]) == [0.5] * 3 and list(lines["high: 2.00, 2.00"]) == [2.0] * 3
-    assert not any(character.isdigit() and character != "1" for character in picture.alt)
-
-
-def test_curves_name_the_rates_in_the_legend_only():
-    errors = {"low": torch.full((3, 4, 3), 0.5), "mid": torch.ones(3, 4, 3)}
-    picture = views.curves_picture(errors, "Title", rates={"low": 0.03, "mid": 0.01})
-    labels = [line.get_label() for line in picture.figure.axes[0].lines]
-    assert labels == ["low (rate 0.03): 0.50, 0.50", "mid (rate 0.01): 1.00, 1.00"]
-    assert "0.0" not in picture.alt
-
-
-def test_curves_survive_values_that_left_the_finite_numbers():
-    errors = {"wild": torch.tensor([[[1.0, math.inf, math.nan]]]), "tame": torch.ones(1, 1, 3)}
-    [wild, _] = views.curves_picture(errors, "Title").figure.axes[0].lines
-    assert list(wild.get_ydata()) == [1.0, 100.0, 100.0]
+def test_training_and_times_say_what_they_show_and_no_numbers():
+    falling, level = [3.0] * 25 + [2.0] * 25, [3.0] * 50
+    picture = views.training_picture(falling, "It falls")
+    assert picture.alt.endswith("It falls.") and list(picture.figure.axes[0].lines[0].get_ydata()) == [3.0, 2.0]
+    assert "does not fall" in views.training_picture(level, "It falls").alt
+    assert views.times_picture({"loop": 25.0, "vmap": 5.0}, "Faster").alt.endswith("loop, vmap. Faster.")
+    assert "busy" in views.times_picture({"loop": 5.0, "vmap": 5.0}, "Faster").alt
+    for nothing in (lambda: views.training_picture([], "It falls"), lambda: views.times_picture({}, "Faster")):
+        with pytest.raises(CourseError):
+            nothing()
 
 
 def test_the_mean_picture_checks_what_it_says():
     waves = sinusoids.draw_waves(3, generator(16))
-    assert "do not all follow" in views.mean_picture(trained(0, 1), waves).alt  # untrained
-    learned, _ = sinusoids.train_starts(PRETRAINED, (0, 1), 400)
-    assert "networks follow" in views.mean_picture(learned, waves).alt
-
-
-def test_the_starts_picture_names_those_that_are_close_to_the_mean():
+    untrained = dict(sinusoids.network(0).named_parameters())
+    assert "does not follow" in views.mean_picture(untrained, waves).alt
     learned, _ = sinusoids.train_starts(PRETRAINED, (0,), 400)
-    alt = views.starts_picture({"learned": learned, "untrained": trained(0)}).alt
-    assert alt.endswith("Close to the mean with every seed: learned.")
+    picture = views.mean_picture(sinusoids.select(learned, 0), waves)
+    assert "network follows" in picture.alt and "learns their mean" in picture.figure.axes[0].get_title("left")
 
 
 def test_reptile_and_fomaml_differ_from_maml_only_as_they_should():
