@@ -5,7 +5,7 @@ from ..lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "few_shot_figures": ["episode_picture", "own_task_view"],
+        "few_shot_figures": ["own_task_view", "prototype_map", "reading_picture"],
         "glyphs": ["episode", "episodes", "load_split"],
         "text_tasks": ["HELD_OUT", "VALIDATION", "load_family"],
     },
