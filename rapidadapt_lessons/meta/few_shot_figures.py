@@ -46,7 +46,7 @@ def reading_picture(net: PatchNet, batch: TaskBatch, *, title: str, each: int = 
             if classes[row - 1] == column - 1:
                 axes.spines[:].set(visible=True, color=COLOURS[1], lw=2.5)
         elif row or column:
-            axes.imshow(1 - (queries[row - 1] if row else support[column - 1]), cmap="gray", vmin=0, vmax=1)
+            axes.imshow(1 - (queries[row - 1] if row else support[column - 1]).numpy(), cmap="gray", vmin=0, vmax=1)
     grid[0].text(0.5, 0.5, "support \u2192\nquery \u2193", ha="center", va="center", transform=grid[0].transAxes)
     figure.suptitle(title, x=0.02, ha="left", fontsize=12)
     correct = sum(probabilities.argmax().item() == k for probabilities, k in zip(found, classes))
@@ -59,15 +59,16 @@ def reading_picture(net: PatchNet, batch: TaskBatch, *, title: str, each: int = 
 
 
 def prototype_map(features: Tensor, classes: Tensor, centres: Tensor, *, title: str) -> Picture:
-    """Draw query features [queries, d], with their classes [queries], and prototypes [ways, d] as stars, in the plane in
-    which the prototypes lie furthest apart.
+    """Draw query features [queries, d], with their classes [queries], and prototypes [ways, d] as stars.
+
+    The plane drawn is the one in which the prototypes lie furthest apart.
     """
     middle = centres.mean(0)
     plane = torch.linalg.svd(centres - middle, full_matrices=False).Vh[:2]
-    points, stars = ((x - middle) @ plane.T for x in (features, centres))
+    points, stars = (((x - middle) @ plane.T).numpy() for x in (features, centres))
     figure, axes = canvas(6.2, 4.4)
     for k, style in enumerate(looks([f"letter {k + 1}" for k in range(len(centres))]).values()):
-        own = points[classes == k]
+        own = points[(classes == k).numpy()]
         axes.scatter(own[:, 0], own[:, 1], color=style.colour, marker=style.marker, s=26, alpha=0.75, lw=0)
         axes.scatter(*stars[k], color=style.colour, marker="*", s=330, ec="black", lw=1, zorder=3)
         name = {"color": style.ink, "weight": "bold", "xytext": (11, 7), "textcoords": "offset points", "zorder": 4}
@@ -77,7 +78,7 @@ def prototype_map(features: Tensor, classes: Tensor, centres: Tensor, *, title: 
     near = (torch.cdist(features, centres).argmin(1) == classes).sum().item()
     alt = (
         f"Scatter plot. {title}. {len(features)} new pictures of {len(centres)} letters as points, each letter's "
-        f"prototype as a star. {near} of the points lie nearest to their own letter's star, in all directions taken together."
+        f"prototype as a star. {near} of the points lie nearest to their own letter's star, counting all directions."
     )
     return Picture(figure, alt)
 

@@ -185,8 +185,8 @@ def test_the_picture_of_what_is_read_says_what_is_in_it(hebrew):
     picture = few_shot_figures.reading_picture(PatchNet(5, width=16), batch, title="One shot", each=2)
     grid = picture.figure.axes
     assert len(grid) == 6 * 11 and "below, 10 new pictures" in picture.alt and "of 10 rows" in picture.alt
-    assert torch.allclose(1 - torch.as_tensor(grid[1].images[0].get_array()), batch.support_x[0, 0, 0])
-    assert torch.allclose(1 - torch.as_tensor(grid[6 * 3].images[0].get_array()), batch.query_x[0, 3, 0])
+    assert torch.allclose(1 - torch.as_tensor(grid[1].images[0].get_array()), batch.support_x[0, 0, 0], atol=1e-6)
+    assert torch.allclose(1 - torch.as_tensor(grid[6 * 3].images[0].get_array()), batch.query_x[0, 3, 0], atol=1e-6)
     shares = [float(axes.images[0].get_array()[0][0]) for axes in grid[6 * 3 + 1 : 6 * 4]]
     found = few_shot.read_drawing(PatchNet(5, width=16), batch.support_x[0], batch.query_x[0, 3])
     assert shares == pytest.approx(found.tolist(), abs=1e-6)
