@@ -435,7 +435,8 @@ def test_the_conda_file_is_what_the_lock_and_pyproject_make():
     assert (bootstrap.ROOT / "environment.yml").read_text(encoding="utf-8") == made
 
 
-def test_a_widget_is_not_stored_where_html_tells_the_same():
+@pytest.mark.parametrize("form", ["text/html", "image/png"])
+def test_a_widget_is_not_stored_where_html_or_a_picture_tells_the_same(form):
     a, b, c, d = (letter * 32 for letter in "abcd")
     state = {
         a: {"model_name": "VBoxModel", "state": {"children": [f"IPY_MODEL_{b}"], "layout": f"IPY_MODEL_{c}"}},
@@ -444,12 +445,12 @@ def test_a_widget_is_not_stored_where_html_tells_the_same():
         d: {"model_name": "HTMLModel", "state": {"value": "has no other form"}},
     }
     view = run_notebooks.WIDGET_VIEW
-    both = new_output("display_data", {view: {"model_id": a}, "text/html": "<details>", "text/plain": "?"})
+    both = new_output("display_data", {view: {"model_id": a}, form: "<details>", "text/plain": "?"})
     alone = new_output("display_data", {view: {"model_id": d}, "text/plain": "HTML()"})
     notebook = new_notebook(cells=[new_markdown_cell("?"), new_code_cell(outputs=[both, alone])])
     notebook.metadata["widgets"] = {run_notebooks.WIDGET_STATE: {"state": state}}
     tidy = run_notebooks.tidy(notebook)
     first, second = tidy.cells[1].outputs
-    assert set(first.data) == {"text/html", "text/plain"}
+    assert set(first.data) == {form, "text/plain"}
     [(name, left)] = tidy.metadata.widgets[run_notebooks.WIDGET_STATE].state.items()
     assert left.model_name == "HTMLModel" and second.data[view].model_id == name

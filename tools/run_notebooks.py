@@ -3,8 +3,8 @@
     python tools/run_notebooks.py notebooks/*.ipynb
 
 What differs from one run to the next without meaning anything is not stored: times, versions, random widget
-names; nor are widgets of outputs that tell the same in HTML. A notebook whose output names a folder of this machine
-is refused, as is one with a cell that fails; the file is then left as it was.
+names; nor are widgets of outputs that tell the same in HTML or a picture. A notebook whose output names a folder of
+this machine is refused, as is one with a cell that fails; the file is then left as it was.
 """
 
 from __future__ import annotations
@@ -78,13 +78,14 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def without_needless_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return the notebook without the widgets, and their state, of outputs that tell the same in HTML.
+    """Return the notebook without the widgets, and their state, of outputs that tell the same in HTML or a picture.
 
-    JupyterLab prefers a widget to HTML, even one that nothing stands behind any more; so do the book and the slides.
+    JupyterLab prefers a widget to them, even one that nothing stands behind any more; so do the book and the slides.
     """
     state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    names = [data.pop(WIDGET_VIEW)["model_id"] for data in outputs if WIDGET_VIEW in data and "text/html" in data]
+    still = {"text/html", "image/png"}
+    names = [data.pop(WIDGET_VIEW)["model_id"] for data in outputs if WIDGET_VIEW in data and still & data.keys()]
     while names:
         names += re.findall(r'"IPY_MODEL_(\w+)"', json.dumps(state.pop(names.pop(), None)))  # its children, its layout
     return notebook

@@ -7,6 +7,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "few_shot_figures": ["own_task_view", "prototype_map", "reading_picture"],
         "glyphs": ["episode", "episodes", "load_split"],
+        "hands.letters": ["draw_letters"],
+        "hands.points": ["click_points"],
+        "hands.start": ["drag_start"],
         "text_tasks": ["HELD_OUT", "VALIDATION", "load_family"],
     },
 )
