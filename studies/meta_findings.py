@@ -67,7 +67,7 @@ WORK_FINDINGS = (
             above=0.0,
         ),
         "exact match of the meta-learned start minus the jointly trained one's, mean of 1, 5 and 10 steps",
-        note="They meta-train a model to read examples, on 142 data sets; here Reptile learns a start, on 49 small tasks "
-        "whose prompts name the task.",
+        note="They meta-train a model to read examples, on 142 data sets; here Reptile learns a start, on 49 small "
+        "tasks whose prompts name the task.",
     ),
 )
