@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "few_shot_figures": ["own_task_view", "prototype_map", "reading_picture"],
-        "glyphs": ["episode", "episodes", "load_split"],
+        "glyphs": ["episodes", "load_split"],
         "hands.letters": ["draw_letters"],
         "hands.points": ["click_points"],
         "hands.start": ["drag_start"],
