@@ -105,7 +105,7 @@ WORK_CLAIMS = (
     Claim(
         "classifier-beats-maml",
         "7.2",
-        "After training on as many pictures, an ordinary classifier with class means reads better than MAML from one picture.",
+        "Trained on as many pictures, a classifier with class means beats MAML at reading from one picture.",
         "letters",
         lambda records: read(records, CLASS_MEANS, 1) - read(records, "MAML", 1),
         above=0.0,
