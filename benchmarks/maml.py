@@ -1,11 +1,11 @@
-"""How long one meta-step takes beside learn2learn's, how both grow, what they keep in memory, and torch.compile.
+"""How long one meta-step takes beside learn2learn's, how both grow, what they keep in memory, and tracing.
 
 Run: python benchmarks/maml.py [rounds] [--no-compile]
 Both do the same work, a meta-gradient and an Adam step on the same network and tasks, and take turns in every
-round. Their gradients are compared first. `higher` joins where it is installed. Times are the processor's, with one
-thread, and the lowest of all rounds: other work on the machine can only add. On an idle machine they are the clock's.
-Memory is the most that the step's tensors hold at one time, counted by PyTorch's profiler at every allocation, beyond
-what was held before the step.
+round. Their gradients are compared first. "traced" is ours with `TracedMetaGradient`; what its first call costs is said
+apart. `higher` joins where it is installed. Times are the processor's, with one thread, and the lowest of all rounds:
+other work on the machine can only add. On an idle machine they are the clock's. Memory is the most that the step's
+tensors hold at one time, counted by PyTorch's profiler at every allocation, beyond what was held before the step.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 
 from rapidadapt_lessons.meta import maml
 from rapidadapt_lessons.meta.maml import TaskBatch, mse
+from rapidadapt_lessons.meta.traced import TracedMetaGradient
 from rapidadapt_lessons.setup import learn2learn
 
 INNER_LR = 0.01
+OWN = ("ours", "traced")  # the plain meta-gradient, and its operations replayed
 Step = Callable[[], torch.Tensor]
 
 
@@ -44,11 +47,15 @@ def sinusoids(tasks: int, shots: int) -> TaskBatch:
     return TaskBatch(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:])
 
 
-def our_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = True) -> Step:
+def our_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = True, **gradient) -> Step:
     params = dict(net.named_parameters())
     optimizer = torch.optim.Adam(params.values(), 1e-3, fused=True)
-    options = {"inner_lr": INNER_LR, "steps": steps, "second_order": second_order}
+    options = {"inner_lr": INNER_LR, "steps": steps, "second_order": second_order} | gradient
     return lambda: maml.meta_step(net, params, batch, optimizer, **options)
+
+
+def traced_step(*given, **options) -> Step:
+    return our_step(*given, **options, gradient=TracedMetaGradient())
 
 
 def learn2learn_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool = True) -> Step:
@@ -98,7 +105,7 @@ def higher_step(net: nn.Module, batch: TaskBatch, steps: int, second_order: bool
 
 
 def implementations() -> dict[str, Callable[..., Step]]:
-    found = {"ours": our_step, "learn2learn": learn2learn_step}
+    found = {"ours": our_step, "traced": traced_step, "learn2learn": learn2learn_step}
     try:
         import higher  # noqa: F401
     except ImportError as error:
@@ -149,41 +156,44 @@ def check_same_work(makers: dict[str, Callable[..., Step]]) -> None:
 
 def table(title: str, rows: dict[str, dict], makers: dict[str, Callable[..., Step]], rounds: int) -> None:
     print(f"\n{title}")
-    others = [name for name in makers if name != "ours"]
-    head = [f"{name} ms" for name in makers] + [f"{name} / ours" for name in others] + [f"{n} peak kB" for n in makers]
-    print(f"{'':<22}" + "".join(f"{h:>20}" for h in head))
+    ratios = [(other, own) for other in makers if other not in OWN for own in OWN]
+    head = [f"{n} ms" for n in makers] + [f"{a} / {b}" for a, b in ratios] + [f"{n} peak kB" for n in makers]
+    print(f"{'':<22}" + "".join(f"{h:>23}" for h in head))
     for label, row in rows.items():
         batch = sinusoids(row.get("tasks", 25), 10)
         options = (row.get("steps", 1), row.get("second_order", True))
         steps = {name: maker(network(row.get("width", 40)), batch, *options) for name, maker in makers.items()}
         took = times(steps, rounds)
         memory = [peak_bytes(steps[name]) / 1e3 for name in makers]
-        cells = [f"{took[n] * 1e3:.2f}" for n in makers] + [f"{took[n] / took['ours']:.1f}" for n in others]
+        cells = [f"{took[n] * 1e3:.2f}" for n in makers] + [f"{took[a] / took[b]:.1f}" for a, b in ratios]
         cells += [f"{m:.0f}" for m in memory]
-        print(f"{label:<22}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+        print(f"{label:<22}" + "".join(f"{cell:>23}" for cell in cells), flush=True)
 
 
-def compiled(rounds: int) -> None:
-    """Time our meta-gradient through torch.compile beside the plain one, or say why it did not run."""
-    print("\ntorch.compile of the meta-gradient, 25 tasks, 10 shots, 1 step")
+def compiled(rounds: int, with_compiler: bool) -> None:
+    """Time our meta-gradient traced, and through torch.compile, beside the plain one, or say why it did not run."""
+    print("\nthe meta-gradient alone, 25 tasks, 10 shots, 1 step, beside the plain one")
     net, batch = network(40), sinusoids(25, 10)
     params = {name: p.detach() for name, p in net.named_parameters()}
-    plain = torch.func.grad(lambda p: maml.meta_loss(net, p, batch, inner_lr=INNER_LR))
-    for backend in ("inductor", "aot_eager"):
-        torch._dynamo.reset()
-        fast = torch.compile(plain, backend=backend)
+    gradient = torch.func.grad(lambda p: maml.meta_loss(net, p, batch, inner_lr=INNER_LR))
+    traced = TracedMetaGradient()
+    plain = lambda: maml.meta_gradient(net, params, batch, inner_lr=INNER_LR).params  # noqa: E731
+    fast = {"traced": lambda: traced(net, params, batch, inner_lr=INNER_LR).params}
+    for backend in ("aot_eager", "inductor") if with_compiler else ():
+        fast[backend] = partial(torch.compile(gradient, backend=backend), params)
+    for name, run in fast.items():
         try:
-            start = time.perf_counter()
-            gap = max((fast(params)[n] - plain(params)[n]).abs().max().item() for n in params)
-            first = time.perf_counter() - start
+            start, expected = time.process_time(), plain()
+            gap = max((found - expected[n]).abs().max().item() for n, found in run().items())
+            first = time.process_time() - start
         except Exception as error:
-            print(f"  {backend}: does not run: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+            print(f"  {name}: does not run: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
             continue
-        took = times({"plain": lambda: plain(params), "compiled": lambda fast=fast: fast(params)}, rounds)
-        ratio = took["plain"] / took["compiled"]
-        break_even = first / max(took["plain"] - took["compiled"], 1e-9)
+        took = times({"plain": plain, name: run}, rounds)
+        break_even = first / max(took["plain"] - took[name], 1e-9)
+        ratio = took["plain"] / took[name]
         pays = f"pays after {break_even:.0f} steps" if ratio > 1 else "does not pay"
-        print(f"  {backend}: {ratio:.1f} times as fast, largest difference {gap:.1e}; first call {first:.0f} s, {pays}")
+        print(f"  {name}: {ratio:.1f} times as fast, largest difference {gap:.1e}; first call {first:.1f} s, {pays}")
 
 
 def main() -> None:
@@ -194,6 +204,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
     torch.set_num_threads(1)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes a line at each start and stop
+    compiled(chosen.rounds, not chosen.no_compile)  # first, while nothing is warm
     makers = implementations()
     check_same_work(makers)
     table(
@@ -206,8 +217,6 @@ def main() -> None:
     table("by tasks", {f"{n} tasks": {"tasks": n} for n in (1, 5, 25, 100)}, makers, few)
     table("by inner steps", {f"{n} steps": {"steps": n} for n in (1, 2, 5, 10)}, makers, few)
     table("by width", {f"width {n}": {"width": n} for n in (10, 40, 160, 320)}, makers, few)
-    if not chosen.no_compile:
-        compiled(chosen.rounds)
 
 
 if __name__ == "__main__":

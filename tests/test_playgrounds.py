@@ -155,7 +155,7 @@ def elsewhere(real_model):
 
 
 def test_an_adapter_is_trained_measured_and_taken_out(real_model, elsewhere):
-    values = {"pairs": OPPOSITES, "query": "happy", "template": "The opposite of {x} is {y}", "updates": 8}
+    values = {"pairs": OPPOSITES, "query": "happy", "template": "The opposite of {x} is {y}", "steps": 8}
     html = lora_playground(*real_model, elsewhere, **values)
     answer, probability, right, perplexity = rows(html)
     assert "The opposite of happy is" in answer[0] and answer[1] != answer[2]
@@ -179,21 +179,21 @@ def test_an_adapter_is_trained_measured_and_taken_out(real_model, elsewhere):
         ({"query": "word " * 120}, "100 is the most"),
         ({"query": HALF}, "half of one"),
         ({"template": "{y} {x}"}, "needs {x} once"),
-        ({"updates": 0}, "steps is 0"),
+        ({"steps": 0}, "steps is 0"),
         ({"rank": 0}, "rank"),
         ({"lr": -1.0}, "lr is -1"),
         ({"lr": 1e38}, "lr is 1e+38"),
     ],
 )
 def test_bad_values_leave_the_model_without_an_adapter(real_model, elsewhere, changed, problem):
-    values = {"pairs": "hot, cold", "query": "happy", "updates": 1} | changed
+    values = {"pairs": "hot, cold", "query": "happy", "steps": 1} | changed
     with pytest.raises(CourseError, match=re.escape(problem)):
         lora_playground(*real_model, elsewhere, **values)
     assert lora.lora_layers(real_model[0]) == {}
 
 
 def test_a_rate_that_ruins_the_model_is_told_and_leaves_nothing(real_model, elsewhere):
-    values = {"pairs": "hot, cold", "query": "happy", "lr": 1.0, "updates": 4}
+    values = {"pairs": "hot, cold", "query": "happy", "lr": 1.0, "steps": 4}
     html = render(lambda **typed: lora_playground(*real_model, elsewhere, **typed), **values)
     told = {name: after for name, _, after in rows(html)}
     assert "role='alert'" in html or float(told["perplexity elsewhere"]) > 1000

@@ -25,7 +25,7 @@ def lora_playground(
     template: str = ARROW.pattern,
     rank: int = 8,
     lr: float = 2e-3,
-    updates: int = 10,
+    steps: int = 10,
 ) -> str:
     """Train a fresh adapter on the reader's pairs, ask a query before and after, and take the adapter out again.
 
@@ -48,7 +48,7 @@ def lora_playground(
     lora.inject(model, lora.LoRAConfig(rank, 2 * rank))
     try:
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        history = train(model, rows, TrainConfig(updates, min(8, len(rows)), lr=lr), progress=False)
+        history = train(model, rows, TrainConfig(steps, min(8, len(rows)), lr=lr), progress=False)
         after = measured()
     finally:
         lora.remove(model)
@@ -57,7 +57,7 @@ def lora_playground(
     losses = {"loss": dict(enumerate(history.losses))}
     return (
         table(["", "before", "after"], zip(names, before, after))
-        + lines(losses, title=title, xlabel="update", ylabel="loss (nats a token)").html()
+        + lines(losses, title=title, xlabel="step", ylabel="loss per token (nats)").html()
         + "<p>Right on the pairs that it was trained on is memory; your query, if it is none of them, tells more. And "
         "what else has changed? The last line of the table is text that has nothing to do with your pairs: higher is "
         "worse. Try queries of other kinds, too. The adapter has been taken out again.</p>"

@@ -262,19 +262,27 @@ def adaptation_curve(
 
 
 def meta_step(
-    module: nn.Module, params: Params, batch: TaskBatch, optimizer: Optimizer, *, inner_lr: InnerRate, **options: Any
+    module: nn.Module,
+    params: Params,
+    batch: TaskBatch,
+    optimizer: Optimizer,
+    *,
+    inner_lr: InnerRate,
+    gradient: Callable[..., MetaGradient] = meta_gradient,
+    **options: Any,
 ) -> Tensor:
     """Take one optimiser step on the initialisation, in place, and return the meta-loss before it.
 
     Args:
         params: tensors that `optimizer` holds. Learned inner rates that it holds too are updated with them.
+        gradient: what computes the meta-gradient, such as a `traced.TracedMetaGradient()` for less overhead.
         options: those of `meta_gradient`.
 
     Raises:
         CourseError: the gradient is not finite, or the optimiser lacks a parameter. Nothing is updated then. Also
             as `meta_loss`.
     """
-    found, rates = meta_gradient(module, params, batch, inner_lr=inner_lr, **options), _learned(inner_lr)
+    found, rates = gradient(module, params, batch, inner_lr=inner_lr, **options), _learned(inner_lr)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     check_update([name for name, p in params.items() if id(p) not in held], found.loss, found.params, found.inner_lr)
     optimizer.zero_grad()

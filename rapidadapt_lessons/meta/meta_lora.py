@@ -1,7 +1,8 @@
 """Meta-learning a language model: a LoRA initialisation from which a few examples and steps solve a new text task.
 
-`meta_train` is Reptile (Nichol et al. 2018, algorithm 1). With `most_shots` above zero, the model also learns to use
-examples that it reads (MetaICL, Min et al. 2022). `lora_meta_gradient` is MAML's, in first and second order.
+`meta_train` is Reptile (Nichol et al. 2018, algorithm 1), and `joint_train` its baseline, on the same rows. With
+`most_shots` above zero, the model also learns to use examples that it reads (MetaICL, Min et al. 2022).
+`lora_meta_gradient` is MAML's, in first and second order.
 """
 
 from __future__ import annotations
@@ -63,22 +64,47 @@ def meta_train(
     """
     from tqdm.auto import tqdm
 
-    require_some(family, "tasks to learn from", "pass text_tasks.load_family().")
-    start, rng, losses, order = adapter_state(model), random.Random(config.seed), [], []
+    start, losses, visits = adapter_state(model), [], draw_visits(tokenizer, family, config)
     try:
-        for i in tqdm(range(config.iterations), desc="meta-training", disable=not progress, leave=False):
-            order = order or rng.sample(list(family), len(family))  # every task once, then again in another order
-            task = order.pop()
+        for i, visit in enumerate(tqdm(visits, desc="meta-training", disable=not progress, leave=False)):
             set_adapter_state(model, start)
             optimizer = _adam(model, config.inner_lr)
-            steps = (draw_rows(tokenizer, task, config, rng) for _ in range(config.inner_steps))
-            inner = [take_step(model, optimizer, rows) for rows in steps]
+            inner = [take_step(model, optimizer, rows) for rows in visit]
             adapted, epsilon = adapter_state(model), config.outer_lr * (1 - i / config.iterations)
             start = {name: p + epsilon * (adapted[name] - p) for name, p in start.items()}
             losses.append((inner[0], inner[-1]))
     finally:
         set_adapter_state(model, start)
     return MetaResult(start, tuple(losses))
+
+
+def joint_train(model: nn.Module, tokenizer, family: Sequence[MiniTask], config: MetaConfig) -> list[float]:
+    """Train the LoRA layers on the very rows that `meta_train` would take, tasks mixed within each batch.
+
+    As many Adam steps of as many rows, at a rate that falls from `inner_lr` to zero linearly: multi-task training, the
+    baseline that meta-learning has to beat. Returns the loss before each step. Raises as `meta_train`.
+    """
+    adapter_state(model)  # raises where there are no LoRA layers
+    rows = [row for visit in draw_visits(tokenizer, family, config) for batch in visit for row in batch]
+    random.Random(config.seed).shuffle(rows)
+    optimizer, steps = _adam(model, config.inner_lr), range(0, len(rows), config.rows)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(steps))
+    losses = []
+    for i in steps:
+        losses.append(take_step(model, optimizer, rows[i : i + config.rows]))
+        schedule.step()
+    return losses
+
+
+def draw_visits(tokenizer, family: Sequence[MiniTask], config: MetaConfig) -> list[list[list[Row]]]:
+    """Draw all rows of a meta-training: [visit to a task][inner step][row]. Raises CourseError for an empty family."""
+    require_some(family, "tasks to learn from", "pass text_tasks.load_family().")
+    rng, order, visits = random.Random(config.seed), [], []
+    for _ in range(config.iterations):
+        order = order or rng.sample(list(family), len(family))  # every task once, then again in another order
+        task = order.pop()
+        visits.append([draw_rows(tokenizer, task, config, rng) for _ in range(config.inner_steps)])
+    return visits
 
 
 def draw_rows(tokenizer, task: MiniTask, config: MetaConfig, rng: random.Random) -> list[Row]:

@@ -64,7 +64,7 @@ class TrainConfig:
 class History:
     """What happened."""
 
-    losses: list[float] = field(default_factory=list)  # nats a token that counts, before each update
+    losses: list[float] = field(default_factory=list)  # per token that counts (nats), before each update
     evaluations: dict[int, float] = field(default_factory=dict)  # updates done -> what `evaluate` returned then
     stopped: str = ""  # why training ended
     best_step: int | None = None  # with patience, the updates behind the weights that the model ended with

@@ -33,8 +33,9 @@ CHROMIUM = [
 ]  # fmt: skip
 
 
-# What the widgets of lessons 1 and 2 use, without the measurements that lead up to them.
-BEFORE_WIDGETS = """
+# What the widgets of lessons 1 to 4 use, without the measurements that lead up to them.
+BEFORE_WIDGETS = {
+    ("01_prompting", "02_prompts_that_hold_up"): """
 import itertools
 from rapidadapt_lessons import prompting
 from rapidadapt_lessons.lm import load_model, load_task
@@ -47,7 +48,20 @@ episode = task.episode(4, seed=10, n_query=6, balanced=True)
 orders = list(itertools.permutations(episode.support))
 prompts = [prompting.build_prompts(episode.query, order, sentence) for order in orders]
 by_order = [scoring.label_logprobs(model, tokenizer, of_one, task.labels) for of_one in prompts]
-"""
+""",
+    ("03_lora", "04_tuning_lora"): """
+from functools import partial
+from rapidadapt_lessons.lm import load_model, load_task
+from rapidadapt_lessons.lora import tuning
+from rapidadapt_lessons.training import domain_experience, task_rows
+model, tokenizer = load_model()
+task = load_task("superlatives")
+asked = task.query_set[:8]
+answers = {0: [query.x for query in asked], 1: [query.y for query in asked]}
+words, test = task_rows(tokenizer, task, task.episode(8, seed=0).support), task_rows(tokenizer, task, asked)
+manual = domain_experience(tokenizer, "python_reference", test=2, length=128).test
+""",
+}
 
 
 class Server(NamedTuple):
@@ -60,14 +74,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-lessons", action="store_true", help="run every lesson as a whole (a quarter of an hour)")
 
 
-def widgets_on_prompting() -> nbformat.NotebookNode:
-    """Return a notebook with the widget cells of lessons 1 and 2, and before them only what they need."""
-    names = ("01_prompting", "02_prompts_that_hold_up")
+def widgets_of(names: tuple[str, ...]) -> nbformat.NotebookNode:
+    """Return a notebook with the widget cells of these lessons, and before them only what they need."""
     lessons = [nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4) for name in names]
-    cells = [c for lesson in lessons for c in lesson.cells if c.cell_type == "code" and "explore(" in c.source]
-    assert len(cells) == 3, "lessons 1 and 2 have other widgets now"
+    code = [c for lesson in lessons for c in lesson.cells if c.cell_type == "code"]
+    cells = [c for c in code if any(widget in c.source for widget in ("explore(", "on_demand("))]
     short = nbformat.v4.new_notebook(metadata=lessons[0].metadata)
-    short.cells = [nbformat.v4.new_code_cell(BEFORE_WIDGETS.strip()), *cells]
+    short.cells = [nbformat.v4.new_code_cell(BEFORE_WIDGETS[names].strip()), *cells]
     short.metadata.pop("widgets", None)
     return short
 
@@ -79,7 +92,8 @@ def server(tmp_path_factory) -> Iterator[Server]:
     for part in ("notebooks", "scale"):  # lesson 11 starts the scripts beside it
         leave = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
         shutil.copytree(ROOT / part, folder / part, ignore=leave)
-    nbformat.write(widgets_on_prompting(), folder / "notebooks" / "widgets_on_prompting.ipynb")
+    for name, names in zip(("widgets_on_prompting", "widgets_on_lora"), BEFORE_WIDGETS):
+        nbformat.write(widgets_of(names), folder / "notebooks" / f"{name}.ipynb")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))

@@ -1,7 +1,7 @@
 """The lessons in JupyterLab, in a real browser: they run without an error, their controls move their figures, and
 they can be read at 125% zoom, in narrow windows and in the dark theme.
 
-Quick: lessons 0 and 5 as a whole, and the widgets of lessons 1 and 2. With --all-lessons: every lesson as a whole.
+Quick: lessons 0 and 5 as a whole, and the widgets of lessons 1 to 4. With --all-lessons: every lesson as a whole.
 """
 
 from __future__ import annotations
@@ -188,12 +188,13 @@ def test_a_short_lesson_runs_and_its_controls_move_its_figures(lab, name):
     run_and_try(lab, name)
 
 
-def test_the_widgets_on_prompting_move_with_the_model(lab):
-    page = lab("notebooks/widgets_on_prompting.ipynb")
+@pytest.mark.parametrize("name, boxes, sliders", [("widgets_on_prompting", 4, 3), ("widgets_on_lora", 3, 6)])
+def test_the_widgets_of_short_notebooks_move_with_the_model(lab, name, boxes, sliders):
+    page = lab(f"notebooks/{name}.ipynb")
     page.run_all(LESSON_SECONDS)
     assert page.errors() == []
-    assert len(page.boxes()) == 3
-    assert try_controls(page, "widgets_on_prompting") == 3
+    assert len(page.boxes()) == boxes
+    assert try_controls(page, name) == sliders
     assert page.errors() == [] and unreadable(page) == []
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import re
-import sys
 from html import unescape
-from pathlib import Path
 
 import pytest
 import torch
 
-from rapidadapt_lessons.errors import CourseError, NotEnoughExamples, TrainingDiverged
+from rapidadapt_lessons.errors import CourseError, TrainingDiverged
 from rapidadapt_lessons.lm.tasks import Episode, Example
 from rapidadapt_lessons.lora import layers as lora
 from rapidadapt_lessons.lora.layers import LoRAConfig, adapter_state
@@ -111,6 +108,44 @@ def test_rows_carry_shots_that_are_not_their_own_query(tokenizer):
     assert seen == {0, 1, 2}
 
 
+def test_joint_training_takes_the_very_rows_of_meta_training_mixed(model, tokenizer, monkeypatch):
+    seen, rates, step, start = [], [], meta_lora.take_step, adapter_state(model)
+
+    def watched(model, optimizer, rows):
+        seen.append(rows)
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(model, optimizer, rows)
+
+    monkeypatch.setattr(meta_lora, "take_step", watched)
+    config = MetaConfig(iterations=3, inner_steps=2, rows=4, inner_lr=6e-3, seed=1)
+    quiet_meta_train(model, tokenizer, config)
+    visited = [row for rows in seen for row in rows]
+    seen.clear(), rates.clear(), lora.set_adapter_state(model, start)
+    base = {name: p.clone() for name, p in model.named_parameters() if "lora_" not in name}
+    losses = meta_lora.joint_train(model, tokenizer, (NEXT, SAME), config)
+    joint = [row for rows in seen for row in rows]
+    assert sorted(map(str, joint)) == sorted(map(str, visited)) and joint != visited
+    assert [len(rows) for rows in seen] == [4] * 6 and len(losses) == 6
+    assert rates == pytest.approx([6e-3, 5e-3, 4e-3, 3e-3, 2e-3, 1e-3])
+    assert not same(start, adapter_state(model))
+    assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in base.items())
+
+
+def test_joint_training_lowers_the_loss(model, tokenizer):
+    config = MetaConfig(iterations=15, inner_steps=2, rows=8, inner_lr=2e-2)
+    losses = meta_lora.joint_train(model, tokenizer, (NEXT, SAME), config)
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_every_task_is_visited_once_before_any_is_visited_again(tokenizer):
+    config = MetaConfig(iterations=10, inner_steps=2, rows=3)
+    visits = meta_lora.draw_visits(tokenizer, (NEXT, SAME), config)
+    assert [[len(rows) for rows in visit] for visit in visits] == [[3, 3]] * 10
+    cues = [{tokenizer.decode(row.ids).split()[0] for rows in visit for row in rows} for visit in visits]
+    assert all(len(cue) == 1 for cue in cues)
+    assert all(one | other == {"After", "Again"} for one, other in zip(cues[::2], cues[1::2]))
+
+
 def test_adapting_starts_where_it_is_told_and_leaves_the_start_alone(model, tokenizer):
     start = adapter_state(model)
     kept = {name: p.clone() for name, p in start.items()}
@@ -150,36 +185,6 @@ def test_score_puts_the_shots_asked_for_in_the_prompt(model, tokenizer, monkeypa
     assert meta_lora.score(model, tokenizer, EPISODE, Template(CUE), shots=2) == 0.25
     assert [p.text.count("\n") for p in prompts[0]] == [2] * 4
     assert prompts[0][0].text.startswith("After a comes b\nAfter b comes c\nAfter k comes")
-
-
-def test_training_on_prompts_reads_solved_examples_and_counts_the_query_alone(model, tokenizer, benchmark, monkeypatch):
-    """MetaICL's rows: k solved examples of the row's own task, then a query that is none of them."""
-    seen, step = [], meta_lora.take_step
-    monkeypatch.setattr(meta_lora, "take_step", lambda m, o, rows: seen.append(rows) or step(m, o, rows))
-    options = {"steps": 6, "rows": 5, "shots": 3}
-    losses = benchmark.train_on_prompts(model, tokenizer, (NEXT, SAME), **options)
-    assert len(losses) == 6 and [len(rows) for rows in seen] == [5] * 6
-    kinds = set()
-    for row in (row for rows in seen for row in rows):
-        lines = tokenizer.decode(row.ids).strip().split("\n")
-        queries = [line.split()[1] for line in lines]
-        assert len(lines) == 4 and len(set(queries)) == 4 and len({line.split()[0] for line in lines}) == 1
-        assert tokenizer.decode(row.ids[row.first :]).strip() == lines[-1].split()[-1]
-        kinds.add(lines[0].split()[0])
-    assert kinds == {"After", "Again"}
-
-
-def test_training_on_prompts_learns_repeats_and_moves_lora_alone(model, tokenizer, benchmark):
-    start, found = adapter_state(model), []
-    base = {name: p.clone() for name, p in model.named_parameters() if "lora_" not in name}
-    for seed in (0, 0, 1):
-        lora.set_adapter_state(model, start)
-        options = {"steps": 25, "rows": 6, "shots": 2, "lr": 2e-2, "seed": seed}
-        losses = benchmark.train_on_prompts(model, tokenizer, (SAME,), **options)
-        assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-        found.append(adapter_state(model))
-    assert same(found[0], found[1]) and not same(found[0], found[2])
-    assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in base.items())
 
 
 def test_choose_lr_takes_the_best_and_of_equals_the_smallest(model, tokenizer, monkeypatch):
@@ -325,19 +330,6 @@ def test_configs_that_make_no_sense(change):
         MetaConfig(**change)
 
 
-def test_training_on_prompts_refuses_what_makes_no_sense(model, tokenizer, benchmark):
-    with pytest.raises(CourseError, match="no tasks"):
-        benchmark.train_on_prompts(model, tokenizer, (), steps=1)
-    for name, value in {"steps": 0, "rows": 0, "shots": -1, "lr": 0}.items():
-        with pytest.raises(CourseError, match=f"{name} is {value}"):
-            benchmark.train_on_prompts(model, tokenizer, (NEXT,), **{"steps": 1} | {name: value})
-    with pytest.raises(NotEnoughExamples, match="k=27"):
-        benchmark.train_on_prompts(model, tokenizer, (SAME,), steps=1, shots=26)
-    lora.remove(model)
-    with pytest.raises(CourseError, match="no LoRA layers"):
-        benchmark.train_on_prompts(model, tokenizer, (NEXT,), steps=1)
-
-
 def test_bad_input(model, tokenizer):
     template, start = Template(CUE), adapter_state(model)
     with pytest.raises(CourseError, match="no tasks"):
@@ -353,6 +345,7 @@ def test_bad_input(model, tokenizer):
     lora.remove(model)
     for train in (
         lambda: quiet_meta_train(model, tokenizer, MetaConfig(iterations=1)),
+        lambda: meta_lora.joint_train(model, tokenizer, (NEXT,), MetaConfig(iterations=1)),
         lambda: meta_lora.lora_meta_gradient(
             model, tokenizer, NEXT.examples[:1], NEXT.examples[1:2], template, inner_lr=0.1
         ),
@@ -440,58 +433,3 @@ def test_a_playground_that_diverges_leaves_the_model_as_it_was(model, tokenizer,
     with pytest.raises(TrainingDiverged, match="nan"):
         own(model, tokenizer, steps=3)
     assert same(before, adapter_state(model))
-
-
-@pytest.fixture
-def benchmark(tmp_path, monkeypatch):
-    """benchmarks/meta_lora.py, which keeps its results in an empty folder."""
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "meta_lora.py"
-    spec = importlib.util.spec_from_file_location("benchmark_meta_lora", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "KEPT", tmp_path)
-    return module
-
-
-def result(benchmark, seed: int, meta: float = 0.9, plain: float = 0.5) -> dict:
-    """A seed's result as the benchmark keeps it, scores made up: meta-learned a little less with each seed."""
-    steps = len(benchmark.Settings().at)
-    scores = {"plain LoRA": [plain] * steps, "meta-learned LoRA": [meta - seed / 100] * steps}
-    scores |= {"base model, prompted": [meta - 0.012], "MetaICL, prompted": [0.95]}
-    by_task = {name: {task: values for task in benchmark.HELD_OUT} for name, values in scores.items()}
-    rates = {"plain LoRA": 1e-3, "meta-learned LoRA": 1e-3, "MetaICL": 1e-3}
-    validation = {name: {"0.001": 0.5} for name in rates}
-    return {"rates": rates, "validation": validation, "scores": by_task, "seconds": {"all": 1}}
-
-
-def test_the_benchmark_says_who_wins_and_by_how_much(benchmark):
-    settings, found = benchmark.Settings(), [result(benchmark, seed) for seed in range(3)]
-    lines = "\n".join(benchmark.table(found, settings))
-    assert "plain LoRA, 5 steps" in lines and "0.50 ± 0.00" in lines
-    assert "0.89 ± 0.02" in lines  # .90 .89 .88: t = 4.303 for two degrees, times .01 / sqrt(3) is .025
-    told = {line.split(": ")[0].strip(): line for line in benchmark.verdicts(found, settings)}
-    assert "plurals +0.39 wins" in told["plain LoRA, 5 steps"] and "all four +0.39 wins" in told["plain LoRA, 10 steps"]
-    assert "plurals -0.06 loses" in told["MetaICL, prompted, against 5 steps"]
-    assert "plurals +0.00" in told["base model, prompted, against 5 steps"]
-    assert "wins" not in told["base model, prompted, against 5 steps"]
-
-
-def test_the_benchmark_goes_on_where_it_was_stopped(benchmark, monkeypatch):
-    measured = []
-
-    def measure(model, tokenizer, seed, settings, rates):
-        measured.append((seed, rates))
-        return result(benchmark, seed)
-
-    monkeypatch.setattr(benchmark, "load_model", lambda: ("model", "tokenizer"))
-    monkeypatch.setattr(benchmark, "one_seed", measure)
-    settings, rates = benchmark.Settings(), result(benchmark, 0)["rates"]
-    benchmark.results(2, settings)
-    assert measured == [(0, None), (1, rates)]  # the first chooses, the others take its choice
-    found = benchmark.results(3, settings)
-    assert measured[2:] == [(2, rates)] and [r["scores"] for r in found] == [
-        result(benchmark, seed)["scores"] for seed in range(3)
-    ]
-    benchmark.results(1, benchmark.Settings(queries=5))  # other settings are measured anew
-    assert measured[3:] == [(0, None)]

@@ -6,6 +6,7 @@ That the claims hold is in test_claims.py.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,13 @@ def fault(takeaway: Takeaway, claims: Iterable[Claim] = CLAIMS) -> str | None:
 def test_what_lessons_say_in_bold_is_held(said):
     faults = [f"{one.lesson}, {one.section}: {one.sentence!r}: {told}" for one in said if (told := fault(one))]
     assert not faults, "\n".join(faults)
+
+
+def test_a_table_of_rules_names_claims_of_the_sections_it_names():
+    sections = {claim.id: claim.section for claim in CLAIMS}
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("notebooks/*.ipynb")))
+    named = re.findall(r"(\d+\.\d+) <!-- see: ([\w-]+) -->", text)
+    assert named and [(section, sections.get(claim)) for section, claim in named] == [(s, s) for s, _ in named]
 
 
 def test_lessons_say_every_claim(said):
