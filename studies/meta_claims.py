@@ -131,10 +131,10 @@ WORK_CLAIMS = (
     Claim(
         "joint-start-as-good",
         "7.5",
-        "Joint training on the same rows makes as good a start as meta-learning.",
+        "On the same rows, meta-learning's start is less than five points ahead of joint training's.",
         "meta_lora_start",
-        lambda records: answered(records, "jointly trained", 1, 5, 10) - answered(records, "meta-learned", 1, 5, 10),
-        above=-0.03,
+        lambda records: answered(records, "meta-learned", 1, 5, 10) - answered(records, "jointly trained", 1, 5, 10),
+        below=0.05,
     ),
     Claim(
         "meta-start-ahead-after-one-step",
