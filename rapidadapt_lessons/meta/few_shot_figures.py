@@ -1,4 +1,4 @@
-"""What a few-shot task looks like, and what several starts make of a reader's own."""
+"""What is read from one picture of each letter, and what several starts make of a reader's own text task."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 import torch
+from torch import Tensor
 
 from ..errors import BadData, CourseError
 from ..guards import require_some
@@ -14,9 +15,10 @@ from ..prompting.answers import best_answers
 from ..prompting.own_text import own_task, read_lines, require_few_tokens
 from ..prompting.prompts import build_prompt, template_of
 from ..show.html import table
-from ..show.looks import COLOURS
-from ..show.plots import Picture, canvas
+from ..show.looks import COLOURS, looks
+from ..show.plots import Picture, canvas, panel_canvas
 from . import meta_lora
+from .few_shot import PatchNet, read_drawing
 from .meta_lora import State
 from .task_batch import TaskBatch
 
@@ -24,28 +26,59 @@ MOST_STEPS = 20
 MOST_OWN_PAIRS = 16
 
 
-def episode_picture(batch: TaskBatch, *, title: str) -> Picture:
-    """Show the first task's pictures, a row for each class: the support left of the line, the query right of it."""
-    ways = int(batch.support_y[0].max()) + 1
-    parts = [x[0].unflatten(0, (ways, -1))[:, :, 0] for x in (batch.support_x, batch.query_x)]
-    shots, queries = (part.shape[1] for part in parts)
-    side = parts[0].shape[-1]
-    sheet = torch.cat(parts, 1).permute(0, 2, 1, 3).reshape(ways * side, (shots + queries) * side)
-    figure, axes = canvas(0.62 * (shots + queries) + 1, 0.62 * ways + 0.6)
-    axes.imshow((1 - sheet).numpy(), cmap="gray", vmin=0, vmax=1)
-    for i in range(1, ways):
-        axes.axhline(i * side - 0.5, color="#DDDDDD", lw=0.8)
-    axes.axvline(shots * side - 0.5, color=COLOURS[1], lw=2.5)
-    axes.set_yticks([(i + 0.5) * side for i in range(ways)], [f"class {i}" for i in range(ways)])
-    places = [shots * side / 2, (shots + queries / 2) * side]
-    axes.set_xticks(places, ["support", f"query ({queries} of each class)"])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left")
+def reading_picture(net: PatchNet, batch: TaskBatch, *, title: str, each: int = 1) -> Picture:
+    """Draw the first task: a column for each support picture, a row for each of the first `each` queries of each class,
+    and in the cells the probability that `read_drawing` gives. The correct cell is framed. One shot only.
+    """
+    support, ways = batch.support_x[0, :, 0], len(batch.support_y[0])
+    chosen = [i for k in range(ways) for i in (batch.query_y[0] == k).nonzero()[:each, 0].tolist()]
+    queries, classes = batch.query_x[0, chosen, 0], batch.query_y[0, chosen].tolist()
+    found = torch.stack([read_drawing(net, support, query) for query in queries])
+    figure, grid = panel_canvas(0.95 * (ways + 1), 0.8 * (len(queries) + 1) + 0.5, ways + 1, len(queries) + 1)
+    for place, axes in enumerate(grid):
+        row, column = divmod(place, ways + 1)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if row and column:
+            share = found[row - 1, column - 1].item()
+            axes.imshow([[share]], cmap="Blues", vmin=0, vmax=1.3)
+            axes.text(0, 0, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.7 else "black")
+            if classes[row - 1] == column - 1:
+                axes.spines[:].set(visible=True, color=COLOURS[1], lw=2.5)
+        elif row or column:
+            axes.imshow(1 - (queries[row - 1] if row else support[column - 1]).numpy(), cmap="gray", vmin=0, vmax=1)
+    grid[0].text(0.5, 0.5, "support \u2192\nquery \u2193", ha="center", va="center", transform=grid[0].transAxes)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12)
+    correct = sum(probabilities.argmax().item() == k for probabilities, k in zip(found, classes))
     alt = (
-        f"Pictures in {ways} rows, one for each letter. {title}. Left of a line the support, {shots} of each letter; "
-        f"right of it the query, {queries} of each. The same letter comes upright, slanted, light and bold, and is "
-        "turned, stretched and shifted."
+        f"Grid of pictures and numbers. {title}. On top {ways} letters, one picture of each; below, {len(queries)} new "
+        "pictures of them, turned, slanted, light or bold. Each row tells the probability of each letter, with the "
+        f"correct one framed. The highest is the correct one in {correct} of {len(queries)} rows."
+    )
+    return Picture(figure, alt)
+
+
+def prototype_map(features: Tensor, classes: Tensor, centres: Tensor, *, title: str) -> Picture:
+    """Draw query features [queries, d], with their classes [queries], and prototypes [ways, d] as stars.
+
+    The plane drawn is the one in which the prototypes lie furthest apart.
+    """
+    middle = centres.mean(0)
+    plane = torch.linalg.svd(centres - middle, full_matrices=False).Vh[:2]
+    points, stars = (((x - middle) @ plane.T).numpy() for x in (features, centres))
+    figure, axes = canvas(6.2, 4.4)
+    for k, style in enumerate(looks([f"letter {k + 1}" for k in range(len(centres))]).values()):
+        own = points[(classes == k).numpy()]
+        axes.scatter(own[:, 0], own[:, 1], color=style.colour, marker=style.marker, s=26, alpha=0.75, lw=0)
+        axes.scatter(*stars[k], color=style.colour, marker="*", s=330, ec="black", lw=1, zorder=3)
+        name = {"color": style.ink, "weight": "bold", "xytext": (11, 7), "textcoords": "offset points", "zorder": 4}
+        axes.annotate(f"{k + 1}", stars[k].tolist(), **name)
+    axes.set(xticks=[], yticks=[], xlabel="two of the features' directions", aspect="equal")
+    axes.set_title(title, loc="left")
+    near = (torch.cdist(features, centres).argmin(1) == classes).sum().item()
+    alt = (
+        f"Scatter plot. {title}. {len(features)} new pictures of {len(centres)} letters as points, each letter's "
+        f"prototype as a star. {near} of the points lie nearest to their own letter's star, counting all directions."
     )
     return Picture(figure, alt)
 

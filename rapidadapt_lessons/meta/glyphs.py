@@ -158,12 +158,6 @@ def episodes(
     return TaskBatch(support_x, support_y, query_x, query_y)
 
 
-def episode(ways: int, shots: int, *, seed: int, n_query: int) -> TaskBatch:
-    """Draw a single task as `episodes` does, from all letters of the test scripts: `load_split` leaves some out."""
-    generator = torch.Generator().manual_seed(seed)
-    return episodes(load_glyphs(TEST_SCRIPTS), ways, shots, tasks=1, generator=generator, n_query=n_query)
-
-
 @functools.cache
 def _draw_script(script: str) -> Glyphs:
     import matplotlib

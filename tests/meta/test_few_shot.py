@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rapidadapt_lessons.errors import CourseError
-from rapidadapt_lessons.meta import few_shot, maml, maml_guards
+from rapidadapt_lessons.meta import few_shot, few_shot_figures, maml, maml_guards
 from rapidadapt_lessons.meta.few_shot import Patches, PatchNet
 from rapidadapt_lessons.meta.glyphs import SIZE, Glyphs, episodes, load_glyphs
 from rapidadapt_lessons.meta.task_batch import TaskBatch
@@ -167,12 +167,38 @@ def test_a_head_that_does_not_fit(hebrew):
         few_shot.train_classifier(PatchNet(5, width=16), hebrew, steps=1, lr=1e-3)
 
 
-def test_the_picture_of_a_task_says_what_is_in_it(hebrew):
-    from rapidadapt_lessons.meta.few_shot_figures import episode_picture
+def test_one_step_from_a_head_of_zeros_points_at_the_class_means():
+    """Lesson 7, section 7.3: as many shots of each class make row k of the head alpha / ways (c_k - mean of all)."""
+    torch.manual_seed(0)
+    features, y = torch.randn(15, 8), torch.arange(5).repeat_interleave(3)
+    head = torch.zeros(5, 8, requires_grad=True)
+    F.cross_entropy(features @ head.T, y).backward()
+    centres = few_shot.prototypes(features[None], y[None], 5)[0]
+    assert torch.allclose(-head.grad, (centres - centres.mean(0)) / 5, atol=1e-6)
+    unit = F.normalize(centres, dim=-1)  # at equal lengths the nearest mean is the one with the largest dot product
+    query = torch.randn(40, 8)
+    assert torch.equal(torch.cdist(query, unit).argmin(1), (query @ (unit - unit.mean(0)).T).argmax(1))
 
-    picture = episode_picture(draw(hebrew, tasks=2, shots=2), title="Two shots")
-    axes = picture.figure.axes[0]
-    assert "5 rows" in picture.alt and "the support, 2 of each" in picture.alt and "query, 3 of each" in picture.alt
-    assert axes.images[0].get_array().shape == (5 * SIZE, 5 * SIZE)
-    expected = 1 - draw(hebrew, tasks=2, shots=2).query_x[0, 0, 0]  # class 0's first query, right of two supports
-    assert torch.allclose(torch.as_tensor(axes.images[0].get_array())[:SIZE, 2 * SIZE : 3 * SIZE], expected)
+
+def test_the_picture_of_what_is_read_says_what_is_in_it(hebrew):
+    batch = draw(hebrew, tasks=2)
+    picture = few_shot_figures.reading_picture(PatchNet(5, width=16), batch, title="One shot", each=2)
+    grid = picture.figure.axes
+    assert len(grid) == 6 * 11 and "below, 10 new pictures" in picture.alt and "of 10 rows" in picture.alt
+    assert torch.allclose(1 - torch.as_tensor(grid[1].images[0].get_array()), batch.support_x[0, 0, 0], atol=1e-6)
+    assert torch.allclose(1 - torch.as_tensor(grid[6 * 3].images[0].get_array()), batch.query_x[0, 3, 0], atol=1e-6)
+    shares = [float(axes.images[0].get_array()[0][0]) for axes in grid[6 * 3 + 1 : 6 * 4]]
+    found = few_shot.read_drawing(PatchNet(5, width=16), batch.support_x[0], batch.query_x[0, 3])
+    assert shares == pytest.approx(found.tolist(), abs=1e-6)
+    framed = [axes.spines["top"].get_visible() for axes in grid[6 * 3 + 1 : 6 * 4]]
+    assert framed == [False, True, False, False, False]  # the third query is the first of the second letter
+
+
+def test_the_map_puts_each_point_where_it_lies():
+    centres = torch.tensor([[0.0, 0.0, 1.0], [4.0, 0.0, 1.0], [0.0, 2.0, 1.0]])
+    features = torch.tensor([[0.5, 0.0, 9.0], [3.9, 0.0, 1.0], [3.0, 0.0, 1.0]])
+    picture = few_shot_figures.prototype_map(features, torch.tensor([0, 1, 2]), centres, title="A plane")
+    dots, star = picture.figure.axes[0].collections[:2]
+    apart = torch.as_tensor(dots.get_offsets() - star.get_offsets())
+    assert apart.norm().item() == pytest.approx(0.5, abs=1e-4)  # the third direction is not in the plane
+    assert "3 new pictures of 3 letters" in picture.alt and " 2 of the points lie nearest" in picture.alt

@@ -7,7 +7,7 @@ import torch
 
 from rapidadapt_lessons.errors import BadData, CourseError, MissingPackage, NotEnoughExamples
 from rapidadapt_lessons.meta import glyphs
-from rapidadapt_lessons.meta.glyphs import FACES, SIZE, augment, episode, episodes, load_glyphs, load_split
+from rapidadapt_lessons.meta.glyphs import FACES, SIZE, augment, episodes, load_glyphs, load_split
 
 SMALL = ("GREEK", "HEBREW")
 
@@ -81,7 +81,8 @@ def test_support_and_query_never_share_a_picture(monkeypatch):
 
 
 def test_equal_seeds_give_equal_tasks_and_others_do_not():
-    a, b, c = (episode(3, 1, seed=seed, n_query=2) for seed in (0, 0, 1))
+    hebrew = load_glyphs(["HEBREW"])
+    a, b, c = (episodes(hebrew, 3, 1, tasks=1, generator=generator(seed), n_query=2) for seed in (0, 0, 1))
     assert torch.equal(a.support_x, b.support_x) and torch.equal(a.query_x, b.query_x)
     assert not torch.equal(a.support_x, c.support_x)
 
