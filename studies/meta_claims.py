@@ -377,7 +377,7 @@ WORK_CLAIMS = (
     Claim(
         "letters-from-one-picture",
         "7.1",
-        "From one picture of each of five letters, a trained network reads more than four in five of the next ones.",
+        "From one picture of each of five letters, a trained network reads more than four in five queries correctly.",
         "letters",
         lambda records: read(records, "ProtoNet", 1),
         above=0.8,
@@ -386,7 +386,7 @@ WORK_CLAIMS = (
     Claim(
         "pixels-read-less",
         "7.1",
-        "The nearest picture in pixels reads less than half as many.",
+        "Comparing pixels reads less than half as many.",
         "letters",
         lambda records: read(records, "ProtoNet", 1) - 2 * read(records, "nearest neighbour in pixels", 1),
         above=0.0,
@@ -394,7 +394,7 @@ WORK_CLAIMS = (
     Claim(
         "classifier-beats-maml",
         "7.2",
-        "Trained on as many pictures, a classifier with class means beats MAML at reading from one picture.",
+        "Trained on equally many pictures, a classifier with class means beats MAML on 1-shot tasks.",
         "letters",
         lambda records: read(records, CLASS_MEANS, 1) - read(records, "MAML", 1),
         above=0.0,
@@ -402,7 +402,7 @@ WORK_CLAIMS = (
     Claim(
         "protonet-a-little-ahead",
         "7.2",
-        "ProtoNet is ahead of that classifier from one picture, by less than five points.",
+        "From one picture, ProtoNet leads that classifier by less than five points.",
         "letters",
         lambda records: read(records, "ProtoNet", 1) - read(records, CLASS_MEANS, 1),
         above=0.0,
@@ -411,7 +411,7 @@ WORK_CLAIMS = (
     Claim(
         "fine-tuning-equals-class-means",
         "7.3",
-        "On the letters, the tuned fine-tuning reads within three points of the class means of the same features.",
+        "On the letters, tuned fine-tuning comes within three points of class means on the same features.",
         "letters",
         lambda records: read(records, "fine-tuning", 1) - read(records, CLASS_MEANS, 1),
         above=-0.03,
@@ -428,7 +428,7 @@ WORK_CLAIMS = (
     Claim(
         "meta-start-ahead-after-one-step",
         "7.5",
-        "After one step, the meta-learned start answers at least 20 points more of the queries than plain LoRA.",
+        "After one step, the meta-learned start is at least 20 points ahead of plain LoRA.",
         "meta_lora_start",
         lambda records: start_lead(records, 1),
         above=0.2,
@@ -444,7 +444,7 @@ WORK_CLAIMS = (
     Claim(
         "trained-start-beats-prompt",
         "7.6",
-        "After five steps on the same eight examples, the jointly trained start answers more than the prompt does.",
+        "After five steps on the same eight examples, the jointly trained start answers more queries than the prompt.",
         "meta_lora_start",
         lambda records: answered(records, "jointly trained", 5) - answered(records, "the prompt", 0),
         above=0.0,
@@ -452,7 +452,7 @@ WORK_CLAIMS = (
     Claim(
         "one-plain-step-loses-to-prompt",
         "7.6",
-        "One step from plain LoRA answers at least 20 points fewer than the prompt.",
+        "One step from plain LoRA is at least 20 points behind the prompt.",
         "meta_lora_start",
         lambda records: answered(records, "the prompt", 0) - answered(records, "plain LoRA", 1),
         above=0.2,
@@ -460,7 +460,7 @@ WORK_CLAIMS = (
     Claim(
         "prompt-first",
         "7.7",
-        "Try the prompt first: with no training at all, eight examples answer more than half of the queries.",
+        "Try the prompt first: with eight examples and no training, it answers more than half of the queries.",
         "meta_lora_start",
         lambda records: answered(records, "the prompt", 0),
         above=0.5,
