@@ -161,7 +161,7 @@ def test_what_is_not_kept_stays_as_the_report_tells_it(report, kept, tmp_path):
     put_lesson(report, kept, third, 30.0, 3e9, code="another")
     kept("benchmark-maml", lines=["new"])
     text = report.report_text(earlier=report.from_report(text))
-    assert "3 of 10 lessons, one after another | 1 min 40 s" in text and "3000 MB" in text
+    assert "3 of 11 lessons, one after another | 1 min 40 s" in text and "3000 MB" in text
     assert "new" in text and "a  b" not in text
     assert wrong_sums(report, text) == []
 

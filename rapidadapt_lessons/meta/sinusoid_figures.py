@@ -123,14 +123,14 @@ def training_picture(losses: Sequence[float], title: str, each: int = 25) -> Pic
     return Picture(figure, f"Line chart of the loss after one step by meta-iterations. {told}.")
 
 
-def times_picture(milliseconds: Mapping[str, float], title: str) -> Picture:
-    """Draw one meta-gradient's time for each route, and say if the first takes no longer than twice any of the others.
+def times_picture(milliseconds: Mapping[str, float], title: str, factor: float = 2.0) -> Picture:
+    """Draw one meta-gradient's time for each route, and say if the first takes no longer than `factor` times another.
 
     The description has no numbers, because every machine has its own.
     """
     require_some(milliseconds, "times to draw")
     first, *others = milliseconds.values()
-    told = title if first > 2 * min(others, default=first) else "Something else kept this machine busy"
+    told = title if first > factor * min(others, default=first) else "Something else kept this machine busy"
     figure = plots.horizontal_bars(milliseconds, title=told, xlabel="ms for one meta-gradient, on your machine").figure
     return Picture(figure, f"Bar chart of the time for one meta-gradient: {', '.join(milliseconds)}. {told}.")
 

@@ -279,6 +279,7 @@ def test_training_and_times_say_what_they_show_and_no_numbers():
     assert "does not fall" in views.training_picture(level, "It falls").alt
     assert views.times_picture({"loop": 25.0, "vmap": 5.0}, "Faster").alt.endswith("loop, vmap. Faster.")
     assert "busy" in views.times_picture({"loop": 5.0, "vmap": 5.0}, "Faster").alt
+    assert "busy" not in views.times_picture({"second": 3.0, "first": 2.0}, "Dearer", factor=1).alt
     for nothing in (lambda: views.training_picture([], "It falls"), lambda: views.times_picture({}, "Faster")):
         with pytest.raises(CourseError):
             nothing()

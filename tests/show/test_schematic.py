@@ -295,4 +295,4 @@ def test_each_is_shown_once_in_some_lesson_and_each_that_is_shown_exists():
     lessons = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
     code = ["".join(cell["source"]) for lesson in lessons for cell in lesson["cells"] if cell["cell_type"] == "code"]
     shown = Counter(name for source in code for name in re.findall(r'\bschematic\("([^"]*)"\)', source))
-    assert shown == Counter(path.stem for path in FILES) and len(shown) == 17
+    assert shown == Counter(path.stem for path in FILES) and len(shown) == 16
