@@ -251,7 +251,7 @@ SINUSOID_CLAIMS = (
     Claim(
         "one-maml-step-beats-ten-with-five-points",
         "6.6",
-        "It does so with five points, too.",
+        "With five points, too, one step from MAML's start beats ten.",
         "sinusoids",
         lambda records: sinusoid_error(records, "pretrained", 10, 5) - sinusoid_error(records, "MAML", 1, 5),
         above=0.0,
@@ -259,7 +259,7 @@ SINUSOID_CLAIMS = (
     Claim(
         "more-training-helps-maml",
         "6.6",
-        "Training MAML for 10,000 iterations instead of 1,000 lowers its error after one step further.",
+        "Training MAML for 10,000 iterations instead of 1,000 lowers its one-step error further.",
         "sinusoids",
         lambda records: sinusoid_error(records, "MAML", 1) - sinusoid_error(records, "MAML", 1, iterations=10_000),
         above=0.0,
@@ -275,7 +275,7 @@ SINUSOID_CLAIMS = (
     Claim(
         "reptile-is-level",
         "6.6",
-        "Trained with as many inner steps, MAML and Reptile differ by less than 0.06 after ten steps.",
+        "Trained with equally many inner steps, MAML and Reptile differ by less than 0.06 after ten steps.",
         "meta_methods",
         lambda records: method_error(records, "Reptile", 5, 10) - method_error(records, "MAML", 5, 10),
         above=-0.06,
@@ -335,7 +335,7 @@ SINUSOID_CLAIMS = (
     Claim(
         "large-waves-cost-twice-the-error",
         "6.8",
-        "Between amplitudes 5 and 8 its share of error about doubles.",
+        "Between amplitudes 5 and 8, its relative error about doubles.",
         "sinusoids_outside",
         lambda records: outside_error(records, "MAML", 8.0, 1) / outside_error(records, "MAML", 5.0, 1),
         above=1.5,
