@@ -154,28 +154,6 @@ def score(model: nn.Module, tokenizer, episode: Episode, template: Template, *, 
     return sum(exact_matches(model, tokenizer, prompts, [q.y for q in episode.query])) / len(episode.query)
 
 
-def choose_lr(
-    model: nn.Module, tokenizer, episodes: Sequence[Episode], template: Template, *,
-    start: State, rates: Sequence[float], at: Sequence[int] = (5, 10),
-) -> tuple[float, dict[float, float]]:  # fmt: skip
-    """Return the rate with the best exact match on validation episodes, averaged over the steps in `at`, and all means.
-
-    Of equal rates the smaller is chosen. A rate that diverges scores 0.
-    """
-    require_some(rates, "rates to choose from")
-    require_some(episodes, "episodes to choose by")
-    means = {}
-    for lr in sorted(rates):
-        found = []
-        for episode in episodes:
-            try:
-                found += adapt_and_score(model, tokenizer, episode, template, start=start, lr=lr, at=at).values()
-            except TrainingDiverged:
-                found += [0.0] * len(set(at))
-        means[lr] = sum(found) / len(found)
-    return max(means, key=means.get), means
-
-
 def example_batch(model: nn.Module, tokenizer, examples: Sequence[Example], template: Template) -> Batch:
     """Return examples as a batch on the model's device: each behind no other, only answers count."""
     return collate(_rows(tokenizer, examples, template), next(model.parameters()).device)

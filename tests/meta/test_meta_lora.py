@@ -187,36 +187,6 @@ def test_score_puts_the_shots_asked_for_in_the_prompt(model, tokenizer, monkeypa
     assert prompts[0][0].text.startswith("After a comes b\nAfter b comes c\nAfter k comes")
 
 
-def test_choose_lr_takes_the_best_and_of_equals_the_smallest(model, tokenizer, monkeypatch):
-    table = {1e-3: 0.2, 1e-2: 0.5, 1e-1: 0.5}
-
-    def fake(*args, lr, at, **options):
-        if lr == 1.0:
-            raise TrainingDiverged("the loss became nan.", "lower it.")
-        return dict.fromkeys(at, table[lr])
-
-    monkeypatch.setattr(meta_lora, "adapt_and_score", fake)
-    chosen, means = meta_lora.choose_lr(
-        model, tokenizer, [EPISODE], Template(CUE), start={}, rates=[1.0, 1e-1, 1e-3, 1e-2]
-    )
-    assert chosen == 1e-2 and means == {**table, 1.0: 0.0}
-
-
-def test_an_episode_in_which_a_rate_diverges_counts_as_much_as_any_other(model, tokenizer, monkeypatch):
-    seen = []
-
-    def fake(*args, lr, at, **options):
-        seen.append(lr)
-        if lr == 0.1 and seen.count(0.1) == 2:
-            raise TrainingDiverged("the loss became nan.", "lower it.")
-        return dict.fromkeys(at, 1.0 if lr == 0.1 else 0.6)
-
-    monkeypatch.setattr(meta_lora, "adapt_and_score", fake)
-    episodes, options = [EPISODE, EPISODE], {"start": {}, "rates": [0.1, 0.01]}
-    chosen, means = meta_lora.choose_lr(model, tokenizer, episodes, Template(CUE), **options)
-    assert chosen == 0.01 and means == pytest.approx({0.1: 0.5, 0.01: 0.6})
-
-
 def both_orders(*given, **options) -> list[torch.Tensor]:
     """Return the meta-gradient without and with its Hessian term."""
     return [meta_lora.lora_meta_gradient(*given, second_order=order, **options) for order in (False, True)]
@@ -340,8 +310,6 @@ def test_bad_input(model, tokenizer):
         meta_lora.adapt_lora(model, tokenizer, EPISODE.support, template, start=start, steps=-1, lr=1e-3)
     with pytest.raises(CourseError, match="after \\[\\] steps"):
         meta_lora.adapt_and_score(model, tokenizer, EPISODE, template, start=start, lr=1e-3, at=())
-    with pytest.raises(CourseError, match="no rates"):
-        meta_lora.choose_lr(model, tokenizer, [EPISODE], template, start=start, rates=())
     lora.remove(model)
     for train in (
         lambda: quiet_meta_train(model, tokenizer, MetaConfig(iterations=1)),
