@@ -61,7 +61,8 @@ def reading_picture(net: PatchNet, batch: TaskBatch, *, title: str, each: int = 
 def prototype_map(features: Tensor, classes: Tensor, centres: Tensor, *, title: str) -> Picture:
     """Draw query features [queries, d], with their classes [queries], and prototypes [ways, d] as stars.
 
-    The plane drawn is the one in which the prototypes lie furthest apart.
+    The plane drawn is the one in which the prototypes lie furthest apart. The description says how many queries are
+    right in tenths only, since a trained network's last ones differ between processors.
     """
     middle = centres.mean(0)
     plane = torch.linalg.svd(centres - middle, full_matrices=False).Vh[:2]
@@ -75,10 +76,10 @@ def prototype_map(features: Tensor, classes: Tensor, centres: Tensor, *, title: 
         axes.annotate(f"{k + 1}", stars[k].tolist(), **name)
     axes.set(xticks=[], yticks=[], xlabel="two of the features' directions", aspect="equal")
     axes.set_title(title, loc="left")
-    near = (torch.cdist(features, centres).argmin(1) == classes).sum().item()
+    near = (torch.cdist(features, centres).argmin(1) == classes).float().mean().item()
     alt = (
         f"Scatter plot. {title}. {len(features)} new pictures of {len(centres)} letters as points, each letter's "
-        f"prototype as a star. {near} of the points lie nearest to their own letter's star, counting all directions."
+        f"prototype as a star. About {10 * near:.0f} in 10 lie nearest to their own letter's star, in all directions."
     )
     return Picture(figure, alt)
 
